@@ -1,0 +1,60 @@
+"""The audit: every event of every repository, in one stream, with indexes that let a search read only what it shows.
+
+For the console and the JSON API, all on one `Audit` (``from immuproxy.ledger.audit import Audit``)::
+
+    audit = Audit(store)
+    await audit.events(search, limit=50, cursor="")              -> EventPage     newest first
+    await audit.history(repository, tag, limit=100, cursor="")   -> EventPage     one tag's life, newest first
+    await audit.event(event_id)                                  -> Event | None
+    await audit.latest(repository, tags)                         -> dict[tag, Event]   last event of each tag
+    audit.tail(search, after="")                                 -> async iterator of Arrival(event, cursor)
+    audit.export(search)                                         -> async iterator of Event, the whole result
+    await audit.counts(since, until, buckets, field="outcome")   -> Chart         for charts; field: outcome | action
+    await audit.top(field, since=, until=, outcome=None, limit=) -> list[Tally]   most frequent values
+    await audit.facet_values(field, prefix="", repository="", limit=20) -> list[Tally]  completion of known values
+    await audit.repositories(pattern="", order="activity", limit=50, cursor="") -> RepositoryPage
+    await audit.tags(repository, limit=50, cursor="")            -> TagPage       tags that events speak of
+    await audit.total()                                          -> int           events held
+    await audit.append(event)                                    -> bool          for events without a repository
+    audit.prune(before)                                          -> async iterator of PruneProgress
+
+``search`` is a `immuproxy.ledger.search.Search` (``parse(text, now_ms)``, ``from_parameters(now_ms, repository=...)``).
+Times are milliseconds since 1970 UTC.  All of these raise `LedgerUnavailableError`; a cursor that nobody issued raises
+`BadCursorError`.  No request does unbounded work: a page may be short, or empty, and still have a ``next_cursor``.
+
+`Projector` carries the events from the outboxes of the repositories into the audit::
+
+    projector = Projector(store)
+    task = asyncio.create_task(projector.run())   # cancel it to stop
+    projector.notify(repository)                  # after each script that wrote an event; returns at once
+"""
+
+from __future__ import annotations
+
+from immuproxy.ledger.audit.values import (
+    Arrival,
+    BadCursorError,
+    Chart,
+    EventPage,
+    PruneProgress,
+    RepositoryPage,
+    RepositorySummary,
+    Series,
+    TagActivity,
+    TagPage,
+    Tally,
+)
+
+__all__ = [
+    "Arrival",
+    "BadCursorError",
+    "Chart",
+    "EventPage",
+    "PruneProgress",
+    "RepositoryPage",
+    "RepositorySummary",
+    "Series",
+    "TagActivity",
+    "TagPage",
+    "Tally",
+]
