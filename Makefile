@@ -1,0 +1,35 @@
+# Each target does its own set-up; when everything is there already that takes a second.
+# The work is in tools/; `make help` lists what there is.
+
+.PHONY: help run test lint format lock clean
+
+help:
+	@echo 'make run     start immuproxy, a registry and an embedded Redis in the foreground (EDGE=, CONSOLE= to move them)'
+	@echo 'make test    run the whole test suite (ARGS="-k name" for a part of it)'
+	@echo 'make lint    lint, format check, types and the arrows between the rooms'
+	@echo 'make format  format the code'
+	@echo 'make lock    write the lock files anew from pyproject.toml'
+	@echo 'make clean   remove what run and test made, data included'
+
+run:
+	@tools/setup run
+	@exec .venv/bin/python tools/run.py $(if $(EDGE),--edge $(EDGE)) $(if $(CONSOLE),--console $(CONSOLE))
+
+test:
+	@tools/setup test
+	@exec .venv/bin/python -m pytest $(ARGS)
+
+lint:
+	@tools/setup lint
+	@tools/lint
+
+format:
+	@tools/setup lint
+	@.venv/bin/ruff format .
+	@.venv/bin/ruff check --fix .
+
+lock:
+	@tools/lock
+
+clean:
+	rm -rf .venv .immuproxy .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
