@@ -1,0 +1,57 @@
+"""The arrows between the rooms, as pyproject.toml draws them, hold; and a broken one would be seen."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+LINT_IMPORTS = Path(sys.executable).with_name("lint-imports")
+
+
+def lint_imports(where: Path) -> tuple[int, str]:
+    """Status and output for the package and the contracts in `where`."""
+    done = subprocess.run(
+        [LINT_IMPORTS, "--no-cache"],
+        cwd=where,
+        env={**os.environ, "PYTHONPATH": str(where)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_rooms_import_only_what_they_may() -> None:
+    status, output = lint_imports(ROOT)
+    assert status == 0, output
+
+
+@pytest.mark.parametrize(
+    ("path", "line", "contract"),
+    [
+        ("oci/names.py", "import asyncio", "Names, routes and manifests"),
+        ("oci/names.py", "import immuproxy.rules", "Arrows between the rooms"),
+        ("rules/__init__.py", "import time", "Rules judge without"),
+        ("rules/__init__.py", "import immuproxy.ledger", "Arrows between the rooms"),
+        ("ledger/keys.py", "import aiohttp", "The ledger speaks Redis"),
+        ("web/__init__.py", "import immuproxy.proxy", "Arrows between the rooms"),
+        ("proxy/__init__.py", "import redis.asyncio", "Only the ledger speaks Redis"),
+        ("proxy/headers.py", "import asyncio", "The pure files"),
+        ("newroom.py", "", "Arrows between the rooms"),
+    ],
+)
+def test_an_arrow_the_wrong_way_is_seen(tmp_path: Path, path: str, line: str, contract: str) -> None:
+    shutil.copytree(ROOT / "immuproxy", tmp_path / "immuproxy", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    with (tmp_path / "immuproxy" / path).open("a") as source:
+        source.write(f"\n{line}\n")
+    status, output = lint_imports(tmp_path)
+    assert status == 1
+    told = " ".join(output.split())
+    assert f"{contract}" in told.split("Broken contracts")[-1]
