@@ -1,0 +1,178 @@
+"""Rule + push + what the tag holds -> verdict.
+
+Reasons are one line each and fit both the audit and a client's terminal; text that a client chose is cut and cleaned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from immuproxy.rules.model import Decision, Held, Image, Mode, OverwriteCondition, Policy, Push, Rule, Verdict
+from immuproxy.rules.problems import one_of
+from immuproxy.values import format_duration, parse_address, roughly
+
+_SHOWN = 60
+_NAMED = 3
+
+CHILD_FIRST = (
+    "the tag holds one of the platforms of this index: the client pushed a platform's manifest to the tag before "
+    "the index; use a client that pushes platforms by digest (docker buildx 0.22 or newer)"
+)
+"""The cause that old clients leave behind (H19); the remedy is the client's, the tag stays."""
+
+
+def decide_push(
+    rule: Rule, push: Push, held: Held | None, *, deleted: Held | None = None, permitted: str | None = None
+) -> Verdict:
+    """Judge a push of a tag by the rule that matched it.
+
+    ``held``: what the tag means now.  ``deleted``: what it meant when it was deleted, where that is remembered.
+    ``permitted``: the text of a temporary exception in force for this tag and digest; it is used only where the rule
+    alone would refuse.
+    """
+    verdict = _judge(rule, push, held, deleted)
+    if verdict.allowed:
+        return verdict
+    goes_on = Decision.CREATE if held is None else Decision.OVERWRITE
+    return _softened(rule, verdict, goes_on, permitted)
+
+
+def decide_delete(rule: Rule, *, repository: str, tag: str, permitted: str | None = None) -> Verdict:
+    """Judge a delete of a tag by the rule that matched it; allowed is `Decision.DELETE`."""
+    if rule.delete_allowed:
+        stays = rule.protects and not rule.reuse_allowed
+        after = "; the name stays taken afterwards" if stays else ""
+        return _verdict(rule, Decision.DELETE, f"{rule} allows deletes{after}")
+    refused = _verdict(rule, Decision.REFUSE, f"{rule} is {rule.policy}: {repository}:{tag} cannot be deleted")
+    return _softened(rule, refused, Decision.DELETE, permitted)
+
+
+def _verdict(rule: Rule, outcome: Decision, reason: str, *, shadow: bool = False) -> Verdict:
+    return Verdict(outcome, reason, rule.name, rule.line, shadow)
+
+
+def _softened(rule: Rule, refused: Verdict, goes_on: Decision, permitted: str | None) -> Verdict:
+    """A refusal, or what shadow mode or an exception makes of it."""
+    if rule.mode is Mode.SHADOW:
+        return _verdict(rule, goes_on, f"in shadow mode; would have been refused: {refused.reason}", shadow=True)
+    if permitted is not None:
+        return _verdict(rule, goes_on, f"a temporary exception allows it: {shown(permitted, 200)}")
+    return refused
+
+
+def _judge(rule: Rule, push: Push, held: Held | None, deleted: Held | None) -> Verdict:
+    if held is not None and held.image.digest == push.image.digest:
+        return _verdict(rule, Decision.UNCHANGED, f"the tag already holds this digest ({rule})")
+    if rule.policy is Policy.MUTABLE:
+        outcome = Decision.CREATE if held is None else Decision.OVERWRITE
+        return _verdict(rule, outcome, f"{rule} lets the tag move")
+    if rule.policy is Policy.FROZEN:
+        return _verdict(rule, Decision.REFUSE, f"{rule} is frozen: nothing new is accepted")
+    return _judge_first(rule, deleted) if held is None else _judge_change(rule, push, held)
+
+
+def _judge_first(rule: Rule, deleted: Held | None) -> Verdict:
+    if deleted is None:
+        return _verdict(rule, Decision.CREATE, f"the first push of the tag; {rule} is {rule.policy}")
+    if rule.reuse_allowed:
+        return _verdict(rule, Decision.CREATE, f"the tag was deleted, and {rule} allows its reuse")
+    reason = f"the tag was deleted when it held {deleted.image.digest}, and {rule} does not let a name be used again"
+    return _verdict(rule, Decision.REFUSE, reason)
+
+
+def _judge_change(rule: Rule, push: Push, held: Held) -> Verdict:
+    obstacle = _obstacle(rule, held.image, push.image)
+    if obstacle is None:
+        reason = f"{rule} is append-only, and the new {push.image.kind} keeps every entry"
+        return _verdict(rule, Decision.OVERWRITE, reason)
+    failures = []
+    for condition in rule.overwrite:
+        failure = next(_failures(condition, push, held), None)
+        if failure is None:
+            return _verdict(rule, Decision.OVERWRITE, f"{rule} allows the overwrite: {condition.describe()}")
+        failures.append(failure)
+    parts = [f"{rule} is {rule.policy} and {obstacle}", _unmet(failures)]
+    if not held.image.is_index and held.image.digest in push.image.entries:
+        parts.append(CHILD_FIRST)
+    return _verdict(rule, Decision.REFUSE, "; ".join(filter(None, parts)))
+
+
+def _unmet(failures: list[str]) -> str:
+    match failures:
+        case []:
+            return ""
+        case [only]:
+            return f"its overwrite condition does not hold: {only}"
+        case _:
+            numbered = ", ".join(f"({number}) {failure}" for number, failure in enumerate(failures, 1))
+            return f"none of its overwrite conditions holds: {numbered}"
+
+
+def _obstacle(rule: Rule, old: Image, new: Image) -> str | None:
+    """Why the policy alone does not let the new image follow the old one."""
+    if rule.policy is not Policy.APPEND_ONLY:
+        return "the tag already holds another digest"
+    if old.is_index != new.is_index:
+        return f"the tag holds an {old.kind}, while the push is an {new.kind}"
+    lost = sorted(old.entries - new.entries)
+    if not lost:
+        return None
+    names = ", ".join(lost[:_NAMED]) + (", ..." if len(lost) > _NAMED else "")
+    return f"the new {new.kind} drops {len(lost)} of the {len(old.entries)} entries that the tag holds ({names})"
+
+
+def _failures(condition: OverwriteCondition, push: Push, held: Held) -> Iterator[str]:
+    """What keeps the condition from holding; nothing where it holds."""
+    if condition.users:
+        yield from _user_failure(condition, push)
+    if condition.networks:
+        yield from _network_failure(condition, push)
+    if condition.within_ms is not None:
+        yield from _time_failure(condition.within_ms, push, held)
+    for key in condition.same:
+        yield from _label_failure(key, held.image, push.image)
+
+
+def _user_failure(condition: OverwriteCondition, push: Push) -> Iterator[str]:
+    wanted = _few(sorted(condition.users))
+    if not push.user:
+        yield f"the push names no user, it takes {wanted}"
+    elif push.user not in condition.users:
+        yield f"the user {shown(push.user)} is not {wanted}"
+    elif not push.user_confirmed:
+        yield f"the upstream has not confirmed that the user is {shown(push.user)}"
+
+
+def _network_failure(condition: OverwriteCondition, push: Push) -> Iterator[str]:
+    address = parse_address(push.address) if push.address else None
+    if address is None:
+        yield "the client's address is not known"
+    elif not any(address in network for network in condition.networks):
+        yield f"the client {address} is not in {_few([str(network) for network in condition.networks])}"
+
+
+def _time_failure(within_ms: int, push: Push, held: Held) -> Iterator[str]:
+    limit = format_duration(within_ms)
+    if held.since_ms is None:
+        yield f"nobody knows when the tag was first pushed, the limit is {limit}"
+    elif push.now_ms - held.since_ms > within_ms:
+        yield f"the first push was {roughly(push.now_ms - held.since_ms)} ago, the limit is {limit}"
+
+
+def _label_failure(key: str, old: Image, new: Image) -> Iterator[str]:
+    before, now = old.labels.get(key, ""), new.labels.get(key, "")
+    if not before or not now:
+        yield f"the {'old' if not before else 'new'} image carries no {key}"
+    elif before != now:
+        yield f'{key} was "{shown(before)}" and is "{shown(now)}"'
+
+
+def _few(words: list[str]) -> str:
+    return one_of(words) if len(words) <= _NAMED else f"{', '.join(words[:_NAMED])} or {len(words) - _NAMED} others"
+
+
+def shown(text: str, limit: int = _SHOWN) -> str:
+    """Text that somebody else chose, as one short line without control characters."""
+    cut = text[: limit + 1]
+    clean = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in cut)
+    return clean if len(clean) <= limit else f"{clean[:limit]}..."

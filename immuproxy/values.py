@@ -1,0 +1,127 @@
+"""Small values that people write into files and commands: durations, listen addresses, networks.  No I/O here."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_UNITS = {"w": 604_800_000, "d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
+_DURATION = re.compile("".join(rf"(?:(?P<{unit}>[0-9]{{1,9}}){unit}(?![a-z]))?" for unit in _UNITS), re.ASCII)
+_NEARLY = re.compile(r"([0-9]{1,9})\s*(ms|[smhdw])?[a-z]*", re.ASCII | re.IGNORECASE)
+LONGEST_MS = 3_660 * _UNITS["d"]
+"""Ten years: longer durations are taken for a slip."""
+
+
+def parse_duration(text: str) -> int:
+    """``15m``, ``30s``, ``1h30m``, ``7d``, ``500ms`` in milliseconds; raises `ValueError` with what to write instead.
+
+    Units are ``w d h m s ms``, whole numbers, larger units first, each at most once.
+    """
+    found = _DURATION.fullmatch(text)
+    if not text or found is None:
+        raise ValueError(f"{text!r} is no duration{_suggest_duration(text)}")
+    total = sum(int(count) * _UNITS[unit] for unit, count in found.groupdict(default="0").items())
+    if total > LONGEST_MS:
+        raise ValueError(f"{text!r} is longer than ten years")
+    return total
+
+
+def _suggest_duration(text: str) -> str:
+    nearly = _NEARLY.fullmatch(text.strip())
+    if nearly is None:
+        return "; write it as 30s, 15m, 1h30m or 7d"
+    count, unit = nearly.groups()
+    if unit is None:
+        return f"; add a unit, as in {count}s or {count}m"
+    return f"; did you mean {count}{unit.lower()}?"
+
+
+def format_duration(milliseconds: int) -> str:
+    """The shortest spelling that `parse_duration` reads back to the same value; ``0s`` for nothing."""
+    rest, parts = milliseconds, []
+    for unit, size in _UNITS.items():
+        count, rest = divmod(rest, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0s"
+
+
+def roughly(milliseconds: int) -> str:
+    """The two largest units, for sentences: ``3d4h``, ``12m5s``."""
+    largest = next((size for size in _UNITS.values() if size <= milliseconds), 1)
+    following = max((size for size in _UNITS.values() if size < largest), default=1)
+    return format_duration(milliseconds - milliseconds % max(following, _UNITS["s"]))
+
+
+def parse_network(text: str) -> Network:
+    """A network in CIDR form, or one address; raises `ValueError` with what to write instead."""
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError:
+        pass
+    try:
+        wider = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f"{text!r} is no network; write it as 10.1.0.0/16 or 2001:db8::/32") from None
+    raise ValueError(f"{text!r} has bits beyond its prefix; did you mean {wider}?")
+
+
+def parse_address(text: str) -> Address | None:
+    """An address as networks are compared with: IPv4 inside IPv6 becomes IPv4; None for anything else."""
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Where to listen.  ``host`` has no brackets; port 0 means any free port."""
+
+    host: str
+    port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        address = parse_address(self.host)
+        return self.host == "localhost" if address is None else address.is_loopback
+
+    def __str__(self) -> str:
+        """``127.0.0.1:5000`` or ``[::1]:5000``."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+HIGHEST_PORT = 65_535
+_LISTEN = re.compile(r"(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<host>[A-Za-z0-9._-]+)):(?P<port>[0-9]{1,5})", re.ASCII)
+
+
+def parse_listen(text: str) -> Listen:
+    """``host:port`` with IPv6 in brackets; raises `ValueError` with what to write instead."""
+    found = _LISTEN.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text!r} is no address to listen on{_suggest_listen(text)}")
+    port = int(found["port"])
+    if port > HIGHEST_PORT:
+        raise ValueError(f"{text!r}: a port is at most 65535")
+    if found["six"] and not isinstance(parse_address(found["six"]), Address):
+        raise ValueError(f"{text!r}: {found['six']} is no IPv6 address")
+    return Listen(found["six"] or found["host"], port)
+
+
+def _suggest_listen(text: str) -> str:
+    bare = text.removeprefix("http://").removeprefix("https://").rstrip("/")
+    if re.fullmatch(r":?[0-9]{1,5}", bare):
+        port = bare.removeprefix(":")
+        return f"; did you mean 127.0.0.1:{port} (this machine only) or 0.0.0.0:{port} (everybody)?"
+    if bare != text and _LISTEN.fullmatch(bare):
+        return f"; did you mean {bare}?"
+    host, _, port = bare.rpartition(":")
+    if ":" in host and not host.startswith("["):
+        return f"; put IPv6 addresses in brackets: [{host}]:{port}"
+    return "; write it as HOST:PORT, such as 127.0.0.1:5000 or [::1]:5000"
