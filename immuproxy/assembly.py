@@ -1,0 +1,93 @@
+"""How the parts of the edge are put together; decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from immuproxy.ledger.redis import Store
+from immuproxy.ledger.register import Register
+from immuproxy.proxy.authority import Authority
+from immuproxy.proxy.deletes import Deletes
+from immuproxy.proxy.guard import Guard, Limits
+from immuproxy.proxy.handler import Door, Edge
+from immuproxy.proxy.judge import Judge
+from immuproxy.proxy.push import Library
+from immuproxy.proxy.pushes import Pushes
+from immuproxy.proxy.reads import Reads, report_drift
+from immuproxy.proxy.recorded import Recorder
+from immuproxy.proxy.recovery import Recovery
+from immuproxy.proxy.refusals import Refusals
+from immuproxy.proxy.upstream import Upstream
+from immuproxy.rules.model import RuleSet
+from immuproxy.telemetry.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """What the operator chooses about the edge.
+
+    ``manifest_timeout``: seconds for one manifest request.  ``authorize_always``: ask the upstream about each push, even where
+    it seems to ask nobody for credentials.  ``pass_unknown``: while Redis is down, reads of tags that this process knows
+    nothing of go through.
+    """
+
+    manifest_timeout: float = 30.0
+    authorize_always: bool = False
+    pass_unknown: bool = True
+    door: Door = Door()
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts that the composition root needs again."""
+
+    edge: Edge
+    pushes: Pushes
+    register: Register
+    recovery: Recovery
+    limits: Limits
+
+
+def assemble(
+    rules: Callable[[], RuleSet], store: Store, upstream: Upstream, metrics: Metrics, choices: Choices
+) -> Parts:
+    """The edge, over an open ledger and upstream; ``rules`` gives the rule set in force."""
+    register = Register(store)
+    library = Library(register, upstream)
+    judge = Judge(library)
+    recovery = Recovery(register, upstream, library)
+    limits = Limits.of(choices.manifest_timeout)
+    guard = Guard(
+        register=register,
+        upstream=upstream,
+        library=library,
+        judge=judge,
+        recovery=recovery,
+        refusals=Refusals(register),
+        limits=limits,
+    )
+    pushes = Pushes(
+        rules,
+        Authority(upstream, always=choices.authorize_always),
+        guard,
+        Recorder(register, upstream, library, judge),
+    )
+    edge = Edge(
+        rules=rules,
+        upstream=upstream,
+        pushes=pushes,
+        reads=Reads(
+            register,
+            upstream,
+            library,
+            recovery,
+            partial(report_drift, register),
+            pass_unknown=choices.pass_unknown,
+        ),
+        deletes=Deletes(rules, register, upstream, recovery, longest=3 * choices.manifest_timeout),
+        metrics=metrics,
+        door=choices.door,
+    )
+    return Parts(edge, pushes, register, recovery, limits)

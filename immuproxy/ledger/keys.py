@@ -1,0 +1,63 @@
+"""The names of all Redis keys, in one place.
+
+All keys of one repository share the hash tag ``{<repository>}``, so each step of the protocol is one script on one
+slot of a Redis cluster.  The audit shares ``{audit}``.  Repository names hold no braces (specification grammar), and no
+repository's slot keys can be confused with the audit's, because the part after the hash tag differs.
+
+No key of a tag, pin, manifest or event ever carries a time to live (I12).
+"""
+
+from __future__ import annotations
+
+PREFIX = "immuproxy:"
+
+REPOSITORIES = PREFIX + "repositories"
+"""Set of every repository that anything was ever written for; added before the first write of a repository."""
+
+EPOCH = PREFIX + "epoch"
+"""Tells a Redis that came back empty or older from the one that was there before."""
+
+
+def tag(repository: str, tag_name: str) -> str:
+    """Hash: the record of one tag."""
+    return f"{PREFIX}{{{repository}}}:tag:{tag_name}"
+
+
+def tags(repository: str) -> str:
+    """Sorted set: tag names with a record, score = time of the last commit."""
+    return f"{PREFIX}{{{repository}}}:tags"
+
+
+def pins(repository: str) -> str:
+    """Hash: digest -> number of committed tags that need it."""
+    return f"{PREFIX}{{{repository}}}:pins"
+
+
+def manifests(repository: str) -> str:
+    """Hash: digest -> stored manifest (media type and raw bytes), kept so that the upstream can be healed."""
+    return f"{PREFIX}{{{repository}}}:manifests"
+
+
+def marks(repository: str) -> str:
+    """Sorted set: digests that a delete is under way for, score = deadline of the mark."""
+    return f"{PREFIX}{{{repository}}}:marks"
+
+
+def intents(repository: str) -> str:
+    """Hash: event id -> draft of the event of a push that may have reached the upstream and has no outcome yet."""
+    return f"{PREFIX}{{{repository}}}:intents"
+
+
+def adopted(repository: str) -> str:
+    """String: digest of the rules file under which all protected tags of the repository were adopted."""
+    return f"{PREFIX}{{{repository}}}:adopted"
+
+
+def outbox(repository: str) -> str:
+    """Stream: events written in the same step as what they tell of, until the audit has taken them over."""
+    return f"{PREFIX}{{{repository}}}:outbox"
+
+
+def audit(part: str) -> str:
+    """A key of the audit: ``events`` (stream), and its indexes and counters."""
+    return f"{PREFIX}{{audit}}:{part}"

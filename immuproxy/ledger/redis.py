@@ -1,0 +1,120 @@
+"""The connection to Redis, the Lua scripts, and the seam where Redis errors become `LedgerUnavailable`.
+
+Nothing is retried silently: a repeated EVAL is the protocol's decision, not the library's (H65).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from importlib.resources import files
+from typing import Any, cast
+
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+from redis.driver_info import DriverInfo
+from redis.exceptions import NoScriptError, RedisError
+
+from immuproxy import __version__
+from immuproxy.ledger.urls import ClusterAddress, SentinelAddress, SingleAddress, parse_url
+
+Argument = str | bytes | int
+Client = Redis | RedisCluster
+
+
+class LedgerUnavailableError(Exception):
+    """Redis did not do what was asked; whether it took effect is unknown."""
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn every error of Redis or of the way to it into `LedgerUnavailableError`."""
+    try:
+        yield
+    except (RedisError, OSError, TimeoutError) as error:
+        raise LedgerUnavailableError(str(error) or type(error).__name__) from error
+
+
+def _sources() -> Mapping[str, tuple[str, str]]:
+    """Every script's text and SHA-1; read once, at import, because reading a file blocks the loop."""
+    folder = files("immuproxy.ledger").joinpath("scripts")
+    texts = {file.name.removesuffix(".lua"): file.read_text() for file in folder.iterdir() if file.name.endswith(".lua")}
+    common = texts.pop("_common")
+    whole = {name: text if name.startswith("audit_") else common + text for name, text in texts.items()}
+    return {name: (text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()) for name, text in whole.items()}
+
+
+_SCRIPTS = _sources()
+
+
+class Store:
+    """One Redis, however it is reached.  Replies are bytes (``decode_responses`` is off)."""
+
+    def __init__(self, client: Client) -> None:
+        """Wrap a connected client; use `connect` to make one."""
+        self.client = client
+
+    async def script(self, name: str, keys: Sequence[str], args: Sequence[Argument] = ()) -> Any:
+        """Run ``scripts/<name>.lua`` as one atomic step.
+
+        Raises `LedgerUnavailableError`; the script may or may not have run then, so every script can be repeated.
+        """
+        text, sha = _SCRIPTS[name]
+        with translated():
+            try:
+                return await self._await(self.client.evalsha(sha, len(keys), *keys, *args))
+            except NoScriptError:
+                return await self._await(self.client.eval(text, len(keys), *keys, *args))
+
+    async def do(self, command: Awaitable[Any] | Any) -> Any:
+        """Await one plain command of `client`, with errors translated."""
+        with translated():
+            return await self._await(command)
+
+    @staticmethod
+    async def _await(command: Awaitable[Any] | Any) -> Any:
+        # redis-py types the commands of its sync and async clients together.
+        return await cast("Awaitable[Any]", command)
+
+
+def _client(url: str, timeout: float) -> Client:
+    options: dict[str, Any] = {
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
+        "retry": Retry(NoBackoff(), 0),
+        "health_check_interval": 0,
+        # Given, because the library would look its own version up on disk for each connection.
+        "driver_info": DriverInfo(name="immuproxy", lib_version=__version__),
+    }
+    match parse_url(url):
+        case SingleAddress(url=single):
+            return Redis.from_url(single, **options)
+        case ClusterAddress(url=cluster):
+            return RedisCluster.from_url(cluster, **options)
+        case SentinelAddress() as address:
+            sentinel = Sentinel(  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+                list(address.sentinels),
+                sentinel_kwargs={key: options[key] for key in ("socket_timeout", "socket_connect_timeout")},
+                db=address.database,
+                username=address.username,
+                password=address.password,
+                **options,
+            )
+            return cast("Redis", sentinel.master_for(address.master, **options))
+
+
+@asynccontextmanager
+async def connect(url: str, *, timeout: float) -> AsyncIterator[Store]:
+    """Open the ledger's connection; nothing is sent until the first command.
+
+    ``url``: ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://``, ``redis+cluster://`` (see
+    `immuproxy.ledger.urls`).  ``timeout``: seconds for connecting and for each reply.
+    """
+    client = _client(url, timeout)
+    try:
+        yield Store(client)
+    finally:
+        await client.aclose()

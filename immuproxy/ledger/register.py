@@ -1,0 +1,401 @@
+"""The write-once register of each tag: ABSENT -> CLAIMED -> ARMED -> COMMITTED, one script for each step.
+
+The linearisation point of a push is the one script that makes its claim COMMITTED.  Every step may be repeated: after a
+lost reply it answers what it answered before (H65).  The steps judge nothing; who may overwrite is decided by the caller.
+
+Every method raises `immuproxy.ledger.redis.LedgerUnavailableError` when Redis does not answer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from immuproxy.ledger import keys
+from immuproxy.ledger.model import (
+    Action,
+    Claim,
+    Committed,
+    Event,
+    Reply,
+    State,
+    Step,
+    StoredManifest,
+    TagRecord,
+    Tombstone,
+    event_from_dict,
+)
+from immuproxy.ledger.redis import Argument, Store
+
+SHOWN = ("by", "first_by", "first_adopted", "media_type", "size", "platforms", "rule", "event")
+_READ = (
+    "digest",
+    "generation",
+    "since",
+    "first",
+    *SHOWN,
+    "claim_state",
+    "claim_digest",
+    "claim_token",
+    "claim_lease",
+    "claim_armed",
+    "claim_event",
+    "deleted",
+    "deleted_digest",
+    "deleted_by",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """What a tag is to hold: the digest, every digest it needs (its own included), and the manifests' bytes."""
+
+    digest: str
+    needs: frozenset[str]
+    stored: tuple[StoredManifest, ...] = ()
+    media_type: str = ""
+    size: int = 0
+    platforms: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GoneTag:
+    """A tag that a delete takes away, the digest it held, and whether its name stays taken."""
+
+    name: str
+    digest: str
+    tombstone: bool
+
+
+class Register:
+    """The records of all tags."""
+
+    def __init__(self, store: Store) -> None:
+        """Use the connection of ``store``."""
+        self._store = store
+        self._known: set[str] = set()
+
+    # --- reading
+
+    async def read(self, repository: str, tag: str) -> TagRecord:
+        """The record as it is now; ABSENT when there is none."""
+        values = await self._store.do(self._store.client.hmget(keys.tag(repository, tag), _READ))
+        fields = {name: value.decode() for name, value in zip(_READ, values, strict=True) if value is not None}
+        return _record(repository, tag, fields)
+
+    async def stored(self, repository: str, digest: str) -> StoredManifest | None:
+        """The stored bytes of a manifest that a committed tag needs."""
+        value = await self._store.do(self._store.client.hget(keys.manifests(repository), digest))
+        return _stored(digest, value) if value else None
+
+    async def is_pinned(self, repository: str, digest: str) -> bool:
+        """Whether a committed tag, or a push under way, needs the digest."""
+        return bool(await self._store.do(self._store.client.hexists(keys.pins(repository), digest)))
+
+    async def tags(self, repository: str) -> list[str]:
+        """The names of all tags with a committed record, latest commit first."""
+        found = await self._store.do(self._store.client.zrevrange(keys.tags(repository), 0, -1))
+        return [name.decode() for name in found]
+
+    async def records(self, repository: str, tags: Sequence[str]) -> list[TagRecord]:
+        """The records of many tags in one round trip."""
+        pipeline = self._store.client.pipeline(transaction=False)
+        for tag in tags:
+            pipeline.hmget(keys.tag(repository, tag), _READ)
+        rows = await self._store.do(pipeline.execute())
+        return [
+            _record(
+                repository,
+                tag,
+                {name: value.decode() for name, value in zip(_READ, row, strict=True) if value is not None},
+            )
+            for tag, row in zip(tags, rows, strict=True)
+        ]
+
+    async def repositories(self) -> list[str]:
+        """Every repository that anything was written for, sorted."""
+        found = await self._store.do(self._store.client.smembers(keys.REPOSITORIES))
+        return sorted(name.decode() for name in found)
+
+    async def intents(self, repository: str) -> list[Event]:
+        """Drafts of pushes that may have reached the upstream and have no outcome yet."""
+        found = await self._store.do(self._store.client.hgetall(keys.intents(repository)))
+        return [event_from_dict(json.loads(draft)) for draft in found.values()]
+
+    async def intent(self, repository: str, event_id: str) -> Event | None:
+        """The draft of one such push."""
+        draft = await self._store.do(self._store.client.hget(keys.intents(repository), event_id))
+        return event_from_dict(json.loads(draft)) if draft else None
+
+    # --- the steps of a guarded push
+
+    async def claim(
+        self,
+        repository: str,
+        tag: str,
+        content: Content,
+        *,
+        token: str,
+        lease_ms: int,
+        over_generation: int = 0,
+        resolved_token: str = "",
+        quarantine_ms: int = 0,
+        closing: Event | None = None,
+    ) -> Reply:
+        """Claim the tag for a digest (``claim.lua``).
+
+        ``over_generation``: the generation that the caller may overwrite.  ``resolved_token``: the stale armed claim that
+        the caller found absent upstream; it is replaced once it is ``quarantine_ms`` old, and ``closing`` is its event.
+        """
+        await self._know(repository)
+        reply = await self._store.script(
+            "claim",
+            _keys(repository, tag, "marks", "pins", "manifests", "intents", "outbox"),
+            [
+                content.digest,
+                token,
+                lease_ms,
+                _needs(content),
+                over_generation,
+                resolved_token,
+                quarantine_ms,
+                _event(closing),
+            ],
+        )
+        return _reply(repository, tag, reply)
+
+    async def arm(
+        self,
+        repository: str,
+        tag: str,
+        content: Content,
+        *,
+        token: str,
+        lease_ms: int,
+        draft: Event,
+        closing: Event | None,
+    ) -> Reply:
+        """Write the intent; from now on the PUT may be sent (``arm.lua``)."""
+        reply = await self._store.script(
+            "arm",
+            _keys(repository, tag, "pins", "manifests", "intents", "outbox"),
+            [token, lease_ms, _needs(content), draft.id, _event(draft), _event(closing)],
+        )
+        return _reply(repository, tag, reply)
+
+    async def release(self, repository: str, tag: str, *, token: str, event: Event | None) -> Reply:
+        """Give the claim back; only when the upstream surely did not take the push (``release.lua``)."""
+        reply = await self._store.script(
+            "release", _keys(repository, tag, "pins", "manifests", "intents", "outbox"), [token, _event(event)]
+        )
+        return _reply(repository, tag, reply)
+
+    async def commit(
+        self, repository: str, tag: str, content: Content, *, token: str, event: Event, first: bool
+    ) -> Reply:
+        """Make the armed claim what the tag holds, with its event (``commit.lua``)."""
+        reply = await self._store.script(
+            "commit",
+            _keys(repository, tag, "tags", "pins", "manifests", "intents", "outbox"),
+            [token, *_held(tag, content, event, first=first)],
+        )
+        return _reply(repository, tag, reply)
+
+    async def adopt(
+        self,
+        repository: str,
+        tag: str,
+        content: Content,
+        *,
+        event: Event,
+        seen_token: str = "",
+        first: bool = True,
+        closing: Event | None = None,
+    ) -> Reply:
+        """Take what the upstream shows into the ledger, or finish somebody's armed claim (``adopt.lua``)."""
+        await self._know(repository)
+        reply = await self._store.script(
+            "adopt",
+            _keys(repository, tag, "tags", "pins", "manifests", "intents", "outbox"),
+            [seen_token, *_held(tag, content, event, first=first), _event(closing)],
+        )
+        return _reply(repository, tag, reply)
+
+    # --- pushes that the register does not guard
+
+    async def intend(self, repository: str, tag: str, needs: frozenset[str], draft: Event) -> Step:
+        """Write the intent of a push of a mutable tag, or by digest when ``tag`` is empty (``intend.lua``)."""
+        await self._know(repository)
+        named = [keys.tag(repository, tag)] if tag else []
+        reply = await self._store.script(
+            "intend",
+            [*_slot(repository, "intents", "marks", "pins", "manifests", "tags"), *named],
+            [draft.id, _event(draft), " ".join(sorted(needs)), tag],
+        )
+        return Step(reply[0].decode())
+
+    async def conclude(self, repository: str, event: Event) -> bool:
+        """Record the outcome of an intent; false when it had one already (``conclude.lua``)."""
+        reply = await self._store.script("conclude", _slot(repository, "intents", "outbox"), [event.id, _event(event)])
+        return bool(reply)
+
+    async def record(self, event: Event) -> None:
+        """Record something that changes nothing: a refusal, an unchanged push, drift."""
+        await self._know(event.repository)
+        await self._store.script("record", _slot(event.repository, "outbox"), [_event(event)])
+
+    # --- deletes
+
+    async def begin_delete(
+        self, repository: str, digest: str, *, own_pins: int, deadline_ms: int, draft: Event
+    ) -> Step:
+        """Mark a digest as about to go: GRANTED, PINNED or BUSY (``delete_begin.lua``)."""
+        await self._know(repository)
+        reply = await self._store.script(
+            "delete_begin",
+            _slot(repository, "pins", "marks", "intents"),
+            [digest, own_pins, deadline_ms, draft.id, _event(draft)],
+        )
+        return Step(reply.decode())
+
+    async def end_delete(self, repository: str, digest: str, event: Event, gone: Sequence[GoneTag] = ()) -> bool:
+        """Record the outcome of a delete and drop the tags that went with it (``delete_end.lua``)."""
+        told = [item for tag in gone for item in (tag.name, tag.digest, int(tag.tombstone))]
+        reply = await self._store.script(
+            "delete_end",
+            [
+                *_slot(repository, "marks", "intents", "outbox", "tags", "pins", "manifests"),
+                *(keys.tag(repository, tag.name) for tag in gone),
+            ],
+            [digest, event.id, _event(event), event.actor, *told],
+        )
+        return bool(reply)
+
+    async def overdue_marks(self, repository: str, now_ms: int) -> list[str]:
+        """Digests whose delete should have ended by ``now_ms``."""
+        found = await self._store.do(self._store.client.zrangebyscore(keys.marks(repository), 0, now_ms))
+        return [digest.decode() for digest in found]
+
+    async def pin_count(self, repository: str, digest: str) -> int:
+        """How many tags, and pushes under way, need the digest."""
+        return int(await self._store.do(self._store.client.hget(keys.pins(repository), digest)) or 0)
+
+    async def adopted_under(self, repository: str) -> str:
+        """Digest of the rules file under which every protected tag of the repository was last adopted; empty if never."""
+        return (await self._store.do(self._store.client.get(keys.adopted(repository))) or b"").decode()
+
+    async def set_adopted(self, repository: str, rules_digest: str) -> None:
+        """Remember that every protected tag of the repository has a record."""
+        await self._store.do(self._store.client.set(keys.adopted(repository), rules_digest))
+
+    async def _know(self, repository: str) -> None:
+        """List the repository before anything is written for it, so that the sweep finds what a crash leaves."""
+        if repository not in self._known:
+            await self._store.do(self._store.client.sadd(keys.REPOSITORIES, repository))
+            self._known.add(repository)
+
+
+_SLOT = {
+    "tags": keys.tags,
+    "marks": keys.marks,
+    "pins": keys.pins,
+    "manifests": keys.manifests,
+    "intents": keys.intents,
+    "outbox": keys.outbox,
+}
+
+
+def _slot(repository: str, *parts: str) -> list[str]:
+    return [_SLOT[part](repository) for part in parts]
+
+
+def _keys(repository: str, tag: str, *parts: str) -> list[str]:
+    return [keys.tag(repository, tag), *_slot(repository, *parts)]
+
+
+def _needs(content: Content) -> str:
+    return " ".join(sorted(content.needs | {content.digest}))
+
+
+def _event(event: Event | None) -> str:
+    """An event as the scripts want it: a JSON object without its time, which the script puts in front."""
+    if event is None:
+        return ""
+    values = event.to_dict()
+    del values["time"]
+    return json.dumps(values, separators=(",", ":"))
+
+
+def _held(tag: str, content: Content, event: Event, *, first: bool) -> list[Argument]:
+    """The arguments that ``commit.lua`` and ``adopt.lua`` share, from the digest on."""
+    shown: dict[str, Argument] = {
+        "by": event.actor,
+        "media_type": content.media_type,
+        "size": content.size,
+        "platforms": " ".join(content.platforms),
+        "rule": event.rule,
+        "event": event.id,
+    }
+    if first:
+        shown["first_by"] = event.actor
+        shown["first_adopted"] = int(event.action is Action.ADOPT)
+    fields = [item for pair in shown.items() for item in pair]
+    stored = [item for manifest in content.stored for item in (manifest.digest, _pack(manifest))]
+    return [content.digest, tag, _event(event), _needs(content), len(fields), *fields, *stored]
+
+
+def _pack(manifest: StoredManifest) -> bytes:
+    return manifest.media_type.encode() + b"\n" + manifest.body
+
+
+def _stored(digest: str, value: bytes) -> StoredManifest:
+    media_type, _, body = value.partition(b"\n")
+    return StoredManifest(digest, media_type.decode(), body)
+
+
+def _reply(repository: str, tag: str, reply: Sequence[bytes]) -> Reply:
+    status, now, *flat = (item.decode() for item in reply)
+    fields = dict(zip(flat[::2], flat[1::2], strict=True))
+    return Reply(Step(status), int(now), _record(repository, tag, fields))
+
+
+def _record(repository: str, tag: str, fields: Mapping[str, str]) -> TagRecord:
+    return TagRecord(
+        repository,
+        tag,
+        committed=_committed(fields) if "digest" in fields else None,
+        claim=_claim(fields) if "claim_state" in fields else None,
+        tombstone=_tombstone(fields) if "deleted" in fields else None,
+        generation=int(fields.get("generation", 0)),
+    )
+
+
+def _committed(fields: Mapping[str, str]) -> Committed:
+    shown: dict[str, Any] = {name: fields[name] for name in SHOWN if name in fields}
+    shown["first_adopted"] = fields.get("first_adopted") == "1"
+    shown["size"] = int(fields.get("size", 0))
+    shown["platforms"] = tuple(fields.get("platforms", "").split())
+    return Committed(
+        digest=fields["digest"],
+        generation=int(fields["generation"]),
+        since=int(fields["since"]),
+        first=int(fields["first"]),
+        **shown,
+    )
+
+
+def _claim(fields: Mapping[str, str]) -> Claim:
+    return Claim(
+        state=State(fields["claim_state"].upper()),
+        digest=fields["claim_digest"],
+        token=fields["claim_token"],
+        lease=int(fields["claim_lease"]),
+        armed=int(fields.get("claim_armed", 0)),
+        event=fields.get("claim_event", ""),
+    )
+
+
+def _tombstone(fields: Mapping[str, str]) -> Tombstone:
+    return Tombstone(int(fields["deleted"]), fields.get("deleted_digest", ""), fields.get("deleted_by", ""))

@@ -1,0 +1,90 @@
+-- Shared by every script of the register; put in front of each by ledger/redis.py.
+--
+-- A tag's record is one hash.  Its committed part: digest, generation, needs and what the console shows.
+-- Its claim part, all fields prefixed "claim_": state (claimed | armed), digest, token, lease (deadline, ms),
+-- armed (ms), event, needs.  Both may be there at once: an allowed overwrite under way.
+-- Its tombstone: deleted (ms), deleted_digest, deleted_by.
+
+local CLAIM_FIELDS = {'claim_state', 'claim_digest', 'claim_token', 'claim_lease', 'claim_armed', 'claim_event', 'claim_needs'}
+
+-- Milliseconds by the clock of Redis, the only clock that the protocol knows (H73).
+local function now_ms()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end
+
+local function text(number)
+  return string.format('%.0f', number)
+end
+
+local function read_record(key)
+  local flat = redis.call('HGETALL', key)
+  local record = {}
+  for i = 1, #flat, 2 do record[flat[i]] = flat[i + 1] end
+  return record
+end
+
+-- Status and time first, then the record without its (long) needs.
+local function reply(status, key, now)
+  local answer = {status, text(now)}
+  local flat = redis.call('HGETALL', key)
+  for i = 1, #flat, 2 do
+    if flat[i] ~= 'needs' and flat[i] ~= 'claim_needs' then
+      answer[#answer + 1] = flat[i]
+      answer[#answer + 1] = flat[i + 1]
+    end
+  end
+  return answer
+end
+
+local function pin(pins, needs)
+  for digest in string.gmatch(needs or '', '%S+') do redis.call('HINCRBY', pins, digest, 1) end
+end
+
+-- Whatever nothing needs any more is forgotten, and so are its stored bytes.
+local function unpin(pins, manifests, needs)
+  for digest in string.gmatch(needs or '', '%S+') do
+    if redis.call('HINCRBY', pins, digest, -1) <= 0 then
+      redis.call('HDEL', pins, digest)
+      redis.call('HDEL', manifests, digest)
+    end
+  end
+end
+
+-- Marks whose deadline has passed no longer count (the delete they stood for is resolved by the sweep).
+local function marked(marks, needs)
+  if redis.call('ZCARD', marks) == 0 then return false end
+  for digest in string.gmatch(needs, '%S+') do
+    if redis.call('ZSCORE', marks, digest) then return true end
+  end
+  return false
+end
+
+-- Append an event in the same step as the change it tells of; `event` is a JSON object without "time".
+local function publish(outbox, event, now)
+  if event ~= '' then
+    redis.call('XADD', outbox, '*', 'event', '{"time":' .. text(now) .. ',' .. string.sub(event, 2))
+  end
+end
+
+local function drop_claim(key, pins, manifests, record)
+  unpin(pins, manifests, record.claim_needs)
+  redis.call('HDEL', key, unpack(CLAIM_FIELDS))
+end
+
+-- Make `digest` what the tag holds.  `fields` is a flat list of what the console shows.
+local function hold(key, tags, pins, manifests, record, now, name, digest, needs, fields)
+  pin(pins, needs)
+  unpin(pins, manifests, record.needs)
+  if not record.first then redis.call('HSET', key, 'first', text(now)) end
+  redis.call('HDEL', key, 'deleted', 'deleted_digest', 'deleted_by')
+  redis.call('ZADD', tags, now, name)
+  redis.call('HSET', key, 'digest', digest, 'needs', needs, 'since', text(now),
+    'generation', tonumber(record.generation or 0) + 1, unpack(fields))
+end
+
+local function slice(list, from, count)
+  local part = {}
+  for i = from, from + count - 1 do part[#part + 1] = list[i] end
+  return part
+end

@@ -1,0 +1,47 @@
+-- ABSENT -> CLAIMED, or COMMITTED(n) -> COMMITTED(n) with a claim beside it (an allowed overwrite).
+-- Also takes over a claim whose lease has passed: any digest takes a merely claimed one (nothing was sent), the same
+-- digest an armed one (H62); another digest only after the quarantine, having seen that the upstream has no such tag.
+--
+-- KEYS 1 tag record  2 marks  3 pins  4 manifests  5 intents  6 outbox
+-- ARGV 1 digest  2 token  3 lease (ms from now)  4 needs (space-separated digests)
+--      5 generation that may be overwritten, 0 for a first push
+--      6 token of the stale armed claim that the caller has resolved as absent upstream, or ''
+--      7 quarantine (ms since it was armed)  8 event that closes the stale claim's intent, or ''
+-- Returns {status, now, record...}; status one of
+--   CLAIMED   the caller owns the claim (also when the same token asks again: a lost reply is harmless)
+--   RESUMED   the caller took over an armed claim of its own digest; the PUT may be sent
+--   COMMITTED the tag holds something, and the caller did not come to overwrite that generation
+--   DELETED   a tombstone keeps the name taken, and the caller did not come to reuse it
+--   BUSY      somebody's live claim; wait
+--   STALE     an armed claim without a living owner, of another digest; resolve it against the upstream
+--   DELETING  a delete of something the manifest needs is under way; wait
+local key, marks, pins, manifests, intents, outbox = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local digest, token, needs = ARGV[1], ARGV[2], ARGV[4]
+local now = now_ms()
+local lease = now + tonumber(ARGV[3])
+local record = read_record(key)
+
+local function take(state)
+  if record.claim_state then drop_claim(key, pins, manifests, record) end
+  pin(pins, needs)
+  redis.call('HSET', key, 'claim_state', state, 'claim_digest', digest, 'claim_token', token,
+    'claim_lease', text(lease), 'claim_needs', needs)
+  if state == 'armed' then redis.call('HSET', key, 'claim_armed', record.claim_armed, 'claim_event', record.claim_event) end
+  return reply(state == 'armed' and 'RESUMED' or 'CLAIMED', key, now)
+end
+
+if record.claim_token == token then
+  return reply(record.claim_state == 'armed' and 'RESUMED' or 'CLAIMED', key, now)
+end
+if (record.digest or record.deleted) and tonumber(ARGV[5]) ~= tonumber(record.generation or 0) then
+  return reply(record.digest and 'COMMITTED' or 'DELETED', key, now)
+end
+if record.claim_state and tonumber(record.claim_lease) > now then return reply('BUSY', key, now) end
+if marked(marks, needs) then return reply('DELETING', key, now) end
+if record.claim_state ~= 'armed' then return take('claimed') end
+if record.claim_digest == digest then return take('armed') end
+if ARGV[6] == record.claim_token and now - tonumber(record.claim_armed) >= tonumber(ARGV[7]) then
+  if redis.call('HDEL', intents, record.claim_event) == 1 then publish(outbox, ARGV[8], now) end
+  return take('claimed')
+end
+return reply('STALE', key, now)

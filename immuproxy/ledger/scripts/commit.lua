@@ -1,0 +1,23 @@
+-- ARMED(D, token) -> COMMITTED(D, generation + 1), with the event, in one step; only by the owner of the armed claim (H67).
+--
+-- KEYS 1 tag record  2 tags  3 pins  4 manifests  5 intents  6 outbox
+-- ARGV 1 token  2 digest  3 tag name  4 event  5 needs
+--      6 number N of field/value items that follow, 7.. the fields, then digest/bytes pairs of stored manifests
+-- Returns {status, now, record...}; status
+--   COMMITTED the tag holds the digest (also when it already did: somebody helped, or a reply was lost)
+--   CONFLICT  the tag holds another digest, and there is no claim of the caller's
+--   LOST      the claim is not the caller's, and the tag holds nothing
+local key, tags, pins, manifests, intents, outbox = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local now = now_ms()
+local record = read_record(key)
+if record.claim_token ~= ARGV[1] or record.claim_state ~= 'armed' or record.claim_digest ~= ARGV[2] then
+  if not record.digest then return reply('LOST', key, now) end
+  return reply(record.digest == ARGV[2] and 'COMMITTED' or 'CONFLICT', key, now)
+end
+local count = tonumber(ARGV[6])
+for i = 7 + count, #ARGV, 2 do redis.call('HSET', manifests, ARGV[i], ARGV[i + 1]) end
+hold(key, tags, pins, manifests, record, now, ARGV[3], ARGV[2], ARGV[5], slice(ARGV, 7, count))
+redis.call('HDEL', intents, record.claim_event)
+drop_claim(key, pins, manifests, record)
+publish(outbox, ARGV[4], now)
+return reply('COMMITTED', key, now)

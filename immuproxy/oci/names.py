@@ -1,0 +1,52 @@
+"""Grammars of repository names, tags and digests, each as a named pattern.
+
+All are matched with `re.Pattern.fullmatch` and are ASCII (H5).  The registry's own grammar for names is wider than the
+specification's (upper-case domains, ports); the wider part is refused, because storage may alias it (H7).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+MAX_NAME_LENGTH = 255
+"""Characters of a whole repository name, as the registry limits it (H7)."""
+
+_ALPHANUMERIC = r"[a-z0-9]+"
+_SEPARATOR = r"(?:\.|_|__|-+)"
+_COMPONENT = rf"{_ALPHANUMERIC}(?:{_SEPARATOR}{_ALPHANUMERIC})*"
+
+REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*", re.ASCII)
+"""Specification, "Pulling manifests": ``<name>``."""
+
+TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}", re.ASCII)
+"""Specification, "Pulling manifests": ``<reference>`` as a tag."""
+
+DIGEST = re.compile(r"sha256:[a-f0-9]{64}", re.ASCII)
+"""The one algorithm that the registry accepts for manifests (H8)."""
+
+ANY_DIGEST = re.compile(r"(?:sha256:[a-f0-9]{64}|sha384:[a-f0-9]{96}|sha512:[a-f0-9]{128})", re.ASCII)
+"""Every algorithm of the registry's digest library; blobs may use them."""
+
+DIGEST_IN_TEXT = re.compile(r"sha(?:256:[a-f0-9]{64}|384:[a-f0-9]{96}|512:[a-f0-9]{128})(?![a-f0-9])", re.ASCII)
+"""Finds digests inside other text."""
+
+
+def is_repository(text: str) -> bool:
+    """Whether ``text`` is a repository name of the specification, at most 255 characters long."""
+    return len(text) <= MAX_NAME_LENGTH and REPOSITORY.fullmatch(text) is not None
+
+
+def is_tag(text: str) -> bool:
+    """Whether ``text`` is a tag."""
+    return TAG.fullmatch(text) is not None
+
+
+def is_digest(text: str) -> bool:
+    """Whether ``text`` is a sha256 digest in its canonical spelling."""
+    return DIGEST.fullmatch(text) is not None
+
+
+def digest_of(content: bytes) -> str:
+    """The digest by which the registry will know these raw bytes (H17)."""
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"

@@ -1,0 +1,112 @@
+"""Who asks: everything that the proxy needs to know of a request beside its target and body, read once at the door."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import secrets
+from dataclasses import dataclass
+
+import jwt
+from aiohttp import web
+from multidict import CIMultiDict
+
+from immuproxy.ledger.model import ActorSource
+from immuproxy.oci import errors
+from immuproxy.proxy import headers
+
+MAX_SHOWN = 256
+"""Characters of an actor or user agent that are kept in an event."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """One request's sender.
+
+    ``headers`` are those that travel to the upstream.  ``edge_origin`` is the origin under which the client reached the
+    edge.  ``started`` is the loop's time, in seconds.  ``confirmed`` tells whether the upstream accepted the credential.
+    """
+
+    headers: CIMultiDict[str]
+    actor: str
+    actor_source: ActorSource
+    address: str
+    user_agent: str
+    request_id: str
+    edge_origin: str
+    started: float
+
+    @property
+    def authorization(self) -> str:
+        """The credential as sent, or nothing."""
+        return self.headers.get("Authorization", "")
+
+
+def identify(request: web.BaseRequest, *, trusted: headers.Networks, external_url: str | None, now: float) -> Caller:
+    """Read the sender of ``request``; raises `immuproxy.oci.errors.OciError` for a ``Host`` that is none."""
+    peer = (request.transport.get_extra_info("peername") or ("",))[0] if request.transport else ""
+    through_proxy = headers.is_trusted(peer, trusted)
+    scheme, host = _reached_as(request, through_proxy=through_proxy, external_url=external_url)
+    address = headers.client_address(peer, request.headers.getall("X-Forwarded-For", []), trusted)
+    forwarded = headers.to_upstream(request.headers.items(), scheme=scheme, host=host, address=address)
+    actor, source = actor_of(forwarded.get("Authorization", ""))
+    return Caller(
+        headers=forwarded,
+        actor=actor,
+        actor_source=source,
+        address=address,
+        user_agent=printable(request.headers.get("User-Agent", "")),
+        request_id=secrets.token_hex(8),
+        edge_origin=f"{scheme}://{host}",
+        started=now,
+    )
+
+
+def _reached_as(request: web.BaseRequest, *, through_proxy: bool, external_url: str | None) -> tuple[str, str]:
+    if external_url:
+        scheme, _, host = external_url.rstrip("/").partition("://")
+        return scheme, host
+    scheme = "https" if request.secure else "http"
+    host = request.headers.get("Host", "")
+    if through_proxy:
+        proto = request.headers.get("X-Forwarded-Proto", scheme)
+        scheme = proto if proto in {"http", "https"} else scheme
+        host = request.headers.get("X-Forwarded-Host", host)
+    if host and not headers.is_host(host):
+        raise errors.bad_target("the Host header is no host name")
+    return scheme, host
+
+
+def actor_of(authorization: str) -> tuple[str, ActorSource]:
+    """The user that a credential claims to be.  Not verified here: only the upstream can say whether it is true."""
+    scheme, _, credential = authorization.partition(" ")
+    match scheme.lower():
+        case "basic":
+            return _basic_user(credential.strip()), ActorSource.BASIC
+        case "bearer":
+            return _token_subject(credential.strip()), ActorSource.TOKEN
+        case _:
+            return "", ActorSource.ANONYMOUS
+
+
+def _basic_user(credential: str) -> str:
+    try:
+        decoded = base64.b64decode(credential, validate=True).decode("utf-8", "replace")
+    except (binascii.Error, ValueError):
+        return ""
+    return printable(decoded.partition(":")[0])
+
+
+def _token_subject(token: str) -> str:
+    """The ``sub`` of a JSON Web Token (RFC 7519); an opaque token has none."""
+    try:
+        claims = jwt.decode(token, options={"verify_signature": False})
+    except (jwt.PyJWTError, ValueError, RecursionError):
+        return ""
+    subject = claims.get("sub")
+    return printable(subject) if isinstance(subject, str) else ""
+
+
+def printable(text: str) -> str:
+    """At most `MAX_SHOWN` characters, without control characters and lone surrogates."""
+    return "".join(char if char.isprintable() else "�" for char in text[:MAX_SHOWN])

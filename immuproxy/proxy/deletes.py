@@ -1,0 +1,201 @@
+"""Deletes, by tag, manifest digest or blob digest: nothing that a protected tag needs may go (H29-H37, H77)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Callable
+from dataclasses import replace
+from urllib.parse import quote
+
+from multidict import CIMultiDict
+
+from immuproxy.ledger.model import Action, Event, Outcome, Step, TagRecord
+from immuproxy.ledger.register import GoneTag, Register
+from immuproxy.oci import names
+from immuproxy.oci.errors import OciError, unavailable
+from immuproxy.oci.routes import METHODS, Kind, Operation, build_path
+from immuproxy.proxy import headers, record
+from immuproxy.proxy.answers import Answer
+from immuproxy.proxy.caller import Caller
+from immuproxy.proxy.recovery import Recovery
+from immuproxy.proxy.refusals import first_message
+from immuproxy.proxy.upstream import Found, Upstream, UpstreamUnavailableError
+from immuproxy.rules.decide import decide_delete
+from immuproxy.rules.model import RuleSet
+
+PAGE = 1000
+
+
+class Deletes:
+    """The door for deletes."""
+
+    def __init__(
+        self,
+        rules: Callable[[], RuleSet],
+        register: Register,
+        upstream: Upstream,
+        recovery: Recovery,
+        *,
+        longest: float,
+    ) -> None:
+        """``longest``: seconds that one delete may take at the upstream."""
+        self._rules = rules
+        self._register = register
+        self._upstream = upstream
+        self._recovery = recovery
+        self._longest = longest
+
+    async def delete(self, operation: Operation, caller: Caller) -> Answer:
+        """Carry one delete to its end, or refuse it with 405 (the specification's answer for a disabled delete)."""
+        refused = await self._refused_by_upstream(operation, caller)
+        if refused is not None:
+            return refused
+        if operation.is_tag:
+            return await self._delete_tag(operation, caller)
+        return await self._delete_digest(operation, caller)
+
+    async def _refused_by_upstream(self, operation: Operation, caller: Caller) -> Answer | None:
+        """Ask for the delete of something that cannot exist: tells whether the client may, and changes nothing (H55)."""
+        nothing = f"sha256:{hashlib.sha256(secrets.token_bytes(32)).hexdigest()}"
+        path = build_path(operation.kind, operation.repository, nothing)
+        answer = await self._upstream.exchange("DELETE", path, _sent(caller))
+        if answer.status in {401, 403, 405, 429}:
+            return answer
+        if answer.status >= 500:
+            message = f"the upstream answered {answer.status} when asked whether this client may delete"
+            raise UpstreamUnavailableError(message)
+        return None
+
+    # --- by tag
+
+    async def _delete_tag(self, operation: Operation, caller: Caller) -> Answer:
+        repository, tag = operation.repository, operation.reference
+        rule = self._rules().match(repository, tag)
+        found = await self._known(repository, tag, caller) if rule.protects else TagRecord(repository, tag)
+        held = found.committed.digest if found.committed else ""
+        verdict = decide_delete(rule, repository=repository, tag=tag)
+        draft = record.draft(Action.DELETE_TAG, caller, repository, tag=tag, digest=held)
+        draft = replace(draft, rule=verdict.rule, rule_line=verdict.line, shadow=verdict.shadow)
+        if rule.protects and not verdict.allowed:
+            return await self._refuse(replace(draft, reason=verdict.reason), caller, operation)
+        gone = [GoneTag(tag, held, not rule.reuse_allowed)] if held else []
+        event = replace(draft, outcome=Outcome.DELETED, reason=verdict.reason)
+        return await self._forward(operation, caller, event, gone=gone, mark=f"tag:{tag}", own_pins=0)
+
+    async def _known(self, repository: str, tag: str, caller: Caller) -> TagRecord:
+        """The record of a protected tag, adopted now if the ledger did not have it."""
+        found = await self._register.read(repository, tag)
+        if found.committed is not None:
+            return found
+        seen = await self._upstream.probe(repository, tag, caller)
+        if isinstance(seen, Found):
+            await self._recovery.settle_as(found, seen, caller, self._rules().match(repository, tag))
+        return await self._register.read(repository, tag)
+
+    # --- by digest
+
+    async def _delete_digest(self, operation: Operation, caller: Caller) -> Answer:
+        repository, digest = operation.repository, operation.reference
+        await self._adopt_all(repository, caller)
+        manifest_route = operation.kind is Kind.MANIFEST
+        action = Action.DELETE_MANIFEST if manifest_route else Action.DELETE_BLOB
+        draft = record.draft(action, caller, repository, digest=digest)
+        going = await self._going(repository, digest) if manifest_route else []
+        if await self._register.pin_count(repository, digest) > len(going):
+            return await self._refuse(replace(draft, reason="a protected tag needs it"), caller, operation)
+        if manifest_route and not isinstance(await self._upstream.probe(repository, digest, caller), Found):
+            # 2.8 unlinks a layer when its digest is deleted as a manifest (H33).
+            raise OciError(404, "MANIFEST_UNKNOWN", "manifest unknown", detail={"digest": digest})
+        event = replace(draft, outcome=Outcome.DELETED, reason="no protected tag needs it")
+        if going:
+            event = replace(event, reason=f"its tags may be deleted: {', '.join(tag.name for tag in going)}")
+        return await self._forward(operation, caller, event, gone=going, mark=digest, own_pins=len(going))
+
+    async def _going(self, repository: str, digest: str) -> list[GoneTag]:
+        """The tags that hold the digest and would go with it, when the rules let every one of them go."""
+        rules = self._rules()
+        records = await self._register.records(repository, await self._register.tags(repository))
+        holders = [found.tag for found in records if found.committed and found.committed.digest == digest]
+        matched = [rules.match(repository, tag) for tag in holders]
+        if not all(rule.delete_allowed or not rule.protects for rule in matched):
+            return []
+        return [
+            GoneTag(tag, digest, rule.protects and not rule.reuse_allowed)
+            for tag, rule in zip(holders, matched, strict=True)
+        ]
+
+    async def _adopt_all(self, repository: str, caller: Caller) -> None:
+        """Before the first delete in a repository, every protected tag of it gets its record, and its pins (H77)."""
+        rules = self._rules()
+        if await self._register.adopted_under(repository) == rules.digest:
+            return
+        for tag in await self._listed(repository, caller):
+            if names.is_tag(tag) and rules.protects(repository, tag):
+                await self._known(repository, tag, caller)
+        await self._register.set_adopted(repository, rules.digest)
+
+    async def _listed(self, repository: str, caller: Caller) -> list[str]:
+        """All tags that the upstream lists, page by page (H27)."""
+        tags: list[str] = []
+        query = f"?n={PAGE}"
+        while True:
+            path = build_path(Kind.TAGS, repository) + query
+            answer = await self._upstream.exchange("GET", path, _sent(caller))
+            if answer.status == 404:
+                return tags
+            if answer.status != 200:
+                message = "the proxy must see the repository's tags before it lets anything be deleted, and this client may not list them"
+                raise OciError(405, "UNSUPPORTED", message, headers={"Allow": "GET, HEAD"})
+            page = json.loads(answer.body).get("tags") or []
+            tags += page
+            if "Link" not in answer.headers or not page:
+                return tags
+            query = f"?n={PAGE}&last={quote(page[-1], safe='')}"
+
+    # --- both
+
+    async def _refuse(self, event: Event, caller: Caller, operation: Operation) -> Answer:
+        refused = replace(event, outcome=Outcome.REFUSED)
+        await self._register.record(record.timed(refused, caller))
+        allowed = tuple(method for method in METHODS[operation.kind] if method != "DELETE")
+        name = f"{operation.repository}:{operation.reference}" if operation.is_tag else operation.reference
+        raise OciError(
+            405,
+            "UNSUPPORTED",
+            f"{name} cannot be deleted: {event.reason}",
+            headers={"Allow": ", ".join(allowed)},
+            detail={
+                "repository": operation.repository,
+                "reference": operation.reference,
+                "rule": event.rule,
+                "event": event.id,
+            },
+        )
+
+    async def _forward(
+        self, operation: Operation, caller: Caller, event: Event, *, gone: list[GoneTag], mark: str, own_pins: int
+    ) -> Answer:
+        """The mark, one DELETE, the outcome.  An unknown outcome keeps the mark until the sweep has looked (H35)."""
+        repository = operation.repository
+        draft = replace(event, outcome=Outcome.FAILED, reason=record.UNKNOWN)
+        step = await self._register.begin_delete(
+            repository, mark, own_pins=own_pins, deadline_ms=round(self._longest * 1000), draft=draft
+        )
+        if step is Step.PINNED:
+            return await self._refuse(replace(event, reason="a push under way needs it"), caller, operation)
+        if step is Step.BUSY:
+            raise unavailable("another delete of this has not ended yet; try again")
+        answer = await self._upstream.exchange("DELETE", operation.target, _sent(caller))
+        if answer.status >= 500:
+            raise UpstreamUnavailableError(f"the upstream answered {answer.status} to the delete")  # noqa: TRY003, EM102
+        if answer.status >= 300:
+            reason = f"the upstream answered {answer.status}: {first_message(answer)}"
+            event, gone = replace(event, outcome=Outcome.FAILED, reason=reason), []
+        await self._register.end_delete(repository, mark, record.timed(event, caller), gone)
+        return answer
+
+
+def _sent(caller: Caller) -> CIMultiDict[str]:
+    return headers.without(caller.headers, headers.CONDITIONAL | {"content-length", "content-type"})

@@ -1,0 +1,373 @@
+"""A push to a protected tag: claim -> probe -> arm -> one PUT -> verify -> commit.
+
+The upstream has no compare-and-set, so the ledger decides who may set the tag and the upstream only stores content.
+Nothing here trusts what it learnt before the claim; every branch that does not know answers 503 and leaves a state that
+anybody can finish (`immuproxy.drift`).  Hazards H13-H22, H53-H56, H61-H77.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+from immuproxy.ledger.model import Claim, Event, Outcome, Reply, Step, TagRecord
+from immuproxy.ledger.redis import LedgerUnavailableError
+from immuproxy.ledger.register import Content, Register
+from immuproxy.oci import errors
+from immuproxy.proxy import answers, record
+from immuproxy.proxy.answers import Answer
+from immuproxy.proxy.failpoints import Failpoint, reach
+from immuproxy.proxy.judge import Judge
+from immuproxy.proxy.push import Library, Push
+from immuproxy.proxy.recovery import Recovery
+from immuproxy.proxy.refusals import Refusals, first_message
+from immuproxy.proxy.upstream import Found, OutcomeUnknownError, Upstream
+from immuproxy.rules.model import Decision, Verdict
+
+FIRST_WAIT = 0.02
+LONGEST_WAIT = 0.5
+COMMIT_TRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds.  ``put``: one manifest request; ``lease``: how long a claim stands for its owner, room for two PUTs and the
+    checks around them; ``quarantine``: how long after arming a PUT of a lost owner might still land (H62)."""
+
+    put: float
+    lease: float
+    quarantine: float
+
+    @classmethod
+    def of(cls, put: float) -> Limits:
+        """The limits that follow from the time a manifest request may take."""
+        return cls(put=put, lease=3 * put + 5, quarantine=10 * put)
+
+
+class Retry(Exception):  # noqa: N818  # not an error: the claim was lost, and the push starts again
+    """Somebody else moved the record; look again."""
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """What one push carries from step to step."""
+
+    push: Push
+    content: Content
+    token: str
+    over_generation: int = 0
+    over_digest: str = ""
+    verdict: Verdict | None = None
+    resolved: Claim | None = None
+    closing: Event | None = None
+
+
+class Guard:
+    """Carries pushes of protected tags; safe with any number of proxies on one ledger."""
+
+    def __init__(
+        self,
+        *,
+        register: Register,
+        upstream: Upstream,
+        library: Library,
+        judge: Judge,
+        recovery: Recovery,
+        refusals: Refusals,
+        limits: Limits,
+    ) -> None:
+        """All parts are shared with the other ways of a request."""
+        self._register = register
+        self._upstream = upstream
+        self._library = library
+        self._judge = judge
+        self._recovery = recovery
+        self._refusals = refusals
+        self._limits = limits
+
+    async def push(self, push: Push) -> Answer:
+        """Carry one push to its end.
+
+        Run it in a task of its own that outlives the client (H47).  Raises `immuproxy.oci.errors.OciError` (503 when nothing can be
+        decided now), `UpstreamUnavailableError` and `LedgerUnavailableError`.
+        """
+        content = await self._library.content(push.repository, push.manifest, push.caller)
+        attempt = _Attempt(push, content, record.new_token())
+        waiting = _Waiting(self._limits.lease)
+        while True:
+            reach(Failpoint.PRE_CLAIM)
+            reply = await self._claim(attempt)
+            try:
+                answer = await self._after_claim(attempt, reply)
+            except Retry:
+                attempt = _Attempt(push, content, record.new_token())
+                continue
+            if answer is not None:
+                return answer
+            if reply.step in {Step.BUSY, Step.DELETING, Step.STALE} and attempt.resolved is None:
+                await waiting.once(push)
+
+    # --- claim
+
+    async def _claim(self, attempt: _Attempt) -> Reply:
+        push, resolved = attempt.push, attempt.resolved
+        return await self._register.claim(
+            push.repository,
+            push.tag,
+            attempt.content,
+            token=attempt.token,
+            lease_ms=_ms(self._limits.lease),
+            over_generation=attempt.over_generation,
+            resolved_token=resolved.token if resolved else "",
+            quarantine_ms=_ms(self._limits.quarantine),
+            closing=attempt.closing,
+        )
+
+    async def _after_claim(self, attempt: _Attempt, reply: Reply) -> Answer | None:
+        """The answer, or None to claim again (with what the attempt has learnt)."""
+        attempt.resolved = None
+        match reply.step:
+            case Step.CLAIMED:
+                reach(Failpoint.POST_CLAIM)
+                return await self._claimed(attempt, reply)
+            case Step.RESUMED:
+                return await self._resumed(attempt, reply.record)
+            case Step.COMMITTED | Step.DELETED:
+                return await self._held(attempt, reply)
+            case Step.STALE:
+                return await self._stale(attempt, reply)
+            case _:
+                return None
+
+    # --- the tag holds something already
+
+    async def _held(self, attempt: _Attempt, reply: Reply) -> Answer | None:
+        """Unchanged, refused, or on as an overwrite of exactly this generation."""
+        push, found = attempt.push, reply.record
+        verdict = await self._judge.push(push, found, now_ms=reply.now)
+        match verdict.outcome:
+            case Decision.UNCHANGED:
+                return await self._unchanged(push)
+            case Decision.REFUSE:
+                return await self._refusals.push(push, verdict, found)
+            case _:
+                attempt.over_generation = found.generation
+                attempt.over_digest = found.committed.digest if found.committed else ""
+                attempt.verdict = verdict
+                return None
+
+    async def _unchanged(self, push: Push) -> Answer:
+        """The same digest again: no upstream write, because on many registries even that breaks readers (H14)."""
+        event = replace(
+            push.draft,
+            outcome=Outcome.UNCHANGED,
+            previous_digest=push.manifest.digest,
+            reason="the tag already holds this digest",
+        )
+        present = await self._upstream.probe(push.repository, push.manifest.digest, push.caller)
+        if not isinstance(present, Found):
+            return await self._restored(push, event)
+        await self._register.record(self._timed(event, push))
+        return self._created(push)
+
+    async def _restored(self, push: Push, event: Event) -> Answer:
+        """The upstream has lost what the tag holds, and the client brings it back."""
+        answer = await self._upstream.put_manifest(push.repository, push.tag, push.manifest.body, push.caller)
+        if answer.status >= 300:
+            refused = replace(event, outcome=Outcome.FAILED, reason=f"the upstream answered {answer.status}")
+            await self._register.record(self._timed(refused, push))
+            return answer
+        if not await self._verified(push):
+            raise errors.unavailable("the upstream has lost this manifest and did not take it back; try again")
+        again = replace(event, reason="the tag already holds this digest; the upstream had lost it and has it again")
+        await self._register.record(self._timed(again, push))
+        return self._created(push)
+
+    # --- the claim is ours
+
+    async def _claimed(self, attempt: _Attempt, reply: Reply) -> Answer:
+        """Nothing was sent yet: whatever goes wrong up to the arming gives the claim back."""
+        push = attempt.push
+        try:
+            if attempt.over_generation != reply.record.generation:
+                raise Retry
+            if attempt.verdict is None:
+                await self._look(attempt)
+                attempt.verdict = await self._judge.push(push, reply.record, now_ms=reply.now)
+            reach(Failpoint.POST_PROBE)
+        except BaseException:
+            await self._release(attempt, None)
+            raise
+        if attempt.verdict.outcome is Decision.REFUSE:
+            await self._release(attempt, None)
+            return await self._refusals.push(push, attempt.verdict, reply.record)
+        await self._arm(attempt, None)
+        return await self._send(attempt)
+
+    async def _look(self, attempt: _Attempt) -> None:
+        """Does the upstream already have the tag?  Then it predates us, or came by another way: adopt it (H71)."""
+        push = attempt.push
+        found = await self._upstream.probe(push.repository, push.tag, push.caller)
+        if isinstance(found, Found):
+            await self._recovery.adopt(push.repository, push.tag, found, push.caller, push.rule)
+            raise Retry
+        if found.status != 404:
+            raise errors.unavailable("the upstream does not let this client see the tag, so it cannot be protected")
+
+    async def _arm(self, attempt: _Attempt, closing: Event | None) -> None:
+        push = attempt.push
+        verdict = attempt.verdict
+        intent = replace(push.draft, shadow=verdict.shadow if verdict else False)
+        reply = await self._register.arm(
+            push.repository,
+            push.tag,
+            attempt.content,
+            token=attempt.token,
+            lease_ms=_ms(self._limits.lease),
+            draft=intent,
+            closing=closing,
+        )
+        if reply.step is Step.LOST:
+            raise Retry
+        reach(Failpoint.POST_ARM)
+
+    async def _resumed(self, attempt: _Attempt, found: TagRecord) -> Answer:
+        """An armed claim of this very digest whose owner is gone: finish what it began."""
+        push = attempt.push
+        closing = await self._recovery.closing(found, "the proxy stopped; a push of the same content took over")
+        attempt.over_digest = found.committed.digest if found.committed else ""
+        await self._arm(attempt, closing)
+        if await self._verified(push):
+            return await self._commit(attempt)
+        return await self._send(attempt)
+
+    async def _stale(self, attempt: _Attempt, reply: Reply) -> Answer | None:
+        """An armed claim of another digest whose owner is gone: what the upstream shows decides (H62)."""
+        push, claim = attempt.push, reply.record.claim
+        if claim is None:
+            return None
+        if await self._recovery.settle(reply.record, push.caller, push.rule):
+            return None
+        age = (reply.now - claim.armed) / 1000
+        if age < self._limits.quarantine:
+            left = max(1, round(self._limits.quarantine - age))
+            raise errors.unavailable(
+                "an earlier push of other content was cut off, and it could still arrive; "
+                f"pushing that content again ({claim.digest}) settles it at once",
+                retry_after=left,
+            )
+        attempt.resolved = claim
+        attempt.closing = await self._recovery.closing(reply.record, "the push never reached the upstream")
+        return None
+
+    # --- send, verify, commit
+
+    async def _send(self, attempt: _Attempt) -> Answer:
+        """The PUT; from here on the outcome may stay unknown, and then the claim stays too (H63)."""
+        try:
+            return await self._put(attempt)
+        except (Retry, LedgerUnavailableError):
+            raise
+        except Exception:
+            await self._let_go(attempt)
+            raise
+
+    async def _put(self, attempt: _Attempt) -> Answer:
+        """One PUT; after an unknown outcome and a look that shows nothing, one more of the same bytes."""
+        push = attempt.push
+        for _ in range(2):
+            reach(Failpoint.PUT_SENT)
+            try:
+                answer = await self._upstream.put_manifest(push.repository, push.tag, push.manifest.body, push.caller)
+            except OutcomeUnknownError:
+                answer = None
+            reach(Failpoint.PUT_APPLIED)
+            if answer is not None and answer.status >= 300:
+                return await self._rejected(attempt, answer)
+            if await self._verified(push):
+                return await self._commit(attempt)
+        raise errors.unavailable("the upstream did not store the push; try again, the tag is kept for this content")
+
+    async def _let_go(self, attempt: _Attempt) -> None:
+        """End the lease but not the claim: a push of the same content may go on at once, other content may not."""
+        push = attempt.push
+        await self._register.arm(
+            push.repository, push.tag, attempt.content, token=attempt.token, lease_ms=0, draft=push.draft, closing=None
+        )
+
+    async def _rejected(self, attempt: _Attempt, answer: Answer) -> Answer:
+        """The upstream said no, and it says so before it touches the tag (H63)."""
+        event = replace(
+            attempt.push.draft,
+            outcome=Outcome.FAILED,
+            reason=f"the upstream answered {answer.status}: {first_message(answer)}",
+        )
+        quiet = answer.status in {401, 403}
+        await self._release(attempt, None if quiet else self._timed(event, attempt.push))
+        return answer
+
+    async def _verified(self, push: Push) -> bool:
+        """Whether the upstream gives out the very bytes under the tag (H16, H25)."""
+        found = await self._upstream.probe(push.repository, push.tag, push.caller)
+        return isinstance(found, Found) and found.digest == push.manifest.digest
+
+    async def _commit(self, attempt: _Attempt) -> Answer:
+        reach(Failpoint.PRE_COMMIT)
+        push, held, verdict = attempt.push, attempt.over_digest, attempt.verdict
+        event = replace(
+            push.draft,
+            outcome=Outcome.OVERWRITTEN if held else Outcome.CREATED,
+            previous_digest=held,
+            reason=verdict.reason if verdict else "finished what an interrupted push of the same content began",
+            shadow=verdict.shadow if verdict else False,
+        )
+        timed = self._timed(event, push)
+        reply = await _insist(
+            lambda: self._register.commit(
+                push.repository, push.tag, attempt.content, token=attempt.token, event=timed, first=not held
+            )
+        )
+        if reply.step is not Step.COMMITTED:
+            raise Retry
+        reach(Failpoint.POST_COMMIT)
+        return self._created(push)
+
+    # --- small things
+
+    async def _release(self, attempt: _Attempt, event: Event | None) -> None:
+        await self._register.release(attempt.push.repository, attempt.push.tag, token=attempt.token, event=event)
+
+    def _created(self, push: Push) -> Answer:
+        return answers.created(push.repository, push.manifest.digest, push.caller.edge_origin)
+
+    def _timed(self, event: Event, push: Push) -> Event:
+        return record.timed(event, push.caller)
+
+
+class _Waiting:
+    """For somebody else's claim: looks again soon, then less often, and gives up after ``longest`` seconds (H74)."""
+
+    def __init__(self, longest: float) -> None:
+        self._ends = asyncio.get_running_loop().time() + longest
+        self._pause = FIRST_WAIT
+
+    async def once(self, push: Push) -> None:
+        if asyncio.get_running_loop().time() > self._ends:
+            raise errors.unavailable(f"another push of {push.repository}:{push.tag} has not ended yet; try again")
+        await asyncio.sleep(self._pause)
+        self._pause = min(2 * self._pause, LONGEST_WAIT)
+
+
+async def _insist(step: Callable[[], Awaitable[Reply]]) -> Reply:
+    """A step that may be repeated, a few times: its reply may have been lost on the way (H65)."""
+    for _ in range(COMMIT_TRIES - 1):
+        try:
+            return await step()
+        except LedgerUnavailableError:
+            await asyncio.sleep(FIRST_WAIT)
+    return await step()
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)

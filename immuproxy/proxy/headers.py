@@ -1,0 +1,145 @@
+"""Which headers travel on, and how they are rewritten.  Pure.
+
+A proxy removes what concerns one connection only (RFC 9110 section 7.6.1), what would let a client steer the upstream's view of who
+asked and under which name (H10, H40, H49), and adds its own afterwards, so that a client's ``Connection`` header can
+never take ours away (H39).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from urllib.parse import urlsplit
+
+from multidict import CIMultiDict
+
+HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+"""For one connection only, in either direction."""
+
+NOT_UPSTREAM = frozenset(
+    {
+        "expect",
+        "forwarded",
+        "host",
+        "http2-settings",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-port",
+        "x-forwarded-proto",
+        "x-http-method-override",
+        "x-original-url",
+        "x-real-ip",
+        "x-rewrite-url",
+    }
+)
+"""From a client; the proxy sets its own where there is one."""
+
+CONDITIONAL = frozenset({"if-none-match", "if-modified-since", "if-match", "if-unmodified-since", "range", "if-range"})
+"""The registry answers these before it has looked at the manifest (H24)."""
+
+Pairs = Iterable[tuple[str, str]]
+Networks = Sequence[IPv4Network | IPv6Network]
+
+
+def end_to_end(pairs: Pairs) -> CIMultiDict[str]:
+    """All headers but those for one connection, in order, with duplicates."""
+    pairs = list(pairs)
+    listed = (
+        token.strip().lower() for name, value in pairs if name.lower() == "connection" for token in value.split(",")
+    )
+    dropped = HOP_BY_HOP.union(listed)
+    return CIMultiDict((name, value) for name, value in pairs if name.lower() not in dropped)
+
+
+def to_upstream(pairs: Pairs, *, scheme: str, host: str, address: str) -> CIMultiDict[str]:
+    """A client's headers as the upstream gets them; ``scheme`` and ``host`` are those under which the client knows the edge."""
+    headers = CIMultiDict(
+        (name, value) for name, value in end_to_end(pairs).items() if name.lower() not in NOT_UPSTREAM
+    )
+    headers["X-Forwarded-Proto"] = scheme
+    headers["X-Forwarded-For"] = address
+    if host:
+        headers["X-Forwarded-Host"] = host
+    return headers
+
+
+def without(headers: CIMultiDict[str], names: Iterable[str]) -> CIMultiDict[str]:
+    """A copy without some headers; ``names`` in lower case."""
+    dropped = frozenset(names)
+    return CIMultiDict((name, value) for name, value in headers.items() if name.lower() not in dropped)
+
+
+def to_client(pairs: Pairs, *, upstream_origin: str, edge_origin: str) -> CIMultiDict[str]:
+    """The upstream's headers as the client gets them; a ``Location`` inside the upstream comes to point at the edge (H49)."""
+    headers = end_to_end(pairs)
+    locations = headers.popall("Location", [])
+    for location in locations:
+        headers.add("Location", relocated(location, upstream_origin=upstream_origin, edge_origin=edge_origin))
+    return headers
+
+
+def relocated(location: str, *, upstream_origin: str, edge_origin: str) -> str:
+    """``location`` with the upstream's origin replaced; all after the origin stays byte for byte (upload state)."""
+    parts = urlsplit(location)
+    if not parts.scheme or origin(location) != upstream_origin:
+        return location
+    return edge_origin + location[location.index("//") + 2 + len(parts.netloc) :]
+
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def origin(url: str) -> str:
+    """``scheme://host[:port]`` in lower case, without a default port."""
+    parts = urlsplit(url)
+    port = "" if parts.port in {None, _DEFAULT_PORTS.get(parts.scheme)} else f":{parts.port}"
+    host = parts.hostname or ""
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{port}"
+
+
+_HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?", re.ASCII)
+
+
+def is_host(text: str) -> bool:
+    """Whether ``text`` may stand in an URL as host and port."""
+    return _HOST.fullmatch(text) is not None
+
+
+def is_trusted(address: str, trusted: Networks) -> bool:
+    """Whether ``address`` lies in one of the networks."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return False
+    parsed = getattr(parsed, "ipv4_mapped", None) or parsed
+    return any(parsed in network for network in trusted)
+
+
+def client_address(peer: str, forwarded_for: Sequence[str], trusted: Networks) -> str:
+    """Who asked: the peer, or where the peer is a trusted proxy the last untrusted hop that it names.
+
+    ``forwarded_for``: the values of ``X-Forwarded-For``, in order.  A hop that is no address ends the walk: what stands
+    before it could be anything.
+    """
+    hops = [hop.strip() for value in forwarded_for for hop in value.split(",")]
+    address = peer
+    while is_trusted(address, trusted) and hops:
+        hop = hops.pop()
+        try:
+            address = str(ip_address(hop))
+        except ValueError:
+            break
+    return address

@@ -1,0 +1,45 @@
+"""Asks the rules, with what they need to know about the push and about what the tag holds."""
+
+from __future__ import annotations
+
+from immuproxy.ledger.model import TagRecord
+from immuproxy.proxy.push import Library, Push
+from immuproxy.rules import model as rules
+from immuproxy.rules.decide import decide_push
+
+
+class Judge:
+    """Collects the facts; the verdict is the rules' alone."""
+
+    def __init__(self, library: Library) -> None:
+        """Manifests and labels come from ``library``."""
+        self._library = library
+
+    async def push(self, push: Push, found: TagRecord, *, now_ms: int) -> rules.Verdict:
+        """The verdict on ``push`` when the tag's record is ``found``; ``now_ms`` by the clock that dated the record."""
+        image = await self._library.image(push.repository, push.manifest, push.caller, labels=push.rule.needs_labels)
+        asked = rules.Push(
+            repository=push.repository,
+            tag=push.tag,
+            image=image,
+            user=push.caller.actor or None,
+            user_confirmed=push.draft.actor_confirmed,
+            address=push.caller.address or None,
+            now_ms=now_ms,
+        )
+        return decide_push(push.rule, asked, await self._held(push, found), deleted=_deleted(found))
+
+    async def _held(self, push: Push, found: TagRecord) -> rules.Held | None:
+        if found.committed is None:
+            return None
+        image = await self._library.held(found, push.caller, labels=push.rule.needs_labels)
+        since = None if found.committed.first_adopted else found.committed.first
+        return rules.Held(image=image, since_ms=since, by=found.committed.first_by)
+
+
+def _deleted(found: TagRecord) -> rules.Held | None:
+    """A tombstone, as the rules see it."""
+    if found.tombstone is None or found.committed is not None:
+        return None
+    gone = rules.Image(digest=found.tombstone.digest, media_type="", entries=frozenset(), labels={})
+    return rules.Held(image=gone, since_ms=found.tombstone.deleted, by=found.tombstone.by)

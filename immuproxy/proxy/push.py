@@ -1,0 +1,114 @@
+"""One manifest push as a value, and what has to be learnt from the upstream before it can be decided."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from immuproxy.ledger.model import Event, StoredManifest, TagRecord
+from immuproxy.ledger.register import Content, Register
+from immuproxy.oci import manifests
+from immuproxy.oci.errors import OciError
+from immuproxy.oci.manifests import Manifest
+from immuproxy.proxy.caller import Caller
+from immuproxy.proxy.upstream import Found, Upstream
+from immuproxy.rules.model import Image, Rule
+
+MAX_CLOSURE = 1000
+"""Manifests that one index may reach; real ones reach about twenty."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Push:
+    """A manifest on its way to a tag.  ``draft`` is its event as long as the outcome is not known."""
+
+    repository: str
+    tag: str
+    manifest: Manifest
+    caller: Caller
+    rule: Rule
+    draft: Event
+
+
+@dataclass(slots=True)
+class _Walk:
+    needs: set[str] = field(default_factory=set)
+    stored: dict[str, StoredManifest] = field(default_factory=dict)
+
+
+class Library:
+    """Manifests by digest: from the ledger where it keeps them, else from the upstream."""
+
+    def __init__(self, register: Register, upstream: Upstream) -> None:
+        """Read through ``register`` to ``upstream``."""
+        self._register = register
+        self._upstream = upstream
+
+    async def content(self, repository: str, manifest: Manifest, caller: Caller) -> Content:
+        """What a tag that holds ``manifest`` needs: the transitive closure (H31), and the bytes of every manifest in it."""
+        walk = _Walk()
+        await self._visit(repository, manifest, caller, walk)
+        return Content(
+            digest=manifest.digest,
+            needs=frozenset(walk.needs),
+            stored=tuple(walk.stored.values()),
+            media_type=manifest.media_type,
+            size=manifest.size,
+            platforms=manifest.platforms,
+        )
+
+    async def _visit(self, repository: str, manifest: Manifest, caller: Caller, walk: _Walk) -> None:
+        walk.needs |= {manifest.digest, *manifest.needs}
+        walk.stored[manifest.digest] = StoredManifest(manifest.digest, manifest.media_type, manifest.body)
+        if len(walk.stored) > MAX_CLOSURE:
+            raise OciError(400, "UNSUPPORTED", f"the index reaches more than {MAX_CLOSURE} manifests")
+        for child in manifest.children:
+            if child not in walk.stored:
+                found = await self.manifest(repository, child, caller)
+                if found:
+                    await self._visit(repository, found, caller, walk)
+
+    async def manifest(self, repository: str, digest: str, caller: Caller) -> Manifest | None:
+        """One manifest by digest; None when the upstream has none such (a sparse index; the upstream judges that)."""
+        stored = await self._register.stored(repository, digest)
+        if stored:
+            return manifests.describe(stored.body, stored.media_type)
+        found = await self._upstream.probe(repository, digest, caller)
+        return manifests.describe(found.body, found.media_type) if isinstance(found, Found) else None
+
+    async def image(self, repository: str, manifest: Manifest, caller: Caller, *, labels: bool) -> Image:
+        """A manifest as the rules see it; labels cost a look at each config, so only where a rule asks for them."""
+        found = await self.labels(repository, manifest, caller) if labels else {}
+        return Image(
+            digest=manifest.digest, media_type=manifest.media_type, entries=frozenset(manifest.entries), labels=found
+        )
+
+    async def held(self, record: TagRecord, caller: Caller, *, labels: bool) -> Image:
+        """What a committed tag holds, as the rules see it."""
+        if record.committed is None:
+            message = "the tag holds nothing"
+            raise ValueError(message)
+        digest = record.committed.digest
+        manifest = await self.manifest(record.repository, digest, caller)
+        if manifest is None:
+            return Image(digest=digest, media_type=record.committed.media_type, entries=frozenset(), labels={})
+        return await self.image(record.repository, manifest, caller, labels=labels)
+
+    async def labels(self, repository: str, manifest: Manifest, caller: Caller) -> Mapping[str, str]:
+        """Annotations and config labels; of an index, those on which all its images agree."""
+        if not manifest.is_index:
+            config = await self._config_labels(repository, manifest, caller)
+            return {**config, **manifest.annotations}
+        children = [await self.manifest(repository, child, caller) for child in manifest.children]
+        images = [child for child in children if child and child.config and not child.subject]
+        shared = _common([await self._config_labels(repository, image, caller) for image in images])
+        return {**shared, **manifest.annotations}
+
+    async def _config_labels(self, repository: str, manifest: Manifest, caller: Caller) -> Mapping[str, str]:
+        config = await self._upstream.small_blob(repository, manifest.config, caller) if manifest.config else None
+        return manifests.config_labels(config) if config else {}
+
+
+def _common(all_labels: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    pairs = [set(labels.items()) for labels in all_labels if labels]
+    return dict(set.intersection(*pairs)) if pairs else {}

@@ -1,0 +1,221 @@
+"""``GET`` and ``HEAD /v2/<name>/manifests/<tag>`` of a protected tag: answered according to the ledger (H23-H28).
+
+The upstream is asked as the client asked, so that its own authorisation and content negotiation hold.  What it answers is
+passed on only when it is what the ledger says; otherwise the content is fetched by its digest, which cannot lie.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from immuproxy.ledger.model import Action, Committed, Outcome, State, TagRecord
+from immuproxy.ledger.redis import LedgerUnavailableError
+from immuproxy.ledger.register import Register
+from immuproxy.oci import errors, manifests
+from immuproxy.oci.errors import OciError
+from immuproxy.oci.names import digest_of
+from immuproxy.oci.routes import Kind, Operation, build_path
+from immuproxy.proxy import answers, headers, record
+from immuproxy.proxy.answers import Answer
+from immuproxy.proxy.caller import Caller
+from immuproxy.proxy.push import Library
+from immuproxy.proxy.recovery import Recovery
+from immuproxy.proxy.upstream import Found, Upstream, UpstreamUnavailableError
+from immuproxy.rules.model import Rule
+
+TRIES = 4
+PAUSE = 0.04
+MAX_REMEMBERED = 50_000
+
+Drifted = Callable[[TagRecord, str], Awaitable[None]]
+
+
+class Reads:
+    """Reads of protected tags."""
+
+    def __init__(
+        self,
+        register: Register,
+        upstream: Upstream,
+        library: Library,
+        recovery: Recovery,
+        drifted: Drifted,
+        *,
+        pass_unknown: bool,
+    ) -> None:
+        """``drifted(record, seen)`` is told when the upstream holds something else; ``pass_unknown`` lets reads of tags
+        pass that this process knows nothing of while Redis is down."""
+        self._register = register
+        self._upstream = upstream
+        self._library = library
+        self._recovery = recovery
+        self._drifted = drifted
+        self._pass_unknown = pass_unknown
+        self._remembered: dict[tuple[str, str], TagRecord] = {}
+
+    async def read(self, operation: Operation, caller: Caller, rule: Rule) -> Answer:
+        """The answer to a read; raises `OciError`, `UpstreamUnavailableError`."""
+        try:
+            found = await self._register.read(operation.repository, operation.reference)
+        except LedgerUnavailableError:
+            return await self._without_ledger(operation, caller)
+        if found.committed is None:
+            return await self._uncommitted(operation, caller, rule, found)
+        self._remember(found)
+        return await self._committed(operation, caller, found, found.committed)
+
+    # --- the ledger knows
+
+    async def _committed(self, operation: Operation, caller: Caller, found: TagRecord, held: Committed) -> Answer:
+        answer = await self._as_asked(operation, caller, operation.reference)
+        if answer.status in {401, 403, 429}:
+            return answer
+        if await self._is_held(operation, caller, answer, held):
+            return self._conditional(caller, answer, held.digest)
+        if _hides(answer, held, caller):
+            return await self._checked_hiding(operation, caller, answer, held)
+        return await self._by_digest(operation, caller, found, held, answer)
+
+    async def _is_held(self, operation: Operation, caller: Caller, answer: Answer, held: Committed) -> bool:
+        """The digest held, or the one child that the registry gives to clients which know no lists (H23)."""
+        if answer.status != 200 or not _is_whole(operation, answer):
+            return False
+        if answer.digest == held.digest:
+            return True
+        if held.media_type not in manifests.INDEX_TYPES or _accepts(caller, held.media_type):
+            return False
+        index = await self._library.manifest(operation.repository, held.digest, caller)
+        return index is not None and answer.digest in index.children
+
+    async def _checked_hiding(self, operation: Operation, caller: Caller, answer: Answer, held: Committed) -> Answer:
+        """The client does not accept the type held, and the registry says so in its own way: fine, if it holds it."""
+        seen = await self._upstream.probe(operation.repository, operation.reference, caller)
+        if isinstance(seen, Found) and seen.digest == held.digest:
+            return answer
+        return await self._exactly(operation, caller, held)
+
+    async def _by_digest(
+        self, operation: Operation, caller: Caller, found: TagRecord, held: Committed, seen: Answer
+    ) -> Answer:
+        """The upstream shows something else: answer with what the tag holds, and say that it drifted."""
+        if not (found.claim and seen.digest == found.claim.digest):
+            await self._drifted(found, seen.digest)
+        return await self._exactly(operation, caller, held)
+
+    async def _exactly(self, operation: Operation, caller: Caller, held: Committed) -> Answer:
+        """The digest held, from the upstream by digest, or where the upstream has lost it from the ledger's own copy."""
+        answer = await self._as_asked(operation, caller, held.digest)
+        if answer.status in {401, 403, 429}:
+            return answer
+        if answer.status == 200 and answer.digest == held.digest and _is_whole(operation, answer):
+            return self._conditional(caller, answer, held.digest)
+        stored = await self._register.stored(operation.repository, held.digest)
+        if stored is None:
+            raise errors.unavailable(f"the upstream does not give out {held.digest}, which this tag holds")
+        return self._conditional(caller, answers.manifest(stored.digest, stored.media_type, stored.body), held.digest)
+
+    async def _as_asked(self, operation: Operation, caller: Caller, reference: str) -> Answer:
+        """The client's own request, without conditions (H24); a 5xx is tried again: links are half-written for moments (H15)."""
+        sent = headers.without(caller.headers, headers.CONDITIONAL | {"content-length"})
+        target = build_path(Kind.MANIFEST, operation.repository, reference)
+        for _ in range(TRIES - 1):
+            try:
+                answer = await self._upstream.exchange(operation.method, target, sent)
+            except UpstreamUnavailableError:
+                pass
+            else:
+                if answer.status < 500:
+                    return answer
+            await asyncio.sleep(PAUSE)
+        return await self._upstream.exchange(operation.method, target, sent)
+
+    @staticmethod
+    def _conditional(caller: Caller, answer: Answer, digest: str) -> Answer:
+        """304 where the client has it already, decided after the content was seen."""
+        wanted = {
+            tag.strip().removeprefix("W/").strip('"') for tag in caller.headers.get("If-None-Match", "").split(",")
+        }
+        return answers.not_modified(digest) if wanted & {digest, answer.digest, "*"} else answer
+
+    # --- the ledger does not know (yet)
+
+    async def _uncommitted(self, operation: Operation, caller: Caller, rule: Rule, found: TagRecord) -> Answer:
+        """Absent or only claimed: what the upstream shows is adopted; an armed claim is helped, or not visible yet (H28)."""
+        seen = await self._upstream.probe(operation.repository, operation.reference, caller)
+        if not isinstance(seen, Found):
+            return seen
+        claim = found.claim
+        if claim and claim.state is State.ARMED and claim.digest != seen.digest:
+            raise _unknown_manifest(operation)
+        await self._recovery.settle_as(found, seen, caller, rule)
+        now = await self._register.read(operation.repository, operation.reference)
+        if now.committed is None:
+            raise _unknown_manifest(operation)
+        self._remember(now)
+        return await self._committed(operation, caller, now, now.committed)
+
+    # --- the ledger cannot be asked
+
+    async def _without_ledger(self, operation: Operation, caller: Caller) -> Answer:
+        known = self._remembered.get((operation.repository, operation.reference))
+        if known and known.committed:
+            return await self._exactly_without_ledger(operation, caller, known.committed)
+        if self._pass_unknown:
+            return await self._as_asked(operation, caller, operation.reference)
+        raise errors.unavailable("the ledger (Redis) does not answer, and what this tag holds is not known here")
+
+    async def _exactly_without_ledger(self, operation: Operation, caller: Caller, held: Committed) -> Answer:
+        try:
+            return await self._exactly(operation, caller, held)
+        except LedgerUnavailableError as error:
+            raise errors.unavailable(
+                "neither the ledger (Redis) nor the upstream gives out what this tag holds"
+            ) from error
+
+    def _remember(self, found: TagRecord) -> None:
+        """Only what is committed, and only for the time when Redis is away."""
+        if len(self._remembered) >= MAX_REMEMBERED:
+            self._remembered.pop(next(iter(self._remembered)))
+        self._remembered[found.repository, found.tag] = found
+
+
+async def report_drift(register: Register, found: TagRecord, seen: str) -> None:
+    """Write the event of a drift; a ledger that does not answer now will hear of it from the next reader or the sweep."""
+    held = found.committed.digest if found.committed else ""
+    event = record.own(
+        Action.DRIFT,
+        Outcome.FOUND,
+        found.repository,
+        tag=found.tag,
+        digest=seen,
+        previous_digest=held,
+        reason="the upstream holds something else under this tag"
+        if seen
+        else "the upstream does not give out this tag",
+    )
+    try:
+        await register.record(event)
+    except LedgerUnavailableError:
+        return
+
+
+def _accepts(caller: Caller, media_type: str) -> bool:
+    accepted = (
+        part.partition(";")[0].strip() for value in caller.headers.getall("Accept", []) for part in value.split(",")
+    )
+    return media_type in accepted
+
+
+def _is_whole(operation: Operation, answer: Answer) -> bool:
+    """A 200 whose bytes are those of its digest; HEAD has none to look at (H25)."""
+    return operation.method == "HEAD" or digest_of(answer.body) == answer.digest
+
+
+def _hides(answer: Answer, held: Committed, caller: Caller) -> bool:
+    """The registry refuses or rewrites for a client that does not accept the type held (H23)."""
+    return answer.status in {200, 400, 404} and not _accepts(caller, held.media_type)
+
+
+def _unknown_manifest(operation: Operation) -> OciError:
+    return OciError(404, "MANIFEST_UNKNOWN", "manifest unknown", detail={"Tag": operation.reference})

@@ -1,0 +1,123 @@
+"""Finishing what is not finished: adoption of what the upstream shows, and armed claims whose owner is gone.
+
+Readers, the next pusher and the sweep all come here, so that there is one way in which the ledger learns from the
+upstream: through a probe with verified bytes, and one atomic step that checks what the caller saw.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from immuproxy.ledger.model import Action, Event, Outcome, Reply, State, TagRecord
+from immuproxy.ledger.register import Content, Register
+from immuproxy.oci import manifests
+from immuproxy.proxy import record
+from immuproxy.proxy.caller import Caller
+from immuproxy.proxy.push import Library
+from immuproxy.proxy.upstream import Found, Upstream
+from immuproxy.oci.errors import unavailable
+from immuproxy.rules.model import Rule
+
+
+class Recovery:
+    """Turns what the upstream shows into records."""
+
+    def __init__(self, register: Register, upstream: Upstream, library: Library) -> None:
+        """Look at ``upstream``, write to ``register``."""
+        self._register = register
+        self._upstream = upstream
+        self._library = library
+
+    async def adopt(self, repository: str, tag: str, found: Found, caller: Caller, rule: Rule) -> Reply:
+        """Take a tag that the upstream had before the ledger knew it (H71)."""
+        content = await self._content(repository, found, caller)
+        event = record.own(
+            Action.ADOPT,
+            Outcome.ADOPTED,
+            repository,
+            tag=tag,
+            rule=rule.name,
+            rule_line=rule.line,
+            reason="the upstream held this tag before the ledger knew it",
+            **_described(content),
+        )
+        return await self._register.adopt(repository, tag, content, event=event)
+
+    async def settle(self, found: TagRecord, caller: Caller, rule: Rule) -> bool:
+        """Look what became of an armed claim; true when the tag is committed now, false when nothing has arrived (yet).
+
+        Raises `UpstreamUnavailableError`, or 503 where the caller may not see the tag.
+        """
+        seen = await self._upstream.probe(found.repository, found.tag, caller)
+        if isinstance(seen, Found):
+            return await self.settle_as(found, seen, caller, rule)
+        if seen.status != 404:
+            raise unavailable("the upstream does not let this client see the tag")
+        return False
+
+    async def settle_as(self, found: TagRecord, seen: Found, caller: Caller, rule: Rule) -> bool:
+        """As `settle`, with what a probe has shown already."""
+        claim = found.claim
+        if claim is None or claim.state is not State.ARMED:
+            await self.adopt(found.repository, found.tag, seen, caller, rule)
+            return True
+        if seen.digest != claim.digest and found.committed:
+            return False
+        content = await self._content(found.repository, seen, caller)
+        event = await self._finishing(found, content, rule)
+        closing = None
+        if seen.digest != claim.digest:
+            closing = await self.closing(found, f"the upstream holds other content: {seen.digest}")
+        reply = await self._register.adopt(
+            found.repository,
+            found.tag,
+            content,
+            event=event,
+            seen_token=claim.token,
+            first=not found.committed,
+            closing=closing,
+        )
+        return reply.record.committed is not None and reply.record.claim is None
+
+    async def closing(self, found: TagRecord, reason: str) -> Event | None:
+        """The event that ends the intent of the record's claim without success; None when it has none."""
+        draft = await self._draft(found)
+        return replace(draft, outcome=Outcome.FAILED, reason=reason) if draft else None
+
+    async def _finishing(self, found: TagRecord, content: Content, rule: Rule) -> Event:
+        """The event of a claim that arrived after all: the one its pusher would have written."""
+        claim = found.claim
+        draft = await self._draft(found) if claim and claim.digest == content.digest else None
+        if draft is None:
+            return record.own(
+                Action.ADOPT,
+                Outcome.ADOPTED,
+                found.repository,
+                tag=found.tag,
+                rule=rule.name,
+                rule_line=rule.line,
+                reason="the upstream held this when an interrupted push was settled",
+                **_described(content),
+            )
+        held = found.committed.digest if found.committed else ""
+        outcome = Outcome.OVERWRITTEN if held else Outcome.CREATED
+        reason = "the upstream had stored it; recorded after the push was interrupted"
+        return replace(draft, outcome=outcome, previous_digest=held, reason=reason)
+
+    async def _draft(self, found: TagRecord) -> Event | None:
+        if found.claim is None or not found.claim.event:
+            return None
+        return await self._register.intent(found.repository, found.claim.event)
+
+    async def _content(self, repository: str, found: Found, caller: Caller) -> Content:
+        return await self._library.content(repository, manifests.describe(found.body, found.media_type), caller)
+
+
+def _described(content: Content) -> dict[str, Any]:
+    return {
+        "digest": content.digest,
+        "media_type": content.media_type,
+        "size": content.size,
+        "platforms": content.platforms,
+    }

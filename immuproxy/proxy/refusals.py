@@ -1,0 +1,84 @@
+"""Saying no: the event first, then 409 with a message that a person can act on (H78)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+
+
+from immuproxy.ledger.model import Event, Outcome, TagRecord
+from immuproxy.ledger.register import Register
+from immuproxy.oci.errors import OciError
+from immuproxy.proxy import answers, record
+from immuproxy.proxy.answers import Answer
+from immuproxy.proxy.push import Push
+from immuproxy.rules.model import Verdict
+
+PHRASE = "cannot be overwritten because the tag is immutable"
+"""What scripts look for in the message; never changed."""
+
+
+class Refusals:
+    """Writes the event of a refusal, then makes its answer."""
+
+    def __init__(self, register: Register) -> None:
+        """Events go through ``register``."""
+        self._register = register
+
+    async def push(self, push: Push, verdict: Verdict, found: TagRecord) -> Answer:
+        """Refuse a push; ``found`` is what the tag holds."""
+        event = replace(
+            push.draft,
+            outcome=Outcome.REFUSED,
+            previous_digest=found.committed.digest if found.committed else "",
+            reason=verdict.reason,
+            rule=verdict.rule,
+            rule_line=verdict.line,
+        )
+        await self._register.record(record.timed(event, push.caller))
+        return answers.error(_problem(push, verdict, found, event))
+
+
+def _problem(push: Push, verdict: Verdict, found: TagRecord, event: Event) -> OciError:
+    detail = {
+        "repository": push.repository,
+        "tag": push.tag,
+        "current_digest": None,
+        "pushed_digest": push.manifest.digest,
+        "first_pushed": None,
+        "first_pushed_by": None,
+        "rule": verdict.rule,
+        "event": event.id,
+    }
+    name = f"{push.repository}:{push.tag}"
+    if found.committed is None:
+        return OciError(
+            409, "DENIED", f"tag {name} cannot be pushed: {verdict.reason} (rule {verdict.rule})", detail=detail
+        )
+    held = found.committed
+    detail |= {
+        "current_digest": held.digest,
+        "first_pushed": iso(held.first),
+        "first_pushed_by": held.first_by or None,
+    }
+    by = f" by {held.by}" if held.by else ""
+    message = (
+        f"tag {name} {PHRASE} (rule {verdict.rule}): it holds {held.digest} since {iso(held.since)}, pushed{by}; "
+        f"{verdict.reason}. Push under a new tag; the same digest again would be accepted"
+    )
+    return OciError(409, "DENIED", message, detail=detail)
+
+
+def iso(milliseconds: int) -> str:
+    """RFC 3339 in UTC, to the second."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def first_message(answer: Answer) -> str:
+    """What an upstream's error says, for the audit: at most 200 characters."""
+    try:
+        message = json.loads(answer.body)["errors"][0]["message"]
+    except (ValueError, LookupError, TypeError):
+        message = answer.body[:200].decode("utf-8", "replace")
+    return " ".join(str(message).split())[:200]

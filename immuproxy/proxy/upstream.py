@@ -1,0 +1,200 @@
+"""The only file that speaks HTTP to the upstream registry.
+
+Two pools: ``data`` for streams of any length, ``control`` for manifests, so that slow uploads never starve the protocol
+(H45).  No redirects are followed (H2, H44), nothing is decompressed (H38), no cookie is kept (H52), and the client library's silent
+second try of PUT and DELETE is switched off (H43).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import aiohttp
+from aiohttp import ClientTimeout
+from multidict import CIMultiDict
+from yarl import URL
+
+from immuproxy.oci import manifests
+from immuproxy.oci.names import digest_of
+from immuproxy.oci.routes import Kind, build_path
+from immuproxy.proxy import headers
+from immuproxy.proxy.answers import Answer
+from immuproxy.proxy.caller import Caller
+
+MAX_LINE = 64 * 1024
+"""Bytes of a request line or header field, on both sides (H42)."""
+
+READ_BUFFER = 256 * 1024
+"""Bytes read ahead on a stream; the reader pauses the socket beyond twice this."""
+
+_NEVER_ADDED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+_BUFFERED_LIMIT = manifests.MAX_MANIFEST_BYTES + 64 * 1024
+_NOT_EXECUTED = frozenset(range(400, 500)) - {408, 499}
+_KEEPALIVE = 15.0
+
+
+class UpstreamUnavailableError(Exception):
+    """The upstream did not answer, or not in a way that tells what is true."""
+
+
+class OutcomeUnknownError(UpstreamUnavailableError):
+    """A request that changes something was sent, and it is unknown whether it took effect (H63)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A manifest as the upstream holds it, its bytes checked against its digest."""
+
+    digest: str
+    media_type: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds.  ``manifest`` bounds one manifest request as a whole; it must be shorter than the lease of a claim."""
+
+    connect: float = 10.0
+    manifest: float = 30.0
+    idle: float = 300.0
+
+
+class Upstream:
+    """The registry behind the proxy."""
+
+    def __init__(self, url: str, *, timeouts: Timeouts, tls: ssl.SSLContext | bool = True) -> None:
+        """``url``: scheme, host, port.  Needs a running loop.  Use `opened`."""
+        self.url = url.rstrip("/")
+        self.origin = headers.origin(self.url)
+        self._timeouts = timeouts
+        stream_timeout = ClientTimeout(total=None, sock_connect=timeouts.connect, sock_read=timeouts.idle)
+        self.data = _session(0, stream_timeout, tls)
+        self._control = _session(64, ClientTimeout(total=timeouts.manifest, sock_connect=timeouts.connect), tls)
+
+    async def close(self) -> None:
+        """Close both pools."""
+        await asyncio.gather(self.data.close(), self._control.close())
+
+    def locate(self, target: str) -> URL:
+        """The URL of a canonical target, sent exactly so (H3)."""
+        return URL(self.url + target, encoded=True)
+
+    async def exchange(self, method: str, target: str, sent: CIMultiDict[str], body: bytes | None = None) -> Answer:
+        """One buffered request and its answer, whatever the status; raises `UpstreamUnavailableError`.
+
+        ``body`` None sends no body; the answer's body is bounded like a manifest's.
+        """
+        try:
+            async with self._control.request(
+                method,
+                self.locate(target),
+                headers=sent,
+                data=body,
+                allow_redirects=False,
+                skip_auto_headers=_NEVER_ADDED,
+            ) as response:
+                received = await response.content.read(_BUFFERED_LIMIT + 1) if method != "HEAD" else b""
+                while method != "HEAD" and len(received) <= _BUFFERED_LIMIT and not response.content.at_eof():
+                    received += await response.content.read(_BUFFERED_LIMIT + 1 - len(received))
+                pairs = (
+                    (name.decode("ascii"), value.decode("utf-8", "surrogateescape"))
+                    for name, value in response.raw_headers
+                )
+                return Answer(response.status, headers.end_to_end(pairs), received)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise UpstreamUnavailableError(str(error) or type(error).__name__) from error
+
+    async def probe(self, repository: str, reference: str, caller: Caller) -> Found | Answer:
+        """What the upstream holds under a tag or digest, asked for with all four manifest types (H23).
+
+        `Found` with verified bytes; or the upstream's own answer when it is 404, 401 or 403.  Anything else tells nothing:
+        raises `UpstreamUnavailableError`.
+        """
+        sent = headers.without(caller.headers, headers.CONDITIONAL | {"accept", "content-length", "content-type"})
+        sent["Accept"] = manifests.ACCEPT_ALL
+        answer = await self.exchange("GET", build_path(Kind.MANIFEST, repository, reference), sent)
+        if answer.status == 200:
+            return _verified(answer)
+        if answer.status in {401, 403, 404}:
+            return answer
+        message = f"the upstream answered {answer.status} when asked for {repository} {reference}"
+        raise UpstreamUnavailableError(message)
+
+    async def put_manifest(self, repository: str, reference: str, body: bytes, caller: Caller) -> Answer:
+        """Exactly one PUT of a manifest.
+
+        Returns the upstream's answer when it is a success or a refusal; raises `OutcomeUnknownError` for whatever else.
+        """
+        sent = headers.without(caller.headers, {"content-length"})
+        try:
+            answer = await self.exchange("PUT", build_path(Kind.MANIFEST, repository, reference), sent, body)
+        except UpstreamUnavailableError as error:
+            raise OutcomeUnknownError(str(error)) from error
+        if 200 <= answer.status < 300 or answer.status in _NOT_EXECUTED:
+            return answer
+        message = f"the upstream answered {answer.status} to the push"
+        raise OutcomeUnknownError(message)
+
+    async def small_blob(self, repository: str, digest: str, caller: Caller) -> bytes | None:
+        """A blob of at most a manifest's size (an image's config); None when it is missing or not what its digest says."""
+        sent = headers.without(caller.headers, headers.CONDITIONAL | {"accept", "content-length", "content-type"})
+        answer = await self.exchange("GET", build_path(Kind.BLOB, repository, digest), sent)
+        if answer.status in {301, 302, 303, 307, 308}:
+            answer = await self._elsewhere(answer.headers.get("Location", ""))
+        return answer.body if answer.status == 200 and digest_of(answer.body) == digest else None
+
+    async def _elsewhere(self, location: str) -> Answer:
+        """Follow a redirect to a storage service, without the client's credentials (H44)."""
+        if not location.startswith(("http://", "https://")):
+            return Answer(404, CIMultiDict())
+        try:
+            async with self._control.get(URL(location, encoded=True), allow_redirects=False) as response:
+                return Answer(response.status, CIMultiDict(), await response.content.read(_BUFFERED_LIMIT))
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise UpstreamUnavailableError(str(error) or type(error).__name__) from error
+
+
+def _verified(answer: Answer) -> Found:
+    """The digest is taken from the bytes; a header that says otherwise, or bytes cut short, tell nothing (H25)."""
+    media_type = manifests.media_type_of(answer.headers.get("Content-Type", ""))
+    if media_type not in manifests.MEDIA_TYPES:
+        # Schema 1: its digest is that of a canonical form that only the registry can make (H17).
+        if answer.digest:
+            return Found(answer.digest, media_type, answer.body)
+        message = f"the upstream answered with {media_type}"
+        raise UpstreamUnavailableError(message)
+    digest = digest_of(answer.body)
+    if answer.digest not in {"", digest}:
+        message = f"the upstream says {answer.digest} and sends the bytes of {digest}"
+        raise UpstreamUnavailableError(message)
+    return Found(digest, media_type, answer.body)
+
+
+def _session(limit: int, timeout: ClientTimeout, tls: ssl.SSLContext | bool) -> aiohttp.ClientSession:
+    session = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=limit, keepalive_timeout=_KEEPALIVE, ssl=tls),
+        timeout=timeout,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        trust_env=False,
+        read_bufsize=READ_BUFFER,
+        max_line_size=MAX_LINE,
+        max_field_size=MAX_LINE,
+    )
+    # Private, and the only switch there is: pinned by a test that counts what reaches the upstream (H43).
+    session._retry_connection = False  # noqa: SLF001
+    return session
+
+
+@asynccontextmanager
+async def opened(url: str, *, timeouts: Timeouts, ca_file: str | None = None) -> AsyncIterator[Upstream]:
+    """The upstream, for as long as the context lasts."""
+    upstream = Upstream(url, timeouts=timeouts, tls=ssl.create_default_context(cafile=ca_file) if ca_file else True)
+    try:
+        yield upstream
+    finally:
+        await upstream.close()

@@ -1,0 +1,53 @@
+"""Every metric of the proxy, in one table."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+
+class Metrics:
+    """The metrics, in a registry of their own (no globals)."""
+
+    def __init__(self) -> None:
+        """Make all of them, at zero."""
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "immuproxy_requests",
+            "Requests at the edge.",
+            ["kind", "method", "status"],
+            registry=self.registry,
+        )
+        self._seconds = Histogram(
+            "immuproxy_request_duration_seconds",
+            "Time from the head of a request to the end of its answer.",
+            ["kind"],
+            buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100),
+            registry=self.registry,
+        )
+        self.events = Counter(
+            "immuproxy_events",
+            "Events recorded by this process.",
+            ["action", "outcome"],
+            registry=self.registry,
+        )
+        self.rules_reloads = Counter(
+            "immuproxy_rules_reloads",
+            "Changes of the rules file that were seen.",
+            ["result"],
+            registry=self.registry,
+        )
+        self.up = Gauge(
+            "immuproxy_up",
+            "Whether a part that the proxy depends on answered when last asked (1) or not (0).",
+            ["part"],
+            registry=self.registry,
+        )
+
+    def request(self, kind: str, method: str, status: int, seconds: float) -> None:
+        """Count one request; methods outside the specification count as ``other``."""
+        shown = method if method in _METHODS else "other"
+        self._requests.labels(kind, shown, str(status)).inc()
+        self._seconds.labels(kind).observe(seconds)
+
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
