@@ -120,6 +120,11 @@ class Server:
         return self.process is not None and self.process.poll() is None
 
     @property
+    def is_ready(self) -> bool:
+        """Whether this start has come so far that the server answers."""
+        return self.ready_text in self._fresh_log()
+
+    @property
     def log(self) -> str:
         """All that was logged so far, over every start."""
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
@@ -172,7 +177,7 @@ class Server:
 
     def _wait_until_ready(self) -> None:
         try:
-            wait_until(lambda: not self.is_running or self.ready_text in self._fresh_log(), self.name)
+            wait_until(lambda: not self.is_running or self.is_ready, self.name)
         except TimeoutError as late:
             self.kill()
             raise DidNotStart(f"{late}\n{self._fresh_log()[-2000:]}") from None
@@ -360,7 +365,8 @@ def _tls_settings(directory: Path, port: int) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _running(make: Callable[[Path], _S], directory: Path | None) -> Iterator[_S]:
+def running(make: Callable[[Path], _S], directory: Path | None) -> Iterator[_S]:
+    """Start what `make` returns for a directory (a temporary one without `directory`); it is stopped at the end."""
     with contextlib.ExitStack() as stack:
         where = directory or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ip-")))
         where.mkdir(parents=True, exist_ok=True)
@@ -378,9 +384,9 @@ def _start_on_free_port(make: Callable[[Path], _S], where: Path) -> _S:
 
 def running_registry(directory: Path | None = None, **options: Any) -> AbstractContextManager[RegistryServer]:
     """A started docker-registry; options as of `make_registry`.  Without `directory` its data goes when it ends."""
-    return _running(lambda where: make_registry(where, **options), directory)
+    return running(lambda where: make_registry(where, **options), directory)
 
 
 def running_redis(directory: Path | None = None, **options: Any) -> AbstractContextManager[RedisServer]:
     """A started redis-server; options as of `make_redis`.  Without `directory` its data goes when it ends."""
-    return _running(lambda where: make_redis(where, **options), directory)
+    return running(lambda where: make_redis(where, **options), directory)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 import json
 import os
 import secrets
@@ -25,8 +24,7 @@ from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
+import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 HOME = ROOT / ".immuproxy"
@@ -70,7 +68,7 @@ def run(edge: Address | None, console: Address | None) -> int:
     edge = listener(config, "edge", edge)
     console = listener(config, "console", console)
     upstream = upstream_address(config)
-    write_config(config)
+    CONFIG.write_text(config.text)
     immuproxy = [sys.executable, "-m", "immuproxy", "serve", "--config", str(CONFIG)]
     with (
         child(registry_command(upstream), HOME / "registry.log") as registry,
@@ -84,39 +82,58 @@ def run(edge: Address | None, console: Address | None) -> int:
 # --- the configuration -----------------------------------------------------------------------------------------
 
 
-def _yaml() -> YAML:
-    yaml = YAML()  # keeps comments and order
-    yaml.width = 200
-    yaml.preserve_quotes = True
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    return yaml
+class Config:
+    """The text of the configuration, of which single values are replaced in place: comments and order stay."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._mapping()
+
+    def get(self, part: str, key: str) -> str | None:
+        node = self._value(part, key)
+        return node.value if isinstance(node, yaml.ScalarNode) else None
+
+    def set(self, part: str, key: str, value: str) -> None:
+        """Replace a value that is there.
+
+        :raises CannotRun: when it is not.
+        """
+        node = self._value(part, key)
+        if node is None:
+            raise CannotRun(f"{CONFIG} has no {part}.{key} to replace by {value}")
+        before, after = self.text[: node.start_mark.index], self.text[node.end_mark.index :]
+        self.text = f"{before}{json.dumps(value)}{after}"
+
+    def _value(self, *path: str) -> yaml.Node | None:
+        node: yaml.Node | None = self._mapping()
+        for key in path:
+            if not isinstance(node, yaml.MappingNode):
+                return None
+            node = {name.value: value for name, value in node.value}.get(key)
+        return node
+
+    def _mapping(self) -> yaml.MappingNode:
+        try:
+            node = yaml.compose(self.text, yaml.SafeLoader)
+        except yaml.YAMLError as error:
+            raise CannotRun(f"{CONFIG} cannot be read: {error}") from error
+        if not isinstance(node, yaml.MappingNode):
+            raise CannotRun(f"{CONFIG} is not a YAML mapping; delete it to get the example again")
+        return node
 
 
-def read_config() -> CommentedMap:
+def read_config() -> Config:
     """The configuration in force; a copy of the example where there is none yet."""
     if not CONFIG.exists():
         shutil.copyfile(EXAMPLE, CONFIG)
         print(f"make run: wrote {CONFIG.relative_to(ROOT)}; change the rules there, while it runs")
-    try:
-        config = _yaml().load(CONFIG.read_text())
-    except Exception as error:
-        raise CannotRun(f"{CONFIG} cannot be read: {error}") from error
-    if not isinstance(config, CommentedMap):
-        raise CannotRun(f"{CONFIG} is not a YAML mapping; delete it to get the example again")
-    return config
+    return Config(CONFIG.read_text())
 
 
-def write_config(config: CommentedMap) -> None:
-    text = io.StringIO()
-    _yaml().dump(config, text)
-    if text.getvalue() != CONFIG.read_text():
-        CONFIG.write_text(text.getvalue())
-
-
-def listener(config: CommentedMap, part: str, wanted: Address | None) -> Address:
+def listener(config: Config, part: str, wanted: Address | None) -> Address:
     """Where a part listens: as wanted, else as configured.  Written into the configuration."""
     if wanted:
-        config.setdefault(part, CommentedMap())["listen"] = "{}:{}".format(*wanted)
+        config.set(part, "listen", "{}:{}".format(*wanted))
     chosen = wanted or _configured(config, part, "listen")
     if is_taken(chosen):
         raise CannotRun(
@@ -126,19 +143,19 @@ def listener(config: CommentedMap, part: str, wanted: Address | None) -> Address
     return chosen
 
 
-def upstream_address(config: CommentedMap) -> Address:
+def upstream_address(config: Config) -> Address:
     """Where the private registry listens: as the last time, unless that port is taken by now."""
     chosen = _configured(config, "upstream", "url")
     if is_taken(chosen):
         chosen = ("127.0.0.1", free_port())
-        config["upstream"]["url"] = "http://{}:{}".format(*chosen)
+        config.set("upstream", "url", "http://{}:{}".format(*chosen))
     return chosen
 
 
-def _configured(config: CommentedMap, part: str, key: str) -> Address:
+def _configured(config: Config, part: str, key: str) -> Address:
     try:
-        return address(config[part][key])
-    except (KeyError, TypeError, argparse.ArgumentTypeError) as error:
+        return address(config.get(part, key) or "")
+    except argparse.ArgumentTypeError as error:
         raise CannotRun(f"{CONFIG} has no usable {part}.{key} (host:port)") from error
 
 
