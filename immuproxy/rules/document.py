@@ -80,6 +80,12 @@ def check_sections(top: Mapping, findings: Findings) -> None:
     Fields(Mapping(named, top.line, top.column), "", findings).only(known)
 
 
+def has_server_sections(data: bytes | str, source: str) -> bool:
+    """Whether a file says more than rules; raises `DocumentErrors` where it cannot be read at all."""
+    top = compose(data, source, Findings())
+    return any(section in top.entries for section in SERVER_SECTIONS)
+
+
 def read_rules(top: Mapping, findings: Findings, source: str, digest: str) -> RuleSet:
     """The rules of a composed document.  Where ``findings`` has errors afterwards, the result is not to be used."""
     reader = _Reader(findings)

@@ -33,8 +33,11 @@ class Problem:
 
     def describe(self, source: str) -> str:
         """One line in the form that editors jump to: ``file:line:column: message; suggestion``."""
-        where = f"{source}:{self.line}:{self.column}" if self.line else source
-        return f"{where}: {self}"
+        return f"{self.place(source)}: {self}"
+
+    def place(self, source: str) -> str:
+        """``file:line:column``, or the file alone where it is meant as a whole."""
+        return f"{source}:{self.line}:{self.column}" if self.line else source
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -29,6 +29,7 @@ _FLOAT = re.compile(
 _DATE = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt ].*)?", re.ASCII)
 _KINDS = ((_NULL, "empty"), (_BOOLEAN, "a boolean"), (_INTEGER, "a number"), (_FLOAT, "a number"), (_DATE, "a date"))
 _LONGEST_PLAIN = 64
+_MAY_BE_SECRET = re.compile(r"password|://", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,7 +127,7 @@ def compose(data: bytes | str, source: str, findings: Findings) -> Mapping:
     Adds duplicate keys and the like to ``findings``; raises `DocumentErrors` where nothing can be read at all: not
     UTF-8, larger than `MAX_BYTES`, a syntax error, an empty file, something else than a mapping.
     """
-    text = _decode(data, source)
+    text = decode(data, source)
     builder = _Builder(findings, text)
     try:
         for event in _events(text):
@@ -145,10 +146,11 @@ def compose(data: bytes | str, source: str, findings: Findings) -> Mapping:
     return top
 
 
-def _decode(data: bytes | str, source: str) -> str:
+def decode(data: bytes | str, source: str) -> str:
+    """The text of a file; raises `DocumentErrors` where it is too large or not UTF-8."""
     raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
     if len(raw) > MAX_BYTES:
-        message = f"the file has {len(raw)} bytes; the limit is {MAX_BYTES} (1 MiB)"
+        message = f"the file has more than {MAX_BYTES} bytes (1 MiB)"
         raise DocumentErrors(source, [Problem(0, 0, message)])
     try:
         return raw.decode("utf-8-sig")
@@ -293,9 +295,10 @@ def _scalar(event: Any) -> Scalar:
 
 
 def _word_at(text: str, line: int, column: int) -> str:
-    """The run of characters up to a blank or bracket at a place of the document."""
+    """The run of characters up to a blank or bracket at a place of the document; nothing that may be a password."""
     lines = text.split("\n")
-    rest = lines[line - 1][column - 1 :] if line <= len(lines) else ""
+    whole = lines[line - 1] if line <= len(lines) else ""
+    rest = "..." if _MAY_BE_SECRET.search(whole) else whole[column - 1 :]
     found = re.match(r"[^\s,\]}]*", rest)
     return found.group()[:64] if found else ""
 
