@@ -60,8 +60,8 @@ def make_proxy(
     """A proxy in front of `upstream_url`, not yet started.
 
     `redis` is that part of the configuration (`{"url": ...}` or `{"embedded": ...}`), `rules` the YAML text of
-    `default` and `rules`, `more` further keys of a part (`{"edge": {"trusted_proxies": [...]}}`).  It counts as started when
-    `ready_path` of the console answers 200: `/healthz` for a proxy whose Redis or upstream is down.
+    `default` and `rules`, `more` further keys of a part (`{"edge": {"trusted_proxies": [...]}}`).  It counts as
+    started when `ready_path` of the console answers 200: `/healthz` for a proxy whose Redis or upstream is down.
     """
     edge, console = free_port(), free_port()
     parts: dict[str, dict[str, Any]] = {

@@ -6,7 +6,8 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
-LAYER = "application/vnd.oci.image.layer.v1.tar"
+LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"  # skopeo would compress a plain tar, and so change it
 _PIECE = 1 << 20
 
 Descriptor = dict[str, Any]
@@ -48,13 +49,14 @@ class Layout:
         self, text: str, *, size: int = 0, labels: Mapping[str, str] | None = None, platform: str = "linux/amd64"
     ) -> Descriptor:
         """An image of one layer with one file: the text, then noise that does not compress up to `size` bytes."""
-        layer = self._blob(_tar_of(text, size), LAYER)
+        content = hashlib.sha256()
+        layer = self._blob(_stored(_tar_of(text, size), content.update), LAYER)
         system, architecture = platform.split("/")
         config = {
             "os": system,
             "architecture": architecture,
             "config": {"Labels": dict(labels or {})},
-            "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]},
+            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{content.hexdigest()}"]},
         }
         manifest = {
             "schemaVersion": 2,
@@ -97,6 +99,15 @@ def _tar_of(text: str, size: int) -> Iterator[bytes]:
     yield content
     yield from _noise(text, entry.size - len(content))
     yield b"\0" * (-entry.size % tarfile.BLOCKSIZE + 2 * tarfile.BLOCKSIZE)
+
+
+def _stored(pieces: Iterator[bytes], seen: Callable[[bytes], None]) -> Iterator[bytes]:
+    """A gzip stream that compresses nothing; `seen` is shown each piece as it was."""
+    gzip = zlib.compressobj(level=0, wbits=31)
+    for piece in pieces:
+        seen(piece)
+        yield gzip.compress(piece)
+    yield gzip.flush()
 
 
 def _noise(seed: str, size: int) -> Iterator[bytes]:
