@@ -1,4 +1,4 @@
-"""The search syntax of the audit log.  No I/O here, and no clock: ``now_ms`` is an argument.
+r"""The search syntax of the audit log.  No I/O here, and no clock: ``now_ms`` is an argument.
 
 ::
 
@@ -7,12 +7,13 @@
 Words are separated by white space and must all hold.  ``key:value`` asks for a field; several of the same key are
 alternatives; ``-`` in front excludes.  In ``repo`` values ``*`` stops at a slash and ``**`` crosses it; in other
 values ``*`` stands for anything, and ``?`` for one character.  A value in double quotes is taken as it is
-(``\\"`` and ``\\\\`` inside), and ``""`` means "none".  A word without a key is looked for in all that is shown,
+(``\"`` and ``\\`` inside), and ``""`` means "none".  A word without a key is looked for in all that is shown,
 upper and lower case alike.  ``since`` is inclusive, ``until`` is exclusive.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -58,7 +59,9 @@ _ALIASES = {
     "after": "since",
     "before": "until",
 }
-_WORD = re.compile(r'(?P<minus>-?)(?:(?P<key>[A-Za-z_]+|sha256):)?(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<bare>[^\s"]*))', re.DOTALL)
+_WORD = re.compile(
+    r'(?P<minus>-?)(?:(?P<key>[A-Za-z_]+|sha256):)?(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<bare>[^\s"]*))', re.DOTALL
+)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _BARE_VALUE = re.compile(r'[^\s"]+')
 _BARE_TEXT = re.compile(r'(?![A-Za-z_]+:|sha256:)[^\s"-][^\s"]*')
@@ -253,7 +256,7 @@ def _key(word: _Word) -> str:
             word.fail("a minus sign excludes the word right behind it")
         return TEXT
     lower = word.key.lower()
-    key = {"sha256": "digest"} .get(lower) or _ALIASES.get(lower, lower)
+    key = {"sha256": "digest"}.get(lower) or _ALIASES.get(lower, lower)
     if key not in KEYS:
         nearest = get_close_matches(lower, [*KEYS, *_ALIASES], 1)
         better = word.text.replace(word.key, _ALIASES.get(nearest[0], nearest[0]), 1) if nearest else _quote(word.text)
@@ -295,8 +298,6 @@ def _digest(word: _Word) -> str:
 
 
 def _address(word: _Word) -> str:
-    import ipaddress  # noqa: PLC0415
-
     try:
         network = ipaddress.ip_network(word.value, strict=False)
     except ValueError:

@@ -31,6 +31,8 @@ Times are milliseconds since 1970 UTC.  All of these raise `LedgerUnavailableErr
 
 from __future__ import annotations
 
+from immuproxy.ledger.audit.audit import Audit
+from immuproxy.ledger.audit.project import Projector
 from immuproxy.ledger.audit.values import (
     Arrival,
     BadCursorError,
@@ -47,9 +49,11 @@ from immuproxy.ledger.audit.values import (
 
 __all__ = [
     "Arrival",
+    "Audit",
     "BadCursorError",
     "Chart",
     "EventPage",
+    "Projector",
     "PruneProgress",
     "RepositoryPage",
     "RepositorySummary",

@@ -1,0 +1,157 @@
+"""All questions to the audit, in one place; each is answered by the file that knows how."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+from immuproxy.ledger.audit import cursors, entries
+from immuproxy.ledger.audit.cursors import NEWEST
+from immuproxy.ledger.audit.listing import Listing
+from immuproxy.ledger.audit.plan import Planner
+from immuproxy.ledger.audit.project import take
+from immuproxy.ledger.audit.prune import Pruner
+from immuproxy.ledger.audit.tail import Tail
+from immuproxy.ledger.audit.tallies import Tallies
+from immuproxy.ledger.audit.values import Arrival, Chart, EventPage, PruneProgress, RepositoryPage, TagPage, Tally
+from immuproxy.ledger.audit.vocabulary import Vocabulary
+from immuproxy.ledger.audit.walk import Walked, Walker
+from immuproxy.ledger.model import Event
+from immuproxy.ledger.redis import Store
+from immuproxy.ledger.search import Search, Term
+
+_EXPORT_PAGE = 500
+_OLDER = "older"
+
+
+class Audit:
+    """The audit of one ledger.  Make one and share it: it remembers the known values and watches the end for all."""
+
+    def __init__(self, store: Store) -> None:
+        """Nothing is read before the first question."""
+        self._store = store
+        vocabulary = Vocabulary(store)
+        self._walker = Walker(store, Planner(store, vocabulary))
+        self._tallies = Tallies(store, vocabulary)
+        self._listing = Listing(store, vocabulary, self._tallies)
+        self._tail = Tail(store)
+        self._pruner = Pruner(store, vocabulary)
+
+    async def append(self, event: Event) -> bool:
+        """Record an event that belongs to no repository; false when it is there already (by its id)."""
+        return bool(await take(self._store, "", "", [("", entries.entry(event.to_dict()))]))
+
+    async def events(self, search: Search, *, limit: int = 50, cursor: str = "") -> EventPage:
+        """A page of at most ``limit`` events, newest first, from ``cursor`` on.
+
+        New events never shift a page.  Order is the order of arrival: after an outage an event may stand above others
+        that are younger.
+        """
+        start = cursors.read_position(_OLDER, cursor) if cursor else NEWEST
+        walked = await self._walker.walk(search, limit + 1, start)
+        return _page(walked, limit)
+
+    async def history(self, repository: str, tag: str, *, limit: int = 100, cursor: str = "") -> EventPage:
+        """Every event of one tag, newest first."""
+        return await self.events(_of_tag(repository, tag), limit=limit, cursor=cursor)
+
+    async def event(self, event_id: str) -> Event | None:
+        """One event by its id (or by the id of its request)."""
+        found = [event async for event in self._some(Search((Term("id", event_id),)), 1)]
+        return found[0] if found else None
+
+    async def latest(self, repository: str, tags: Sequence[str]) -> dict[str, Event]:
+        """The newest event of each tag, for those that have one.  Meant for the tags of one page."""
+        found: dict[str, Event] = {}
+        for tag in tags:
+            async for event in self._some(_of_tag(repository, tag), 1):
+                found[tag] = event
+        return found
+
+    async def export(self, search: Search) -> AsyncIterator[Event]:
+        """The whole result, newest first, read page by page while it is taken."""
+        async for event in self._some(search, None):
+            yield event
+
+    async def _some(self, search: Search, count: int | None) -> AsyncIterator[Event]:
+        """The first ``count`` events, or all, however much work that is."""
+        start, left = NEWEST, count
+        while True:
+            size = _EXPORT_PAGE if left is None else left
+            walked = await self._walker.walk(search, size, start)
+            for found in walked.found[:left]:
+                yield found.event
+            left = None if left is None else left - len(walked.found)
+            if walked.resume is None or (left is not None and left <= 0):
+                return
+            start = walked.resume
+
+    async def tail(self, search: Search, *, after: str = "") -> AsyncIterator[Arrival]:
+        """Matching events as they arrive, for ever; from now on, or behind the cursor of an earlier `Arrival`."""
+        async for arrival in self._tail.follow(search, after):
+            yield arrival
+
+    async def counts(self, since: int, until: int, buckets: int, *, field: str = "outcome") -> Chart:
+        """How many events had each value of ``field`` over time.
+
+        ``field`` is outcome, action, repo, actor, rule or ip (networks).  Raises `ValueError` for another, for an empty
+        span, or for more than 400 buckets.
+        """
+        return await self._tallies.chart(field, since, until, buckets)
+
+    async def top(
+        self, field: str, *, since: int, until: int, outcome: str | None = None, limit: int = 10
+    ) -> list[Tally]:
+        """The values with most events between two times, most first.
+
+        ``field`` is repo, actor, rule, outcome, action or ip (networks).  With an ``outcome`` (refused or failed) it is
+        repo, tag (``repository:tag``), actor or rule, and whole hours are counted.  Raises `ValueError` for others.
+        """
+        if outcome is None:
+            return await self._tallies.top(field, since, until, limit)
+        return await self._tallies.top_of_outcome(field, outcome, since, until, limit)
+
+    async def facet_values(self, field: str, prefix: str = "", *, repository: str = "", limit: int = 20) -> list[Tally]:
+        """Known values of a key of the search syntax that begin with, or contain, ``prefix``; for completion.
+
+        ``field`` is repo, tag, actor, rule, outcome, action or ip.  Tags are those of ``repository``, or recent ones,
+        and come without counts.  Raises `ValueError` for other fields.
+        """
+        return await self._tallies.known_values(field, prefix, repository, limit)
+
+    async def repositories(
+        self, pattern: str = "", *, order: str = "activity", limit: int = 50, cursor: str = ""
+    ) -> RepositoryPage:
+        """Repositories that contain ``pattern``, or match it where it has wildcards.
+
+        ``order`` is activity, name, events or refusals; a cursor belongs to its order.
+        """
+        return await self._listing.repositories(pattern, order, limit, cursor)
+
+    async def tags(self, repository: str, *, limit: int = 50, cursor: str = "") -> TagPage:
+        """Tags that events of the repository name, last active first."""
+        return await self._listing.tags(repository, limit, cursor)
+
+    async def total(self) -> int:
+        """How many events are held."""
+        return int(await self._store.do(self._store.client.xlen(entries.EVENTS)))
+
+    async def prune(self, before: int) -> AsyncIterator[PruneProgress]:
+        """Remove what entered the audit before a time, for good; take from the iterator until it ends."""
+        async for progress in self._pruner.prune(before):
+            yield progress
+
+
+def _of_tag(repository: str, tag: str) -> Search:
+    return Search().with_term("repo", repository).with_term("tag", tag)
+
+
+def _page(walked: Walked, limit: int) -> EventPage:
+    found = walked.found
+    if len(found) > limit:
+        place, complete = found[limit].place, True
+    elif walked.resume is None:
+        return EventPage(tuple(each.event for each in found), "", complete=True)
+    else:
+        place, complete = walked.resume, len(found) == limit
+    events = tuple(each.event for each in found[:limit])
+    return EventPage(events, cursors.write_position(_OLDER, place), complete, None if complete else place.ms)

@@ -1,0 +1,245 @@
+"""How an event stands in the audit: the fields of its stream entry and the keys it is found by.  No I/O here.
+
+Every entry has the same fields in the same order, named as in `Event`: the stream stores the names once a node then,
+and people can read it with ``XRANGE``.  ``None`` is the empty string, truth is ``1``, platforms are separated by
+blanks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from immuproxy.ledger import keys
+from immuproxy.ledger.model import Event, Outcome, event_from_dict
+from immuproxy.values import parse_address
+
+FIELDS = tuple(field.name for field in fields(Event))
+_WIRE_FIELDS = tuple(name.encode() for name in FIELDS)
+_NUMBERS = ("size", "rule_line", "duration_ms")
+_FLAGS = ("shadow", "actor_confirmed")
+
+RANKED_OUTCOMES = (Outcome.REFUSED.value, Outcome.FAILED.value)
+"""Outcomes whose tags, repositories, actors and rules are counted by hour and day."""
+
+RANKED_FIELDS = ("repo", "tag", "actor", "rule")
+VALUE_FIELDS = ("repo", "actor", "rule", "ip", "outcome", "action")
+"""Fields with a posting for each value and a list of values."""
+
+HOUR_MS = 3_600_000
+DAY_HOURS = 24
+BUCKET_DIGITS = 4
+"""Hexadecimal digits that choose the posting of a digest, an event id, a tag: at most 65,536 postings of each kind."""
+
+
+def posting(field: str, value: str) -> str:
+    """String: the ids of all events with this value."""
+    return keys.audit(f"index:{field}:{value}")
+
+
+def bucket(kind: str, *parts: str) -> str:
+    """String: the ids of events with these values, and of some others: check the event.
+
+    Values that are almost as many as the events would each cost a key of their own.
+    """
+    name = hashlib.sha256("\0".join(parts).encode(errors="surrogateescape")).hexdigest()[:BUCKET_DIGITS]
+    return keys.audit(f"index:{kind}:{name}")
+
+
+def digest_bucket(first_digits: str) -> str:
+    """String: the ids of all events with a digest that begins so (`BUCKET_DIGITS` digits)."""
+    return keys.audit(f"index:digest:{first_digits}")
+
+
+def values_key(field: str) -> str:
+    """Sorted set: every value of the field, score = milliseconds of its last event."""
+    return keys.audit(f"values:{field}")
+
+
+def tags_key(repository: str) -> str:
+    """Sorted set: every tag that an event of the repository names, score = milliseconds of the last of them."""
+    return keys.audit(f"tags:{repository}")
+
+
+def hourly_key(outcome: str, field: str, hour: int) -> str:
+    """Sorted set: how often each value had this outcome in one hour (hours since 1970)."""
+    return keys.audit(f"hour:{outcome}:{field}:{hour}")
+
+
+def daily_key(outcome: str, field: str, day: int) -> str:
+    """Sorted set: the same for one day (days since 1970)."""
+    return keys.audit(f"day:{outcome}:{field}:{day}")
+
+
+EVENTS = keys.audit("events")
+WATERMARK = keys.audit("watermark")
+LATE = keys.audit("late")
+SCRATCH = keys.audit("scratch")
+SHADOW = posting("shadow", "yes")
+UNREADABLE = keys.audit("unreadable")
+"""Stream: what stood in an outbox and was no event; the newest thousand or so."""
+
+
+def network_of(address: str) -> str:
+    """What an address is found by: its /24, for IPv6 its /64; the text itself where it is no address."""
+    parsed = parse_address(address)
+    if parsed is None:
+        return address
+    return str(ipaddress.ip_network((parsed, 24 if parsed.version == 4 else 64), strict=False))  # noqa: PLR2004
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An event ready to be written: see ``scripts/audit_project.lua`` for what becomes of each part."""
+
+    event_id: str
+    time: int
+    pairs: tuple[str, ...]
+    postings: tuple[str, ...]
+    lasts: tuple[tuple[str, str], ...]
+    counts: tuple[tuple[str, str], ...]
+
+
+class UnreadableError(ValueError):
+    """An outbox entry that holds no event."""
+
+
+def entry_from_json(raw: bytes) -> Entry:
+    """Read what a script of the register wrote; raises `UnreadableError`.
+
+    Actions and outcomes need not be known here: a newer proxy may have written them.
+    """
+    try:
+        values = json.loads(raw)
+        return entry(values)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UnreadableError(str(error)) from error
+
+
+def entry(values: Mapping[str, Any]) -> Entry:
+    """The entry of an event given as `Event.to_dict` gives it."""
+    texts = {name: _text(name, values.get(name)) for name in FIELDS}
+    if not (texts["id"] and texts["action"] and texts["outcome"]):
+        raise UnreadableError("id, action and outcome are needed")
+    return Entry(
+        event_id=texts["id"],
+        time=int(texts["time"] or 0),
+        pairs=tuple(item for name in FIELDS for item in (name, texts[name])),
+        postings=_postings(texts),
+        lasts=_lasts(texts),
+        counts=_counts(texts),
+    )
+
+
+def _text(name: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if name == "platforms":
+        return " ".join(value)
+    if name in _FLAGS:
+        return "1" if value else ""
+    if name in _NUMBERS or name == "time":
+        return str(int(value))
+    return str(value).encode(errors="replace").decode()
+
+
+def _values(texts: Mapping[str, str]) -> dict[str, str]:
+    found = {"repo": texts["repository"], **{name: texts[name] for name in ("actor", "rule", "outcome", "action")}}
+    address = texts["client_address"]
+    return found | {"ip": network_of(address)} if address else found
+
+
+def _postings(texts: Mapping[str, str]) -> tuple[str, ...]:
+    repository, tag = texts["repository"], texts["tag"]
+    found = [bucket("id", texts["id"])]
+    found += [posting(field, value) for field, value in _values(texts).items()]
+    if texts["request_id"] and texts["request_id"] != texts["id"]:
+        found.append(bucket("id", texts["request_id"]))
+    if tag:
+        found += [bucket("tag", tag), bucket("tagged", repository, tag)]
+    if texts["shadow"]:
+        found.append(SHADOW)
+    if texts["outcome"] == Outcome.REFUSED:
+        found.append(posting("refused", repository))
+    digests = (texts["digest"], texts["previous_digest"])
+    found += [digest_bucket(hex_digits(digest)[:BUCKET_DIGITS]) for digest in digests if digest]
+    return tuple(dict.fromkeys(found))
+
+
+def hex_digits(digest: str) -> str:
+    """What stands behind ``sha256:``."""
+    return digest.rpartition(":")[2]
+
+
+def _lasts(texts: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    found = [(values_key(field), value) for field, value in _values(texts).items()]
+    if texts["tag"]:
+        found.append((tags_key(texts["repository"]), texts["tag"]))
+    return tuple(found)
+
+
+def _counts(texts: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    outcome = texts["outcome"]
+    if outcome not in RANKED_OUTCOMES:
+        return ()
+    hour = int(texts["time"] or 0) // HOUR_MS
+    repository, tag = texts["repository"], texts["tag"]
+    values = {
+        "repo": repository,
+        "tag": f"{repository}:{tag}" if tag else "",
+        "actor": texts["actor"],
+        "rule": texts["rule"],
+    }
+    return tuple(
+        pair
+        for field, value in values.items()
+        if value
+        for pair in ((hourly_key(outcome, field, hour), value), (daily_key(outcome, field, hour // DAY_HOURS), value))
+    )
+
+
+def arguments(batch: Sequence[tuple[str, Entry]]) -> tuple[list[str], list[str | int]]:
+    """Keys and arguments of ``audit_project`` for entries with their outbox ids, behind the fixed ones."""
+    numbers: dict[str, int] = {}
+    flat: list[str | int] = []
+
+    def number(key: str) -> int:
+        return numbers.setdefault(key, len(numbers) + 4)
+
+    for outbox_id, each in batch:
+        flat += [outbox_id, each.event_id, each.time, len(each.pairs), *each.pairs]
+        flat += [len(each.postings), *(number(key) for key in each.postings)]
+        for members in (each.lasts, each.counts):
+            flat.append(len(members))
+            flat += [item for key, member in members for item in (number(key), member)]
+    return list(numbers), flat
+
+
+def decode(flat: Sequence[bytes]) -> Event:
+    """The event of a stream entry; raises `ValueError` or `KeyError` when a newer proxy wrote something unknown."""
+    if tuple(flat[0::2]) == _WIRE_FIELDS:
+        texts = dict(zip(FIELDS, (value.decode() for value in flat[1::2]), strict=True))
+    else:
+        texts = {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
+    return _event(texts)
+
+
+def _event(texts: dict[str, str]) -> Event:
+    values: dict[str, Any] = dict(texts)
+    for name in _NUMBERS:
+        values[name] = int(texts[name]) if texts.get(name) else None
+    for name in _FLAGS:
+        values[name] = texts.get(name) == "1"
+    values["time"] = int(texts.get("time") or 0)
+    values["platforms"] = tuple(texts.get("platforms", "").split())
+    return event_from_dict(values)
+
+
+def all_buckets() -> list[str]:
+    """The names of all postings that `bucket` and `digest_bucket` can give."""
+    names = [f"{number:0{BUCKET_DIGITS}x}" for number in range(16**BUCKET_DIGITS)]
+    return [keys.audit(f"index:{kind}:{name}") for kind in ("id", "tag", "tagged", "digest") for name in names]

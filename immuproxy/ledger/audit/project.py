@@ -1,0 +1,165 @@
+"""From the outboxes of the repositories into the audit.
+
+Any number of projectors may work on the same outboxes and may be killed at any moment: ``audit_project.lua`` takes each
+event once.  An outbox is always read from its beginning, and what the audit has taken is deleted from it afterwards,
+by id; so what a killed projector left is either taken again (and skipped) or deleted by the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from immuproxy.ledger import keys
+from immuproxy.ledger.audit import entries
+from immuproxy.ledger.audit.entries import Entry, UnreadableError, entry_from_json
+from immuproxy.ledger.redis import LedgerUnavailableError, Store, translated
+
+BATCH = 100
+"""Events a script call: about 3 ms of Redis."""
+
+_MOST_UNREADABLE = 1_000
+_REPOSITORIES_A_CALL = 500
+
+OutboxEntry = tuple[bytes, dict[bytes, bytes]]
+
+
+def _ignore(_: Exception) -> None:
+    """Failures are tried again anyway."""
+
+
+class Projector:
+    """Carries events into the audit: at once where `notify` was called, by and by from everywhere else."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        retry_seconds: float = 1.0,
+        sweep_seconds: float = 5.0,
+        on_failure: Callable[[Exception], None] = _ignore,
+    ) -> None:
+        """``sweep_seconds``: between two looks at every outbox.  ``on_failure`` is told of each failed try."""
+        self._store = store
+        self._retry_seconds = retry_seconds
+        self._sweep_seconds = sweep_seconds
+        self._on_failure = on_failure
+        self._dirty: set[str] = set()
+        self._woken = asyncio.Event()
+
+    def notify(self, repository: str) -> None:
+        """There may be something in this repository's outbox.  Returns at once."""
+        self._dirty.add(repository)
+        self._woken.set()
+
+    @property
+    def waiting(self) -> int:
+        """Repositories that are known to have something to project."""
+        return len(self._dirty)
+
+    async def run(self) -> None:
+        """Work until cancelled; Redis being away is waited out."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._follow_notifications())
+            tasks.create_task(self._sweep_for_ever())
+
+    async def drain(self, repository: str) -> int:
+        """Project all that is in one outbox now; how many events were new.  Raises `LedgerUnavailableError`."""
+        added = 0
+        while batch := await self._read(repository):
+            added += await self._project(repository, batch)
+            await self._delete(repository, batch)
+            if len(batch) < BATCH:
+                break
+        return added
+
+    async def sweep(self) -> int:
+        """Project all that is in any outbox now; how many events were new.  Raises `LedgerUnavailableError`."""
+        added = 0
+        for repository in await self._repositories_with_events():
+            added += await self.drain(repository)
+        return added
+
+    async def _follow_notifications(self) -> None:
+        while True:
+            await self._woken.wait()
+            self._woken.clear()
+            if not await self._drain_dirty():
+                await asyncio.sleep(self._retry_seconds)
+                self._woken.set()
+
+    async def _drain_dirty(self) -> bool:
+        while self._dirty:
+            repository = self._dirty.pop()
+            try:
+                await self.drain(repository)
+            except LedgerUnavailableError as error:
+                self._dirty.add(repository)
+                self._on_failure(error)
+                return False
+            except BaseException:
+                self._dirty.add(repository)
+                raise
+        return True
+
+    async def _sweep_for_ever(self) -> None:
+        while True:
+            # Replicas that start together should not sweep together.
+            await asyncio.sleep(self._sweep_seconds * random.uniform(0.7, 1.3))  # noqa: S311
+            try:
+                await self.sweep()
+            except LedgerUnavailableError as error:
+                self._on_failure(error)
+
+    async def _read(self, repository: str) -> list[OutboxEntry]:
+        client = self._store.client
+        found: list[OutboxEntry] = await self._store.do(client.xrange(keys.outbox(repository), count=BATCH))
+        return found
+
+    async def _project(self, repository: str, batch: Sequence[OutboxEntry]) -> int:
+        readable: list[tuple[str, Entry]] = []
+        for outbox_id, fields in batch:
+            try:
+                readable.append((outbox_id.decode(), entry_from_json(fields.get(b"event", b""))))
+            except UnreadableError:
+                await self._set_aside(repository, outbox_id, fields)
+        return await take(self._store, repository, batch[-1][0].decode(), readable)
+
+    async def _set_aside(self, repository: str, outbox_id: bytes, fields: dict[bytes, bytes]) -> None:
+        kept: dict[Any, Any] = {"repository": repository, "outbox_id": outbox_id, "entry": repr(fields)}
+        client = self._store.client
+        await self._store.do(client.xadd(entries.UNREADABLE, kept, maxlen=_MOST_UNREADABLE))
+        self._on_failure(UnreadableError(f"an outbox entry of {repository} holds no event: {outbox_id.decode()}"))
+
+    async def _delete(self, repository: str, batch: Sequence[OutboxEntry]) -> None:
+        ids = [outbox_id for outbox_id, _ in batch]
+        await self._store.do(self._store.client.xdel(keys.outbox(repository), *ids))
+
+    async def _repositories_with_events(self) -> list[str]:
+        found: list[str] = []
+        members = await self._store.do(self._store.client.smembers(keys.REPOSITORIES))
+        names = sorted(member.decode() for member in members)
+        for at in range(0, len(names), _REPOSITORIES_A_CALL):
+            chunk = names[at : at + _REPOSITORIES_A_CALL]
+            found += [name for name, length in zip(chunk, await self._lengths(chunk), strict=True) if length]
+            await asyncio.sleep(0)  # thousands of replies are a while for everybody else on the loop
+        return found
+
+    async def _lengths(self, names: Sequence[str]) -> list[int]:
+        with translated():
+            async with self._store.client.pipeline(transaction=False) as pipeline:
+                for name in names:
+                    pipeline.xlen(keys.outbox(name))
+                return [int(length) for length in await pipeline.execute()]
+
+
+async def take(store: Store, repository: str, reaches: str, batch: Sequence[tuple[str, Entry]]) -> int:
+    """Run ``audit_project`` on entries with their outbox ids; how many were new.
+
+    ``repository`` and ``reaches`` (the last outbox id) are empty for events that come from no outbox.
+    """
+    names, flat = entries.arguments(batch)
+    fixed = [entries.EVENTS, entries.WATERMARK, entries.LATE]
+    return int(await store.script("audit_project", [*fixed, *names], [repository, reaches, *flat]))

@@ -1,0 +1,77 @@
+"""Removing old events, in small steps: the indexes first, the events themselves last.
+
+A prune that was interrupted can be run again.  Watermarks stay, so nothing pruned comes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+from immuproxy.ledger.audit import entries
+from immuproxy.ledger.audit.cursors import position
+from immuproxy.ledger.audit.values import PruneProgress
+from immuproxy.ledger.audit.vocabulary import Vocabulary
+from immuproxy.ledger.redis import Store
+
+_KEYS_A_STEP = 256
+_EVENTS_A_STEP = 1_000
+
+
+class Pruner:
+    """Takes events out of the audit for good."""
+
+    def __init__(self, store: Store, vocabulary: Vocabulary) -> None:
+        """``vocabulary`` knows which postings there are."""
+        self._store = store
+        self._vocabulary = vocabulary
+
+    async def prune(self, before: int) -> AsyncIterator[PruneProgress]:
+        """See `Audit.prune`."""
+        batches = await self._postings()
+        oldest = await self._oldest()
+        expired = list(_expired_counts(oldest, before))
+        total = int(await self._store.do(self._store.client.xlen(entries.EVENTS)))
+        steps, done = len(batches) + len(expired) + 1 + total // _EVENTS_A_STEP, 0
+        for batch in batches:
+            await self._store.script("audit_prune", batch, [before])
+            yield PruneProgress(done := done + 1, steps, 0)
+        await self._forget_values(before)
+        for batch in expired:
+            await self._store.do(self._store.client.unlink(*batch))
+            yield PruneProgress(done := done + 1, steps, 0)
+        removed = 0
+        while count := await self._store.script("audit_trim", [entries.EVENTS], [before, _EVENTS_A_STEP]):
+            removed += count
+            yield PruneProgress(done := min(done + 1, steps - 1), steps, removed)
+        yield PruneProgress(steps, steps, removed)
+
+    async def _postings(self) -> list[list[str]]:
+        names = [entries.LATE, entries.SHADOW]
+        for field in entries.VALUE_FIELDS:
+            names += [entries.posting(field, value) for value in await self._vocabulary.values(field)]
+        names += [entries.posting("refused", value) for value in await self._vocabulary.values("repo")]
+        names += entries.all_buckets()
+        return [names[at : at + _KEYS_A_STEP] for at in range(0, len(names), _KEYS_A_STEP)]
+
+    async def _oldest(self) -> int | None:
+        first = await self._store.do(self._store.client.xrange(entries.EVENTS, count=1))
+        return position(first[0][0]).ms if first else None
+
+    async def _forget_values(self, before: int) -> None:
+        client = self._store.client
+        for repository in await self._vocabulary.values("repo"):
+            await self._store.do(client.zremrangebyscore(entries.tags_key(repository), "-inf", f"({before}"))
+        for field in entries.VALUE_FIELDS:
+            await self._store.do(client.zremrangebyscore(entries.values_key(field), "-inf", f"({before}"))
+
+
+def _expired_counts(oldest: int | None, before: int) -> Iterator[list[str]]:
+    """Keys of the counts of hours and days that end before the time, a list for each day."""
+    if oldest is None:
+        return
+    day_ms = entries.HOUR_MS * entries.DAY_HOURS
+    pairs = [(outcome, field) for outcome in entries.RANKED_OUTCOMES for field in entries.RANKED_FIELDS]
+    for day in range(oldest // day_ms - 1, before // day_ms):
+        hours = range(day * entries.DAY_HOURS, (day + 1) * entries.DAY_HOURS)
+        names = [entries.daily_key(*pair, day) for pair in pairs]
+        yield names + [entries.hourly_key(*pair, hour) for pair in pairs for hour in hours]

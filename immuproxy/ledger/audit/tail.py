@@ -1,0 +1,94 @@
+"""The live tail: one small question to Redis every moment, however many people watch."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from immuproxy.ledger.audit import cursors, entries
+from immuproxy.ledger.audit.cursors import OLDEST, Position, position
+from immuproxy.ledger.audit.matching import event_test
+from immuproxy.ledger.audit.values import Arrival
+from immuproxy.ledger.audit.walk import readable
+from immuproxy.ledger.redis import LedgerUnavailableError, Store
+from immuproxy.ledger.search import Search
+
+EVERY_SECONDS = 0.25
+_CHUNK = 200
+_KIND = "newer"
+
+
+class Tail:
+    """Watches the end of the stream while somebody is looking, and at no other time.
+
+    Viewers hold a position, not a queue: one that reads slowly costs no memory and misses nothing.
+    """
+
+    def __init__(self, store: Store, every: float = EVERY_SECONDS) -> None:
+        """``every``: seconds between two questions."""
+        self._store = store
+        self._every = every
+        self._newest = OLDEST
+        self._changed = asyncio.Condition()
+        self._failure: LedgerUnavailableError | None = None
+        self._viewers = 0
+        self._watcher: asyncio.Task[None] | None = None
+
+    async def follow(self, search: Search, after: str) -> AsyncIterator[Arrival]:
+        """See `Audit.tail`."""
+        test = event_test(search)
+        place = cursors.read_position(_KIND, after) if after else await self._end()
+        async with self._watching():
+            while True:
+                chunk = await self._read(place)
+                for entry_id, flat in chunk:
+                    place = position(entry_id)
+                    event = readable(flat)
+                    if event is not None and test(event):
+                        yield Arrival(event, cursors.write_position(_KIND, place))
+                if len(chunk) < _CHUNK:
+                    await self._news_after(place)
+
+    async def _read(self, place: Position) -> list[tuple[bytes, list[bytes]]]:
+        arguments: list[int] = [place.ms, place.sequence, _CHUNK]
+        found: list[tuple[bytes, list[bytes]]] = await self._store.script("audit_newer", [entries.EVENTS], arguments)
+        return found
+
+    async def _end(self) -> Position:
+        newest = await self._store.do(self._store.client.xrevrange(entries.EVENTS, count=1))
+        return position(newest[0][0]) if newest else OLDEST
+
+    async def _news_after(self, place: Position) -> None:
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._failure is not None or self._newest > place)
+            if self._failure:
+                raise self._failure
+
+    @contextlib.asynccontextmanager
+    async def _watching(self) -> AsyncIterator[None]:
+        self._viewers += 1
+        if self._watcher is None:
+            self._failure = None
+            self._watcher = asyncio.create_task(self._watch(), name="audit tail")
+        try:
+            yield
+        finally:
+            self._viewers -= 1
+            if not self._viewers and self._watcher is not None:
+                self._watcher.cancel()
+                self._watcher = None
+
+    async def _watch(self) -> None:
+        while self._failure is None:
+            try:
+                newest = await self._end()
+            except LedgerUnavailableError as error:
+                self._failure, self._watcher = error, None
+                newest = self._newest
+            async with self._changed:
+                # The end may also move back: a Redis restored from an older copy.
+                if newest != self._newest or self._failure:
+                    self._newest = newest
+                    self._changed.notify_all()
+            await asyncio.sleep(self._every)

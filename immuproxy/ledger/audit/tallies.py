@@ -1,0 +1,138 @@
+"""Counting: charts over time, most frequent values, known values.
+
+Nothing is counted by reading events.  How many events had a value in a span of time is the difference of two ranks in
+its posting, found by halving; only the values of refused and failed events are counted as they come, by hour and day.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from heapq import nlargest
+
+from immuproxy.ledger.audit import entries
+from immuproxy.ledger.audit.cursors import MOST_MS
+from immuproxy.ledger.audit.plan import scan_members
+from immuproxy.ledger.audit.values import Chart, Series, Tally
+from immuproxy.ledger.audit.vocabulary import Vocabulary
+from immuproxy.ledger.redis import Store, translated
+
+MOST_BUCKETS = 400
+_KEYS_A_CALL = 500
+_RECENT_EVENTS = 300
+
+
+class Tallies:
+    """Counts over the postings of the audit."""
+
+    def __init__(self, store: Store, vocabulary: Vocabulary) -> None:
+        """``vocabulary`` knows the values to count."""
+        self._store = store
+        self._vocabulary = vocabulary
+
+    async def ranks(self, postings: Sequence[str], times: Sequence[int] = ()) -> list[list[int]]:
+        """For each posting how many events lie before each time (ascending), and last how many there are."""
+        found: list[list[int]] = []
+        for at in range(0, len(postings), _KEYS_A_CALL):
+            found += await self._store.script("audit_ranks", postings[at : at + _KEYS_A_CALL], list(times))
+        return found
+
+    async def chart(self, field: str, since: int, until: int, buckets: int) -> Chart:
+        """Counts by value of ``field`` in ``buckets`` equal parts of the time from ``since`` to ``until``."""
+        _require(field, entries.VALUE_FIELDS)
+        if not (0 <= since < until and 1 <= buckets <= MOST_BUCKETS):
+            raise ValueError(f"a chart runs forward and has 1 to {MOST_BUCKETS} buckets")
+        edges = [since + (until - since) * i // buckets for i in range(buckets + 1)]
+        values = sorted(await self._active(field, since))
+        ranks = await self.ranks([entries.posting(field, value) for value in values], edges)
+        series = (
+            Series(value, tuple(row[i + 1] - row[i] for i in range(buckets)))
+            for value, row in zip(values, ranks, strict=True)
+        )
+        return Chart(field, tuple(edges), tuple(each for each in series if each.total))
+
+    async def _active(self, field: str, since: int) -> dict[str, int]:
+        known = await self._vocabulary.values(field)
+        return {value: last for value, last in known.items() if last >= since}
+
+    async def top(self, field: str, since: int, until: int | None, limit: int) -> list[Tally]:
+        """The values with most events in a span of time."""
+        _require(field, entries.VALUE_FIELDS)
+        active = {value: last for value, last in (await self._active(field, since)).items() if value}
+        times = [since, MOST_MS if until is None else until]
+        ranks = await self.ranks([entries.posting(field, value) for value in active], times)
+        tallies = (
+            Tally(value, row[1] - row[0], last) for (value, last), row in zip(active.items(), ranks, strict=True)
+        )
+        return _largest((tally for tally in tallies if tally.count), limit)
+
+    async def top_of_outcome(self, field: str, outcome: str, since: int, until: int, limit: int) -> list[Tally]:
+        """The values with most events of one outcome; whole hours (UTC) are counted, the first and the last too."""
+        _require(field, entries.RANKED_FIELDS)
+        _require(outcome, entries.RANKED_OUTCOMES)
+        names = list(_span_keys(outcome, field, since, until))
+        if not names:
+            return []
+        pairs = await self._store.script("audit_top", [entries.SCRATCH, *names], [limit])
+        return [Tally(pairs[i].decode(), int(pairs[i + 1])) for i in range(0, len(pairs), 2)]
+
+    async def known_values(self, field: str, prefix: str, repository: str, limit: int) -> list[Tally]:
+        """Values that contain ``prefix``: beginnings first, then the last active; with all their events."""
+        _require(field, (*entries.VALUE_FIELDS, "tag"))
+        if field == "tag":
+            return await self._known_tags(prefix, repository, limit)
+        known = await self._vocabulary.values(field)
+        chosen = _best(known, prefix, limit)
+        ranks = await self.ranks([entries.posting(field, value) for value in chosen])
+        return [Tally(value, row[0], known[value]) for value, row in zip(chosen, ranks, strict=True)]
+
+    async def _known_tags(self, prefix: str, repository: str, limit: int) -> list[Tally]:
+        names = await self._tags_of(repository, prefix) if repository else await self._recent_tags()
+        chosen = _best(names, prefix, limit)
+        # A posting of a tag may hold others, too: no counts here.
+        return [Tally(name, 0, names[name] or None) for name in chosen]
+
+    async def _tags_of(self, repository: str, prefix: str) -> dict[str, int]:
+        match = "".join(f"\\{c}" if c in "*?[]\\^" else c for c in prefix) + "*"
+        key = entries.tags_key(repository)
+        return {name: 0 async for name in scan_members(self._store, key, match)}
+
+    async def _recent_tags(self) -> dict[str, int]:
+        reply = await self._store.script("audit_walk", [entries.EVENTS], [MOST_MS, 0, 0, _RECENT_EVENTS, 1])
+        events = (dict(zip(flat[0::2], flat[1::2], strict=True)) for _, flat in reversed(reply[3]))
+        return {event[b"tag"].decode(): int(event[b"time"]) for event in events if event.get(b"tag")}
+
+    async def sizes(self, names: Iterable[str]) -> list[int]:
+        """How many members each sorted set has."""
+        with translated():
+            async with self._store.client.pipeline(transaction=False) as pipeline:
+                for name in names:
+                    pipeline.zcard(name)
+                return [int(size) for size in await pipeline.execute()]
+
+
+def _require(value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"{value!r} is not counted; choose one of {', '.join(choices)}")
+
+
+def _largest(tallies: Iterable[Tally], limit: int) -> list[Tally]:
+    return nlargest(limit, tallies, key=lambda tally: (tally.count, tally.last or 0, tally.value))
+
+
+def _best(known: dict[str, int], part: str, limit: int) -> list[str]:
+    wanted = part.casefold()
+    matching = ((value, last) for value, last in known.items() if value and wanted in value.casefold())
+    best = nlargest(limit, matching, key=lambda pair: (pair[0].casefold().startswith(wanted), pair[1], pair[0]))
+    return [value for value, _ in best]
+
+
+def _span_keys(outcome: str, field: str, since: int, until: int) -> Iterable[str]:
+    """Whole days where a whole day lies inside, hours at both ends."""
+    hour, last = since // entries.HOUR_MS, max(0, until - 1) // entries.HOUR_MS
+    while hour <= last:
+        if hour % entries.DAY_HOURS == 0 and hour + entries.DAY_HOURS - 1 <= last:
+            yield entries.daily_key(outcome, field, hour // entries.DAY_HOURS)
+            hour += entries.DAY_HOURS
+        else:
+            yield entries.hourly_key(outcome, field, hour)
+            hour += 1

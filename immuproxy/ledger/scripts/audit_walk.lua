@@ -1,0 +1,152 @@
+-- The events that stand in every group of postings, newest first.  Reads only.
+--
+-- KEYS 1 events (stream)  2.. postings, group after group (a group is the union of its postings)
+-- ARGV 1 upper bound, inclusive, as milliseconds  2 and its sequence
+--      3 lower bound in milliseconds, inclusive
+--      4 how many events at most  5 how many readings of postings at most
+--      6.. the number of postings of each group; no group at all means the stream itself
+-- Returns {status, ms, seq, entries}: "more" with the upper bound to go on from, or "end" when nothing is left above
+-- the lower bound.  Entries are as XRANGE answers them; what was pruned meanwhile is left out.
+--
+-- Leapfrog: each group in turn says which of its ids is the greatest not above the candidate, until all agree.
+local events = KEYS[1]
+local bound_ms, bound_seq = tonumber(ARGV[1]), tonumber(ARGV[2])
+local floor_ms = tonumber(ARGV[3])
+local limit, readings = tonumber(ARGV[4]), tonumber(ARGV[5])
+local MOST_SEQ = 65535
+local CHUNK = 32
+
+local function text(number) return string.format('%.0f', number) end
+local function format_id(ms, seq) return text(ms) .. '-' .. text(seq) end
+
+local function before(ms, seq)
+  if seq > 0 then return ms, seq - 1 end
+  return ms - 1, MOST_SEQ
+end
+
+local function walk_stream()
+  local entries = redis.call('XREVRANGE', events, format_id(bound_ms, bound_seq), format_id(floor_ms, 0), 'COUNT', limit)
+  if #entries < limit then return {'end', '0', '0', entries} end
+  local ms, seq = string.match(entries[#entries][1], '^(%d+)%-(%d+)$')
+  ms, seq = before(tonumber(ms), tonumber(seq))
+  if ms < floor_ms then return {'end', '0', '0', entries} end
+  return {'more', text(ms), text(seq), entries}
+end
+
+if #ARGV < 6 then return walk_stream() end
+
+-- A cursor holds a run of ids of one posting: `run` has those from `from` to `from + #run / 8 - 1`, counted from 0;
+-- `at` is the one it stands on, -1 when it has passed the oldest.
+local function decode(run, index)
+  local high, low, seq = struct.unpack('>I2I4I2', run, index * 8 + 1)
+  return high * 4294967296 + low, seq
+end
+
+local function load_run(cursor, last)
+  cursor.from = math.max(0, last - CHUNK + 1)
+  cursor.run = redis.call('GETRANGE', cursor.key, cursor.from * 8, last * 8 + 7)
+  readings = readings - 1
+end
+
+local function stand(cursor, at)
+  cursor.at = at
+  if at >= 0 then cursor.ms, cursor.seq = decode(cursor.run, at - cursor.from) end
+end
+
+local function open(key)
+  local cursor = {key = key, from = 0, run = ''}
+  local length = math.floor(redis.call('STRLEN', key) / 8)
+  readings = readings - 1
+  if length > 0 then load_run(cursor, length - 1) end
+  stand(cursor, length - 1)
+  return cursor
+end
+
+local function above(ms, seq, than_ms, than_seq)
+  return ms > than_ms or (ms == than_ms and seq > than_seq)
+end
+
+local function is_above(cursor, index, ms, seq)
+  readings = readings - 1
+  local its_ms, its_seq = decode(redis.call('GETRANGE', cursor.key, index * 8, index * 8 + 7), 0)
+  return above(its_ms, its_seq, ms, seq)
+end
+
+-- Bring the run that holds the greatest id not above the bound; false when there is none.  All of the present run is
+-- above it.  First in growing steps towards the older end, then by halves.
+local function jump(cursor, ms, seq)
+  local high, step = cursor.from, CHUNK
+  local low = high - step
+  while low >= 0 and is_above(cursor, low, ms, seq) do
+    high, step = low, step * 2
+    low = high - step
+  end
+  low = math.max(low, -1)
+  while high - low > CHUNK do
+    local middle = math.floor((low + high) / 2)
+    if is_above(cursor, middle, ms, seq) then high = middle else low = middle end
+  end
+  if high == 0 then return false end
+  load_run(cursor, high - 1)
+  local first_ms, first_seq = decode(cursor.run, 0)
+  return not above(first_ms, first_seq, ms, seq)
+end
+
+-- Stand on the greatest id not above the bound; bounds only ever fall.
+local function seek(cursor, ms, seq)
+  if cursor.at < 0 or not above(cursor.ms, cursor.seq, ms, seq) then return end
+  local first_ms, first_seq = decode(cursor.run, 0)
+  if above(first_ms, first_seq, ms, seq) and not jump(cursor, ms, seq) then
+    cursor.at = -1
+    return
+  end
+  local low, high = 0, math.min(#cursor.run / 8 - 1, cursor.at - cursor.from)
+  while low < high do
+    local middle = math.ceil((low + high) / 2)
+    local middle_ms, middle_seq = decode(cursor.run, middle)
+    if above(middle_ms, middle_seq, ms, seq) then high = middle - 1 else low = middle end
+  end
+  stand(cursor, cursor.from + low)
+end
+
+local function greatest(group, ms, seq)
+  local best
+  for i = 1, #group do
+    local cursor = group[i]
+    seek(cursor, ms, seq)
+    if cursor.at >= 0 and (not best or above(cursor.ms, cursor.seq, best.ms, best.seq)) then best = cursor end
+  end
+  return best
+end
+
+local groups, key = {}, 1
+for g = 6, #ARGV do
+  local group = {}
+  for i = 1, tonumber(ARGV[g]) do
+    key = key + 1
+    group[i] = open(KEYS[key])
+  end
+  groups[#groups + 1] = group
+end
+
+local entries = {}
+while #entries < limit do
+  if readings <= 0 then return {'more', text(bound_ms), text(bound_seq), entries} end
+  local agreed, g = 0, 1
+  while agreed < #groups do
+    local best = greatest(groups[g], bound_ms, bound_seq)
+    if not best or best.ms < floor_ms then return {'end', '0', '0', entries} end
+    if best.ms == bound_ms and best.seq == bound_seq then
+      agreed = agreed + 1
+    else
+      bound_ms, bound_seq, agreed = best.ms, best.seq, 1
+    end
+    g = g % #groups + 1
+    if readings <= 0 and agreed < #groups then return {'more', text(bound_ms), text(bound_seq), entries} end
+  end
+  local id = format_id(bound_ms, bound_seq)
+  entries[#entries + 1] = redis.call('XRANGE', events, id, id)[1]
+  bound_ms, bound_seq = before(bound_ms, bound_seq)
+end
+if bound_ms < floor_ms then return {'end', '0', '0', entries} end
+return {'more', text(bound_ms), text(bound_seq), entries}
