@@ -39,6 +39,10 @@ class Choices:
     door: Door = Door()
 
 
+def _nobody(_repository: str) -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """The parts that the composition root needs again."""
@@ -51,10 +55,19 @@ class Parts:
 
 
 def assemble(
-    rules: Callable[[], RuleSet], store: Store, upstream: Upstream, metrics: Metrics, choices: Choices
+    rules: Callable[[], RuleSet],
+    store: Store,
+    upstream: Upstream,
+    metrics: Metrics,
+    choices: Choices,
+    *,
+    published: Callable[[str], None] = _nobody,
 ) -> Parts:
-    """The edge, over an open ledger and upstream; ``rules`` gives the rule set in force."""
-    register = Register(store)
+    """The edge, over an open ledger and upstream.
+
+    ``rules`` gives the rule set in force; ``published`` is told each repository that may have a new event.
+    """
+    register = Register(store, published=published)
     library = Library(register, upstream)
     judge = Judge(library)
     recovery = Recovery(register, upstream, library)

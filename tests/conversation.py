@@ -1,9 +1,9 @@
 """A push as a conversation: images made of a few bytes, and a client that speaks the distribution specification.
 
-    async with edge_over(registry, redis) as edge:
-        image = await edge.client.image("team/app", "one")
-        answer = await edge.client.push("team/app", "1.0", image)
-        assert answer.status == 201
+async with edge_over(registry, redis) as edge:
+    image = await edge.client.image("team/app", "one")
+    answer = await edge.client.push("team/app", "1.0", image)
+    assert answer.status == 201
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class Client:
     headers: dict[str, str] = field(default_factory=dict)
 
     def as_user(self, user: str, password: str = "secret") -> Client:
-        return replace(self, headers=self.headers | {"Authorization": aiohttp.BasicAuth(user, password).encode()})
+        return replace(self, headers=self.headers | {"Authorization": aiohttp.encode_basic_auth(user, password)})
 
     async def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
         sent = self.headers | {name.replace("_", "-"): value for name, value in headers.items()}
@@ -129,7 +129,9 @@ class Client:
         location = URL(start.headers["Location"], encoded=True)
         path = str(location.relative()) if location.is_absolute() else str(location)
         mark = "&" if "?" in path else "?"
-        return await self.ask("PUT", f"{path}{mark}digest={sha256(blob)}", blob, Content_Type="application/octet-stream")
+        return await self.ask(
+            "PUT", f"{path}{mark}digest={sha256(blob)}", blob, Content_Type="application/octet-stream"
+        )
 
     async def put(self, repository: str, reference: str, pushed: Image) -> Answer:
         """The manifest alone."""

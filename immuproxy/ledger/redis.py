@@ -74,6 +74,14 @@ class Store:
         with translated():
             return await self._await(command)
 
+    async def information(self) -> Mapping[str, Any]:
+        """INFO of the server; of a cluster, what its nodes say, the unsafe word last."""
+        found: Mapping[str, Any] = await self.do(self.client.info())
+        if not any(isinstance(value, dict) and "redis_version" in value for value in found.values()):
+            return found
+        nodes = sorted(found.values(), key=lambda node: (node["maxmemory_policy"] != "noeviction", not node["aof_enabled"]))
+        return dict(nodes[-1])
+
     @staticmethod
     async def _await(command: Awaitable[Any] | Any) -> Any:
         # redis-py types the commands of its sync and async clients together.

@@ -9,7 +9,7 @@ Every method raises `immuproxy.ledger.redis.LedgerUnavailableError` when Redis d
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,12 +69,19 @@ class GoneTag:
     tombstone: bool
 
 
+def _nobody(_repository: str) -> None:
+    pass
+
+
 class Register:
     """The records of all tags."""
 
-    def __init__(self, store: Store) -> None:
-        """Use the connection of ``store``."""
+    def __init__(self, store: Store, *, published: Callable[[str], None] = _nobody) -> None:
+        """Use the connection of ``store``; ``published`` is told the repository after each step that may have written an
+        event.
+        """
         self._store = store
+        self._published = published
         self._known: set[str] = set()
 
     # --- reading
@@ -150,7 +157,8 @@ class Register:
         the caller found absent upstream; it is replaced once it is ``quarantine_ms`` old, and ``closing`` is its event.
         """
         await self._know(repository)
-        reply = await self._store.script(
+        reply = await self._publish(
+            repository,
             "claim",
             _keys(repository, tag, "marks", "pins", "manifests", "intents", "outbox"),
             [
@@ -178,7 +186,8 @@ class Register:
         closing: Event | None,
     ) -> Reply:
         """Write the intent; from now on the PUT may be sent (``arm.lua``)."""
-        reply = await self._store.script(
+        reply = await self._publish(
+            repository,
             "arm",
             _keys(repository, tag, "pins", "manifests", "intents", "outbox"),
             [token, lease_ms, _needs(content), draft.id, _event(draft), _event(closing)],
@@ -187,8 +196,11 @@ class Register:
 
     async def release(self, repository: str, tag: str, *, token: str, event: Event | None) -> Reply:
         """Give the claim back; only when the upstream surely did not take the push (``release.lua``)."""
-        reply = await self._store.script(
-            "release", _keys(repository, tag, "pins", "manifests", "intents", "outbox"), [token, _event(event)]
+        reply = await self._publish(
+            repository,
+            "release",
+            _keys(repository, tag, "pins", "manifests", "intents", "outbox"),
+            [token, _event(event)],
         )
         return _reply(repository, tag, reply)
 
@@ -196,7 +208,8 @@ class Register:
         self, repository: str, tag: str, content: Content, *, token: str, event: Event, first: bool
     ) -> Reply:
         """Make the armed claim what the tag holds, with its event (``commit.lua``)."""
-        reply = await self._store.script(
+        reply = await self._publish(
+            repository,
             "commit",
             _keys(repository, tag, "tags", "pins", "manifests", "intents", "outbox"),
             [token, *_held(tag, content, event, first=first)],
@@ -216,7 +229,8 @@ class Register:
     ) -> Reply:
         """Take what the upstream shows into the ledger, or finish somebody's armed claim (``adopt.lua``)."""
         await self._know(repository)
-        reply = await self._store.script(
+        reply = await self._publish(
+            repository,
             "adopt",
             _keys(repository, tag, "tags", "pins", "manifests", "intents", "outbox"),
             [seen_token, *_held(tag, content, event, first=first), _event(closing)],
@@ -238,13 +252,15 @@ class Register:
 
     async def conclude(self, repository: str, event: Event) -> bool:
         """Record the outcome of an intent; false when it had one already (``conclude.lua``)."""
-        reply = await self._store.script("conclude", _slot(repository, "intents", "outbox"), [event.id, _event(event)])
+        reply = await self._publish(
+            repository, "conclude", _slot(repository, "intents", "outbox"), [event.id, _event(event)]
+        )
         return bool(reply)
 
     async def record(self, event: Event) -> None:
         """Record something that changes nothing: a refusal, an unchanged push, drift."""
         await self._know(event.repository)
-        await self._store.script("record", _slot(event.repository, "outbox"), [_event(event)])
+        await self._publish(event.repository, "record", _slot(event.repository, "outbox"), [_event(event)])
 
     # --- deletes
 
@@ -263,7 +279,8 @@ class Register:
     async def end_delete(self, repository: str, digest: str, event: Event, gone: Sequence[GoneTag] = ()) -> bool:
         """Record the outcome of a delete and drop the tags that went with it (``delete_end.lua``)."""
         told = [item for tag in gone for item in (tag.name, tag.digest, int(tag.tombstone))]
-        reply = await self._store.script(
+        reply = await self._publish(
+            repository,
             "delete_end",
             [
                 *_slot(repository, "marks", "intents", "outbox", "tags", "pins", "manifests"),
@@ -289,6 +306,12 @@ class Register:
     async def set_adopted(self, repository: str, rules_digest: str) -> None:
         """Remember that every protected tag of the repository has a record."""
         await self._store.do(self._store.client.set(keys.adopted(repository), rules_digest))
+
+    async def _publish(self, repository: str, name: str, keys_: Sequence[str], args: Sequence[Argument]) -> Any:
+        try:
+            return await self._store.script(name, keys_, args)
+        finally:
+            self._published(repository)
 
     async def _know(self, repository: str) -> None:
         """List the repository before anything is written for it, so that the sweep finds what a crash leaves."""

@@ -105,13 +105,22 @@ class Deletes:
         going = await self._going(repository, digest) if manifest_route else []
         if await self._register.pin_count(repository, digest) > len(going):
             return await self._refuse(replace(draft, reason="a protected tag needs it"), caller, operation)
-        if manifest_route and not isinstance(await self._upstream.probe(repository, digest, caller), Found):
-            # 2.8 unlinks a layer when its digest is deleted as a manifest (H33).
+        if manifest_route and not await self._is_manifest(repository, digest, caller):
             raise OciError(404, "MANIFEST_UNKNOWN", "manifest unknown", detail={"digest": digest})
         event = replace(draft, outcome=Outcome.DELETED, reason="no protected tag needs it")
         if going:
             event = replace(event, reason=f"its tags may be deleted: {', '.join(tag.name for tag in going)}")
         return await self._forward(operation, caller, event, gone=going, mark=digest, own_pins=len(going))
+
+    async def _is_manifest(self, repository: str, digest: str, caller: Caller) -> bool:
+        """Whether the digest is a manifest's: 2.8 unlinks a layer that is deleted as a manifest (H33)."""
+        try:
+            return isinstance(await self._upstream.probe(repository, digest, caller), Found)
+        except UpstreamUnavailableError:
+            # Asked for a layer as a manifest, 2.8 answers 500.
+            if await self._upstream.has_blob(repository, digest, caller):
+                return False
+            raise
 
     async def _going(self, repository: str, digest: str) -> list[GoneTag]:
         """The tags that hold the digest and would go with it, when the rules let every one of them go."""

@@ -76,7 +76,7 @@ class Recorder:
         return replace(event, shadow=verdict.shadow, reason=verdict.reason)
 
     async def _carry(self, push: Push, reference: str, event: Event) -> Answer:
-        await self._intend(push)
+        await self._intend(push, replace(event, outcome=Outcome.FAILED, reason=record.UNKNOWN))
         try:
             answer = await self._upstream.put_manifest(push.repository, reference, push.manifest.body, push.caller)
         except OutcomeUnknownError:
@@ -87,9 +87,9 @@ class Recorder:
         await self._conclude(push, event)
         return answer
 
-    async def _intend(self, push: Push) -> None:
+    async def _intend(self, push: Push, draft: Event) -> None:
         for _ in range(TRIES):
-            step = await self._register.intend(push.repository, push.tag, push.manifest.needs, push.draft)
+            step = await self._register.intend(push.repository, push.tag, push.manifest.needs, draft)
             if step is Step.OK:
                 return
             await asyncio.sleep(PAUSE)

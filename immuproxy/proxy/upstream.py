@@ -147,6 +147,17 @@ class Upstream:
             answer = await self._elsewhere(answer.headers.get("Location", ""))
         return answer.body if answer.status == 200 and digest_of(answer.body) == digest else None
 
+    async def has_blob(self, repository: str, digest: str, caller: Caller) -> bool:
+        """Whether the blob can be read: at least its first byte (H25)."""
+        sent = headers.without(caller.headers, headers.CONDITIONAL | {"accept", "content-length", "content-type"})
+        sent["Range"] = "bytes=0-0"
+        answer = await self.exchange("GET", build_path(Kind.BLOB, repository, digest), sent)
+        if answer.status in {404, 416}:
+            return answer.status != 404
+        if answer.status >= 400:
+            raise UpstreamUnavailableError(f"the upstream answered {answer.status} when asked for {repository} {digest}")
+        return answer.status >= 300 or bool(answer.body)
+
     async def _elsewhere(self, location: str) -> Answer:
         """Follow a redirect to a storage service, without the client's credentials (H44)."""
         if not location.startswith(("http://", "https://")):

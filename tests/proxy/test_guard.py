@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
+from immuproxy.ledger import keys
 from immuproxy.ledger.model import Outcome
 from tests.conversation import Image, RunningEdge, edge_over, image, index
 from tests.servers import RedisServer, RegistryServer
-
-
-@pytest.fixture
-async def edge(registry: RegistryServer, redis_server: RedisServer) -> AsyncIterator[RunningEdge]:
-    async with edge_over(registry.url, redis_server.url) as running:
-        yield running
 
 
 async def test_the_first_push_is_stored_and_recorded(edge: RunningEdge) -> None:
@@ -110,3 +104,104 @@ async def test_i3_two_proxies_many_pushers_one_winner(
         winner = contents[statuses.index(201)]
         for edge in (left, right):
             assert (await edge.client.pull("team/app", "1.0")).digest == winner.digest
+
+
+async def test_an_overwrite_needs_its_condition(edge: RunningEdge) -> None:
+    edge.use_rules(WITHIN)
+    first, second = image("one"), image("two")
+    await edge.client.push("team/app", "1.0", first)
+    answer = await edge.client.push("team/app", "1.0", second)
+    assert answer.status == 201, answer.body
+    assert (await edge.client.pull("team/app", "1.0")).digest == second.digest
+    event = (await edge.events("team/app"))[-1]
+    assert (event.outcome, event.previous_digest) == (Outcome.OVERWRITTEN, first.digest)
+    assert not await edge.parts.register.is_pinned("team/app", first.digest)
+    record = await edge.parts.register.read("team/app", "1.0")
+    assert record.committed is not None
+    assert record.committed.generation == 2
+    edge.use_rules(WITHIN.replace("15m", "1s"))
+    await asyncio.sleep(1.1)
+    assert (await edge.client.push("team/app", "1.0", image("three"))).status == 409
+
+
+async def test_the_same_revision_may_overwrite(edge: RunningEdge) -> None:
+    edge.use_rules(SAME)
+    key = "org.opencontainers.image.revision"
+    await edge.client.push("team/app", "1.0", image("one", labels={key: "abc"}))
+    assert (await edge.client.push("team/app", "1.0", image("two", labels={key: "abc"}))).status == 201
+    answer = await edge.client.push("team/app", "1.0", image("three", labels={key: "def"}))
+    assert answer.status == 409
+
+
+async def test_h21_an_append_only_index_grows(edge: RunningEdge) -> None:
+    tag = "sha256-" + "a" * 64
+    one, two, three = image("one"), image("two"), image("three")
+    assert (await edge.client.push("team/app", tag, index(one))).status == 201
+    assert (await edge.client.push("team/app", tag, index(one, two))).status == 201
+    assert (await edge.client.push("team/app", tag, index(one, three))).status == 409
+    record = await edge.parts.register.read("team/app", tag)
+    assert record.committed is not None
+    assert record.committed.digest == index(one, two).digest
+
+
+async def test_a_frozen_repository_takes_nothing_new(edge: RunningEdge) -> None:
+    edge.use_rules("default: frozen")
+    answer = await edge.client.push("team/app", "1.0", image("one"))
+    assert answer.status == 409
+    record = await edge.parts.register.read("team/app", "1.0")
+    assert (record.committed, record.claim) == (None, None)
+
+
+async def test_shadow_mode_lets_everything_through_and_says_what_it_would_have_done(edge: RunningEdge) -> None:
+    edge.use_rules(SHADOW)
+    for seed in ("one", "two"):
+        assert (await edge.client.push("team/app", "1.0", image(seed))).status == 201
+    event = (await edge.events("team/app"))[-1]
+    assert event.shadow
+    assert "would have been refused" in event.reason
+
+
+async def test_a_push_that_the_upstream_refuses_leaves_no_claim(edge: RunningEdge) -> None:
+    answer = await edge.client.put("team/app", "1.0", image("without blobs"))
+    assert answer.status == 400
+    assert answer.error["code"] == "MANIFEST_BLOB_UNKNOWN"
+    record = await edge.parts.register.read("team/app", "1.0")
+    assert (record.committed, record.claim) == (None, None)
+    (event,) = await edge.events("team/app")
+    assert event.outcome is Outcome.FAILED
+    assert not await edge.store.client.hgetall(keys.pins("team/app"))
+    assert not await edge.store.client.hgetall(keys.intents("team/app"))
+
+
+async def test_i12_nothing_of_the_ledger_ever_expires(edge: RunningEdge) -> None:
+    await edge.client.push("team/app", "1.0", image("one"))
+    await edge.client.push("team/app", "1.0", image("two"))
+    async for key in edge.store.client.scan_iter():
+        assert await edge.store.client.ttl(key) == -1, key
+
+
+async def test_what_the_upstream_lost_is_brought_back_by_a_push_of_the_same_content(
+    edge: RunningEdge, registry: RegistryServer
+) -> None:
+    pushed = image("one")
+    await edge.client.push("team/app", "1.0", pushed)
+    assert (await edge.direct.ask("DELETE", f"/v2/team/app/manifests/{pushed.digest}")).status == 202
+    assert (await edge.client.put("team/app", "1.0", pushed)).status == 201
+    assert (await edge.direct.pull("team/app", "1.0")).digest == pushed.digest
+
+
+WITHIN = """
+default: immutable
+rules:
+  - {name: fresh, repositories: ["**"], policy: immutable, overwrite: [{within: 15m}]}
+"""
+
+SAME = """
+rules:
+  - {name: same, policy: immutable, overwrite: [{same: org.opencontainers.image.revision}]}
+"""
+
+SHADOW = """
+rules:
+  - {name: tried, policy: immutable, mode: shadow}
+"""

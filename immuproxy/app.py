@@ -1,0 +1,224 @@
+"""The composition root: every room is opened, put together and closed here, and nothing is decided.
+
+The order matters at both ends: the ledger and the upstream open first and close last; at the end the listeners stop taking
+connections, then the pushes under way come to their end, then the rest is cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import ssl
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from immuproxy import __version__
+from immuproxy.assembly import Choices, Parts, assemble
+from immuproxy.config import Config
+from immuproxy.drift.service import service_caller
+from immuproxy.drift.sweep import Sweep
+from immuproxy.ledger import embedded
+from immuproxy.ledger.audit import Audit, Projector
+from immuproxy.ledger.redis import Store, connect
+from immuproxy.live_rules import LiveRules
+from immuproxy.proxy import record
+from immuproxy.proxy.handler import Door
+from immuproxy.proxy.server import EdgeServer
+from immuproxy.proxy.upstream import Timeouts, Upstream, opened
+from immuproxy.status import Health
+from immuproxy.telemetry.metrics import Metrics
+from immuproxy.values import Listen
+from immuproxy.web.app import make_console
+from immuproxy.web.sources import Sources
+
+log = structlog.get_logger("immuproxy")
+
+
+class CannotServeError(Exception):
+    """The service cannot start; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What serves, until its context ends."""
+
+    edge: tuple[str, int]
+    console: tuple[str, int]
+    health: Health
+
+
+async def serve(path: Path, content: bytes, config: Config) -> None:
+    """Serve until SIGINT or SIGTERM.  ``content``: the bytes of the file at ``path`` that ``config`` was read from.
+
+    Raises `CannotServeError`.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    async with running(path, content, config) as service:
+        log.info("ready", edge=_shown(service.edge), console=_shown(service.console), version=__version__)
+        await stop.wait()
+        log.info("stopping: pushes under way are finished first")
+
+
+@asynccontextmanager
+async def running(path: Path, content: bytes, config: Config) -> AsyncIterator[Running]:
+    """The whole service on its listeners."""
+    metrics = Metrics()
+    rules = LiveRules(path, content, config.rules, metrics)
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(_ledger(config))
+        upstream = await stack.enter_async_context(_upstream(config))
+        projector = Projector(store)
+        audit = Audit(store)
+        parts = assemble(rules, store, upstream, metrics, _choices(config), published=projector.notify)
+        health = Health(store, upstream, metrics, strict=not config.redis.allow_unsafe_settings)
+        await health.check()
+        if health.unsafe:
+            raise CannotServeError(health.unsafe)
+        edge = await stack.enter_async_context(
+            _listening(web.ServerRunner(EdgeServer(parts.edge.handle)), config.edge.listen, "edge", _tls(config))
+        )
+        stack.push_async_callback(parts.pushes.finished)
+        console_app = make_console(_sources(audit, parts, rules, health, metrics, edge))
+        console = await stack.enter_async_context(
+            _listening(web.AppRunner(console_app, access_log=None), config.console.listen, "console", None)
+        )
+        sweep = _sweep(config, rules, parts, upstream)
+        background = (projector.run, partial(rules.follow, audit.append), sweep.run, health.watch)
+        await stack.enter_async_context(_background(background))
+        yield Running(edge, console, health)
+
+
+@asynccontextmanager
+async def _ledger(config: Config) -> AsyncIterator[Store]:
+    chosen = config.redis
+    async with AsyncExitStack() as stack:
+        url = chosen.url.get_secret_value() if chosen.url else ""
+        if chosen.embedded is not None:
+            try:
+                url = await stack.enter_async_context(embedded.running(Path(chosen.embedded)))
+            except embedded.EmbeddedRedisError as error:
+                raise CannotServeError(str(error)) from error
+        yield await stack.enter_async_context(connect(url, timeout=chosen.timeout))
+
+
+@asynccontextmanager
+async def _upstream(config: Config) -> AsyncIterator[Upstream]:
+    chosen = config.upstream
+    timeouts = Timeouts(chosen.timeouts.connect, chosen.timeouts.manifest, chosen.timeouts.idle)
+    ca_file = str(chosen.ca_file) if chosen.ca_file else None
+    try:
+        async with opened(chosen.url, timeouts=timeouts, ca_file=ca_file) as upstream:
+            yield upstream
+    except ssl.SSLError as error:
+        raise CannotServeError(f"upstream.ca_file: {error}") from error
+
+
+def _choices(config: Config) -> Choices:
+    return Choices(
+        manifest_timeout=config.upstream.timeouts.manifest,
+        authorize_always=config.upstream.authorize == "always",
+        pass_unknown=config.redis.reads_when_down == "pass-through",
+        door=Door(config.edge.trusted_proxies, config.edge.external_url),
+    )
+
+
+def _sources(
+    audit: Audit, parts: Parts, rules: LiveRules, health: Health, metrics: Metrics, edge: tuple[str, int]
+) -> Sources:
+    host, port = edge
+    reached = "localhost" if host in {"0.0.0.0", "::", "127.0.0.1", "::1"} else host  # noqa: S104  # shown, not bound
+    return Sources(
+        audit=audit,
+        register=parts.register,
+        rules=lambda: rules.state,
+        status=health.parts,
+        metrics=metrics.registry,
+        clock=record.now_ms,
+        edge=_shown((reached, port)),
+        version=__version__,
+    )
+
+
+def _sweep(config: Config, rules: LiveRules, parts: Parts, upstream: Upstream) -> Sweep:
+    return Sweep(
+        rules=rules,
+        register=parts.register,
+        upstream=upstream,
+        recovery=parts.recovery,
+        limits=parts.limits,
+        caller=service_caller(config.upstream.username, _password(config)),
+    )
+
+
+def _password(config: Config) -> str | None:
+    chosen = config.upstream
+    if chosen.password_file is not None:
+        try:
+            return Path(chosen.password_file).read_text().strip()
+        except OSError as error:
+            raise CannotServeError(f"upstream.password_file: {error}") from error
+    return chosen.password.get_secret_value() if chosen.password else None
+
+
+def _tls(config: Config) -> ssl.SSLContext | None:
+    chosen = config.edge.tls
+    if chosen is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(chosen.cert, chosen.key)
+    except (OSError, ssl.SSLError) as error:
+        raise CannotServeError(f"edge.tls: {chosen.cert} and {chosen.key} cannot be used: {error}") from error
+    return context
+
+
+@asynccontextmanager
+async def _listening(
+    runner: web.BaseRunner, listen: Listen, name: str, tls: ssl.SSLContext | None
+) -> AsyncIterator[tuple[str, int]]:
+    """One listener; gives the address that it got."""
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, listen.host, listen.port, ssl_context=tls).start()
+        except OSError as error:
+            raise CannotServeError(f"{name}.listen: cannot listen on {listen}: {error.strerror or error}") from error
+        yield (listen.host, int(runner.addresses[0][1]))
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def _background(works: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(_kept_alive(work)) for work in works]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _kept_alive(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Background work never ends; where it fails all the same, that is said and it begins again."""
+    while True:
+        try:
+            await work()
+        except Exception:
+            log.exception("background work failed and begins again")
+        await asyncio.sleep(1.0)
+
+
+def _shown(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,147 @@
+"""The sweep: finishes pushes and deletes whose proxy is gone, so that every one of them has its event.
+
+Leaderless: every proxy sweeps, at jittered times, and each finishing step is one script that only the first gets through.
+An intent is looked at when it is older than any living owner could still be (its lease).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import replace
+
+import structlog
+
+from immuproxy.ledger.model import Action, Event, Outcome, State, TagRecord
+from immuproxy.ledger.redis import LedgerUnavailableError
+from immuproxy.ledger.register import GoneTag, Register
+from immuproxy.oci.errors import OciError
+from immuproxy.proxy import record
+from immuproxy.proxy.caller import Caller
+from immuproxy.proxy.guard import Limits
+from immuproxy.proxy.recovery import Recovery
+from immuproxy.proxy.upstream import Found, Upstream, UpstreamUnavailableError
+from immuproxy.rules.model import RuleSet
+
+log = structlog.get_logger("immuproxy.sweep")
+
+INTERVAL = 15.0
+"""Seconds between two passes, give or take half."""
+
+
+class Sweep:
+    """Walks over what is open."""
+
+    def __init__(
+        self,
+        *,
+        rules: Callable[[], RuleSet],
+        register: Register,
+        upstream: Upstream,
+        recovery: Recovery,
+        limits: Limits,
+        caller: Caller,
+    ) -> None:
+        """``caller`` is who the proxy is at the upstream."""
+        self._rules = rules
+        self._register = register
+        self._upstream = upstream
+        self._recovery = recovery
+        self._limits = limits
+        self._caller = caller
+
+    async def run(self) -> None:
+        """Sweep for ever; cancel it to stop."""
+        while True:
+            await self.once()
+            await asyncio.sleep(INTERVAL * random.uniform(0.5, 1.5))  # noqa: S311  # jitter, no secret
+
+    async def once(self) -> None:
+        """One pass over every repository; what cannot be finished now stays for the next."""
+        try:
+            for repository in await self._register.repositories():
+                await self._repository(repository)
+        except LedgerUnavailableError as error:
+            log.warning("sweep postponed: the ledger does not answer", reason=str(error))
+
+    async def _repository(self, repository: str) -> None:
+        for intent in await self._register.intents(repository):
+            if not self._is_overdue(intent):
+                continue
+            try:
+                await self._finish(intent)
+            except (UpstreamUnavailableError, OciError) as error:
+                log.warning("left open: the upstream does not tell", event_id=intent.id, reason=str(error))
+
+    def _is_overdue(self, intent: Event) -> bool:
+        began = int(intent.id[:12], 16)
+        return record.now_ms() - began > self._limits.lease * 1000
+
+    async def _finish(self, intent: Event) -> None:
+        if intent.action is not Action.PUSH:
+            await self._finish_delete(intent)
+            return
+        found = await self._register.read(intent.repository, intent.tag) if intent.tag else None
+        if found and found.claim and found.claim.event == intent.id:
+            await self._finish_claim(found)
+        else:
+            await self._finish_recorded(intent)
+
+    async def _finish_claim(self, found: TagRecord) -> None:
+        """An armed claim whose lease has passed: commit what arrived; after the quarantine give up the rest."""
+        claim = found.claim
+        if claim is None or claim.state is not State.ARMED or claim.lease > record.now_ms():
+            return
+        if await self._recovery.settle(found, self._caller, self._rules().match(found.repository, found.tag)):
+            return
+        if record.now_ms() - claim.armed < self._limits.quarantine * 1000:
+            return
+        closing = await self._recovery.closing(found, "the push never reached the upstream")
+        await self._register.release(found.repository, found.tag, token=claim.token, event=closing)
+
+    async def _finish_recorded(self, intent: Event) -> None:
+        """A push that the register did not guard: what the upstream shows is its outcome."""
+        seen = await self._seen(intent, intent.tag or intent.digest)
+        if seen == intent.digest:
+            outcome = Outcome.OVERWRITTEN if intent.previous_digest else Outcome.CREATED
+            outcome = Outcome.UNCHANGED if intent.previous_digest == intent.digest else outcome
+            ended = replace(
+                intent, outcome=outcome, reason="the upstream holds it; recorded after the push was interrupted"
+            )
+        else:
+            ended = replace(intent, reason="the push was interrupted, and the upstream does not hold its content")
+        await self._register.conclude(intent.repository, ended)
+
+    async def _finish_delete(self, intent: Event) -> None:
+        """A delete: gone or not, its mark is taken away, and with it the records of the tags that went."""
+        seen = await self._seen(intent, intent.tag or intent.digest)
+        ended = replace(intent, reason="the delete was interrupted, and the upstream still holds the content")
+        gone: list[GoneTag] = []
+        if not seen:
+            ended = replace(intent, outcome=Outcome.DELETED, reason="recorded after the delete was interrupted")
+            gone = await self._gone(intent)
+        mark = f"tag:{intent.tag}" if intent.tag else intent.digest
+        await self._register.end_delete(intent.repository, mark, ended, gone)
+
+    async def _gone(self, intent: Event) -> list[GoneTag]:
+        tags = [intent.tag] if intent.tag else await self._register.tags(intent.repository)
+        records = await self._register.records(intent.repository, tags)
+        held = [found for found in records if found.committed and found.committed.digest == intent.digest]
+        rules = [self._rules().match(found.repository, found.tag) for found in held]
+        return [
+            GoneTag(found.tag, intent.digest, rule.protects and not rule.reuse_allowed)
+            for found, rule in zip(held, rules, strict=True)
+        ]
+
+    async def _seen(self, intent: Event, reference: str) -> str:
+        """The digest that the upstream shows; empty when it has none such.  A blob's digest is asked for as a blob."""
+        if intent.action is Action.DELETE_BLOB:
+            present = await self._upstream.has_blob(intent.repository, intent.digest, self._caller)
+            return intent.digest if present else ""
+        seen = await self._upstream.probe(intent.repository, reference, self._caller)
+        if isinstance(seen, Found):
+            return seen.digest
+        if seen.status != 404:
+            raise UpstreamUnavailableError(f"it answered {seen.status}: give immuproxy credentials of its own for this")
+        return ""

@@ -1,0 +1,107 @@
+"""The rules in force: read from the file, read again when it changes, without a restart.
+
+A good new version takes effect and is recorded as an event with its digest; a bad one is logged with its lines, counted, shown in the
+console, and the old one stays in force.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import structlog
+
+from immuproxy.config import parse_config
+from immuproxy.ledger.model import Action, ActorSource, Event, Outcome
+from immuproxy.ledger.redis import LedgerUnavailableError
+from immuproxy.proxy import record
+from immuproxy.rules.model import RuleSet
+from immuproxy.rules.problems import DocumentErrors
+from immuproxy.telemetry.metrics import Metrics
+from immuproxy.web.sources import RulesInForce
+
+log = structlog.get_logger("immuproxy.rules")
+
+INTERVAL = 1.0
+"""Seconds between two looks at the file."""
+
+Append = Callable[[Event], Awaitable[object]]
+
+
+class LiveRules:
+    """Holds the rule set in force and follows its file."""
+
+    def __init__(self, path: Path, content: bytes, rules: RuleSet, metrics: Metrics) -> None:
+        """``content``: the bytes that ``rules`` were read from."""
+        self._path = path
+        self._metrics = metrics
+        self._seen = hashlib.sha256(content).digest()
+        self._state = RulesInForce(rules, content.decode(), record.now_ms())
+        self._untold: list[Event] = [_event(Outcome.LOADED, rules.digest, f"{path.name} at the start")]
+
+    @property
+    def state(self) -> RulesInForce:
+        """The rules with their text, since when, and why a newer file is not in force."""
+        return self._state
+
+    def __call__(self) -> RuleSet:
+        """The rule set in force."""
+        return self._state.rules
+
+    async def follow(self, append: Append) -> None:
+        """Look at the file for ever; cancel it to stop.  ``append`` records an event."""
+        while True:
+            await self._tell(append)
+            await asyncio.sleep(INTERVAL)
+            await self.look()
+
+    async def look(self) -> None:
+        """Read the file if it changed."""
+        try:
+            content = await asyncio.to_thread(self._path.read_bytes)
+        except OSError as error:
+            self._reject(f"{self._path.name} cannot be read: {error.strerror}")
+            return
+        digest = hashlib.sha256(content).digest()
+        if digest == self._seen:
+            return
+        self._seen = digest
+        try:
+            rules = (await asyncio.to_thread(parse_config, content, str(self._path))).rules
+        except DocumentErrors as errors:
+            self._reject(str(errors))
+            return
+        self._state = RulesInForce(rules, content.decode(), record.now_ms())
+        self._metrics.rules_reloads.labels("loaded").inc()
+        log.info("rules loaded", file=self._path.name, digest=rules.digest, rules=len(rules.rules))
+        self._untold.append(_event(Outcome.LOADED, rules.digest, f"{self._path.name} changed"))
+
+    def _reject(self, problem: str) -> None:
+        if self._state.error == problem:
+            return
+        self._state = RulesInForce(self._state.rules, self._state.text, self._state.since, problem)
+        self._metrics.rules_reloads.labels("rejected").inc()
+        log.error("new rules rejected; the old ones stay in force", file=self._path.name, problem=problem)
+        self._untold.append(_event(Outcome.REJECTED, self._state.rules.digest, problem))
+
+    async def _tell(self, append: Append) -> None:
+        """Record what is not recorded yet; while Redis is away it waits here."""
+        try:
+            while self._untold:
+                await append(self._untold[0])
+                self._untold.pop(0)
+        except LedgerUnavailableError:
+            return
+
+
+def _event(outcome: Outcome, digest: str, reason: str) -> Event:
+    return Event(
+        id=record.new_event_id(),
+        action=Action.RULES,
+        outcome=outcome,
+        digest=digest,
+        reason=reason,
+        actor_source=ActorSource.PROXY,
+    )

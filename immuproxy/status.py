@@ -1,0 +1,98 @@
+"""Whether Redis and the upstream answer, and whether Redis may be trusted with a ledger (H69)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import structlog
+from multidict import CIMultiDict
+
+from immuproxy.ledger.redis import LedgerUnavailableError, Store
+from immuproxy.proxy.upstream import Upstream, UpstreamUnavailableError
+from immuproxy.telemetry.metrics import Metrics
+from immuproxy.web.sources import Part
+
+log = structlog.get_logger("immuproxy")
+
+INTERVAL = 5.0
+"""Seconds between two looks."""
+
+LONGEST = 2.0
+"""Seconds after which a part counts as not answering."""
+
+
+class Health:
+    """Asks both parts, remembers what they said, and says it when that changes."""
+
+    def __init__(self, store: Store, upstream: Upstream, metrics: Metrics, *, strict: bool) -> None:
+        """``strict``: settings under which Redis may forget are a reason not to serve."""
+        self._store = store
+        self._upstream = upstream
+        self._metrics = metrics
+        self._strict = strict
+        self._said: dict[str, Part] = {}
+        self.unsafe = ""
+
+    async def parts(self) -> Sequence[Part]:
+        """Redis and upstream, asked now; never raises, takes at most two seconds."""
+        return await asyncio.gather(self._redis(), self._registry())
+
+    async def check(self) -> None:
+        """Ask both, count and say what changed."""
+        for part in await self.parts():
+            self._metrics.up.labels(part.name).set(part.ok)
+            before = self._said.get(part.name)
+            if before is None or before.ok != part.ok:
+                (log.info if part.ok else log.error)(
+                    f"{part.name} answers" if part.ok else f"{part.name} does not answer", detail=part.detail
+                )
+            self._said[part.name] = part
+
+    async def watch(self) -> None:
+        """Check for ever; cancel it to stop."""
+        while True:
+            await asyncio.sleep(INTERVAL)
+            await self.check()
+            if self.unsafe:
+                log.error("the ledger is not safe", reason=self.unsafe)
+
+    async def _redis(self) -> Part:
+        try:
+            async with asyncio.timeout(LONGEST):
+                found = await self._store.information()
+        except (LedgerUnavailableError, TimeoutError) as error:
+            return Part("redis", ok=False, detail=str(error) or "no answer in time")
+        self.unsafe = self._danger(found)
+        if self.unsafe:
+            return Part("redis", ok=False, detail=self.unsafe)
+        return Part("redis", ok=True, detail=f"version {found.get('redis_version', '?')}")
+
+    def _danger(self, found: Mapping[str, object]) -> str:
+        """Why this Redis may forget what it was told; empty when it may not, or when that was allowed."""
+        faults = []
+        policy = found.get("maxmemory_policy", "noeviction")
+        if policy != "noeviction":
+            faults.append(
+                f"its maxmemory-policy is {policy}, which throws tags away when memory is short; set noeviction"
+            )
+        if not found.get("aof_enabled", 1):
+            faults.append("it keeps no append-only file, so a restart forgets tags; set appendonly yes")
+        if not faults:
+            return ""
+        text = "Redis is not safe for a ledger: " + "; ".join(faults)
+        if self._strict:
+            return text + " (or redis.allow_unsafe_settings: true, knowing that)"
+        if not self._said:
+            log.warning(text)
+        return ""
+
+    async def _registry(self) -> Part:
+        try:
+            async with asyncio.timeout(LONGEST):
+                answer = await self._upstream.exchange("GET", "/v2/", CIMultiDict())
+        except (UpstreamUnavailableError, TimeoutError) as error:
+            return Part("upstream", ok=False, detail=str(error) or "no answer in time")
+        if answer.status in {200, 401}:
+            return Part("upstream", ok=True, detail="asks for credentials" if answer.status == 401 else "open to all")
+        return Part("upstream", ok=False, detail=f"answers {answer.status} to GET /v2/")

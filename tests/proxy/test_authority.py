@@ -1,0 +1,69 @@
+"""Nothing is said, and nothing is kept, for somebody whom the upstream would turn away (H53-H56)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from immuproxy.ledger.model import ActorSource, Outcome
+from tests.conversation import RunningEdge, edge_over, image
+from tests.servers import RedisServer, RegistryServer
+
+USERS = """
+rules:
+  - {name: robots, policy: immutable, overwrite: [{users: [robot]}]}
+"""
+
+
+@pytest.fixture
+async def edge(
+    start_registry: Callable[..., RegistryServer], redis_server: RedisServer
+) -> AsyncIterator[RunningEdge]:
+    registry = start_registry(htpasswd={"alice": "secret", "robot": "secret"})
+    async with edge_over(registry.url, redis_server.url, rules=USERS) as running:
+        yield running
+
+
+async def test_h53_an_unauthorised_push_gets_the_upstreams_401_and_leaves_no_key(edge: RunningEdge) -> None:
+    for client in (edge.client, edge.client.as_user("alice", "wrong")):
+        answer = await client.put("team/app", "1.0", image("one"))
+        direct = await edge.direct.put("team/app", "1.0", image("one"))
+        assert answer.status == 401
+        assert answer.headers["WWW-Authenticate"] == direct.headers["WWW-Authenticate"]
+    assert await edge.store.client.dbsize() == 0
+
+
+async def test_h55_a_committed_tag_is_not_told_to_strangers(edge: RunningEdge) -> None:
+    alice = edge.client.as_user("alice")
+    await alice.push("team/app", "1.0", image("one"))
+    for pushed in (image("one"), image("two")):
+        assert (await edge.client.put("team/app", "1.0", pushed)).status == 401
+    assert (await edge.client.pull("team/app", "1.0")).status == 401
+    assert (await edge.client.ask("DELETE", "/v2/team/app/manifests/1.0")).status == 401
+
+
+async def test_the_actor_is_confirmed_by_the_upstream(edge: RunningEdge) -> None:
+    await edge.client.as_user("alice").push("team/app", "1.0", image("one"))
+    (event,) = await edge.events("team/app")
+    assert (event.actor, event.actor_source, event.actor_confirmed) == ("alice", ActorSource.BASIC, True)
+
+
+async def test_only_a_confirmed_user_meets_a_condition_on_users(edge: RunningEdge) -> None:
+    await edge.client.as_user("alice").push("team/app", "1.0", image("one"))
+    assert (await edge.client.as_user("alice").push("team/app", "1.0", image("two"))).status == 409
+    assert (await edge.client.as_user("robot", "wrong").put("team/app", "1.0", image("two"))).status == 401
+    assert (await edge.client.as_user("robot").push("team/app", "1.0", image("two"))).status == 201
+    assert (await edge.events("team/app"))[-1].outcome is Outcome.OVERWRITTEN
+
+
+async def test_where_nobody_is_asked_for_credentials_a_name_proves_nothing(
+    registry: RegistryServer, redis_server: RedisServer
+) -> None:
+    async with edge_over(registry.url, redis_server.url, rules=USERS) as edge:
+        robot = edge.client.as_user("robot", "anything")
+        await robot.push("team/app", "1.0", image("one"))
+        answer = await robot.push("team/app", "1.0", image("two"))
+        assert answer.status == 409
+        events = await edge.events("team/app")
+        assert {(event.actor, event.actor_confirmed) for event in events} == {("robot", False)}

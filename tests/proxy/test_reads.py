@@ -1,0 +1,116 @@
+"""Reads of protected tags follow the ledger, whatever the upstream shows."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+
+from immuproxy.assembly import Choices
+from immuproxy.ledger.model import Action
+from immuproxy.oci.manifests import DOCKER_MANIFEST
+from tests.conversation import RunningEdge, edge_over, image, index
+from tests.servers import RedisServer, RegistryServer
+
+
+async def test_h28_a_tag_moved_behind_the_proxy_still_reads_as_committed(edge: RunningEdge) -> None:
+    ours, other = image("ours"), image("other")
+    await edge.client.push("team/app", "1.0", ours)
+    await edge.direct.push("team/app", "1.0", other)
+    for method in ("GET", "HEAD"):
+        answer = await edge.client.pull("team/app", "1.0", method=method)
+        assert (answer.status, answer.digest) == (200, ours.digest)
+    assert (await edge.client.pull("team/app", "1.0")).body == ours.body
+    drift = [event for event in await edge.events("team/app") if event.action is Action.DRIFT]
+    assert (drift[0].digest, drift[0].previous_digest) == (other.digest, ours.digest)
+
+
+async def test_h16_a_tag_whose_link_is_gone_still_reads(edge: RunningEdge, registry: RegistryServer) -> None:
+    pushed = image("one")
+    await edge.client.push("team/app", "1.0", pushed)
+    shutil.rmtree(registry.storage / "docker/registry/v2/repositories/team/app/_manifests/tags/1.0")
+    assert (await edge.client.pull("team/app", "1.0")).body == pushed.body
+
+
+async def test_a_manifest_that_the_upstream_has_lost_is_served_from_the_ledger(edge: RunningEdge) -> None:
+    pushed = image("one")
+    await edge.client.push("team/app", "1.0", pushed)
+    await edge.direct.ask("DELETE", f"/v2/team/app/manifests/{pushed.digest}")
+    answer = await edge.client.pull("team/app", "1.0")
+    assert (answer.status, answer.body) == (200, pushed.body)
+    head = await edge.client.pull("team/app", "1.0", method="HEAD")
+    assert (head.status, head.headers["Content-Length"]) == (200, str(len(pushed.body)))
+
+
+async def test_h24_a_conditional_read_is_answered_after_the_content_was_seen(edge: RunningEdge) -> None:
+    pushed = image("one")
+    await edge.client.push("team/app", "1.0", pushed)
+    path = "/v2/team/app/manifests/1.0"
+    same = await edge.client.ask("GET", path, If_None_Match=f'"{pushed.digest}"', Accept=pushed.media_type)
+    assert same.status == 304
+    other = await edge.client.ask("GET", path, If_None_Match='"sha256:other"', Accept=pushed.media_type)
+    assert (other.status, other.body) == (200, pushed.body)
+
+
+async def test_h23_restricted_accepts_get_what_the_registry_gives(edge: RunningEdge) -> None:
+    await edge.client.push("team/app", "1.0", image("one"))
+    await edge.client.push("team/app", "2.0", index(image("one"), image("two")))
+    for tag in ("1.0", "2.0"):
+        for accept in ("*/*", DOCKER_MANIFEST, "application/json", "application/vnd.oci.image.manifest.v1+json"):
+            for method in ("GET", "HEAD"):
+                direct = await edge.direct.pull("team/app", tag, accept, method)
+                ours = await edge.client.pull("team/app", tag, accept, method)
+                assert (ours.status, ours.digest, ours.body) == (direct.status, direct.digest, direct.body)
+
+
+async def test_an_absent_tag_is_404_and_leaves_no_record(edge: RunningEdge) -> None:
+    answer = await edge.client.pull("team/app", "1.0")
+    assert answer.status == 404
+    assert await edge.store.client.dbsize() == 0
+
+
+async def test_h71_readers_and_a_pusher_of_an_old_tag_all_see_the_old_content(edge: RunningEdge) -> None:
+    old, new = image("old"), image("new")
+    await edge.direct.push("team/app", "1.0", old)
+    await edge.client.blobs("team/app", new)
+    reads = [edge.client.pull("team/app", "1.0") for _ in range(50)]
+    *answers, pushed = await asyncio.gather(*reads, edge.client.put("team/app", "1.0", new))
+    assert {(answer.status, answer.digest) for answer in answers} == {(200, old.digest)}
+    assert pushed.status == 409
+
+
+async def test_without_redis_what_is_known_stays_known(
+    edge: RunningEdge, registry: RegistryServer, redis_server: RedisServer
+) -> None:
+    ours, other = image("ours"), image("other")
+    await edge.client.push("team/app", "1.0", ours)
+    await edge.client.pull("team/app", "1.0")
+    await edge.direct.push("team/app", "1.0", other)
+    await edge.direct.push("team/app", "unknown", other)
+    redis_server.kill()
+    assert (await edge.client.pull("team/app", "1.0")).body == ours.body
+    assert (await edge.client.pull("team/app", "unknown")).digest == other.digest
+
+
+async def test_without_redis_unknown_tags_can_be_refused(registry: RegistryServer, redis_server: RedisServer) -> None:
+    choices = Choices(manifest_timeout=5.0, pass_unknown=False)
+    async with edge_over(registry.url, redis_server.url, choices=choices) as edge:
+        await edge.direct.push("team/app", "1.0", image("one"))
+        redis_server.kill()
+        answer = await edge.client.pull("team/app", "1.0")
+        assert (answer.status, answer.error["code"]) == (503, "UNAVAILABLE")
+
+
+async def test_h74_writes_without_redis_are_refused_within_two_seconds(
+    edge: RunningEdge, redis_server: RedisServer
+) -> None:
+    await edge.client.blobs("team/app", image("one"))
+    redis_server.pause()
+    try:
+        async with asyncio.timeout(2.0):
+            answer = await edge.client.put("team/app", "1.0", image("one"))
+    finally:
+        redis_server.resume()
+    assert (answer.status, answer.error["code"]) == (503, "UNAVAILABLE")
+    assert "Redis" in answer.error["message"]
+    assert answer.headers["Retry-After"]
+    assert (await edge.direct.pull("team/app", "1.0")).status == 404
