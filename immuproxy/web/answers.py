@@ -1,0 +1,109 @@
+"""A view's dict as an answer: HTML or JSON, and the one place where what went wrong becomes either."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import aiohttp_jinja2
+import structlog
+from aiohttp import web
+
+from immuproxy.ledger.audit import BadCursorError
+from immuproxy.ledger.redis import LedgerUnavailableError
+from immuproxy.web.contexts.overview import status_dict
+from immuproxy.web.problems import Problem, bad_parameter, ledger_down, not_found
+from immuproxy.web.sources import Sources
+
+SOURCES: web.AppKey[Sources] = web.AppKey("sources", Sources)
+API = "/api/v1"
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_log = structlog.get_logger(__name__)
+
+NAVIGATION = (
+    ("overview", "/", "Overview"),
+    ("audit", "/audit", "Audit log"),
+    ("repositories", "/repositories", "Repositories"),
+    ("rules", "/rules", "Rules"),
+)
+
+
+def dumps(value: object) -> str:
+    """JSON as the API writes it: readable text stays as it is."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def as_json(context: Mapping[str, Any], status: int = 200) -> web.Response:
+    """A view as JSON."""
+    return web.json_response(context, status=status, dumps=dumps)
+
+
+async def as_page(
+    request: web.Request, template: str, context: Mapping[str, Any], *, place: str = "", status: int = 200
+) -> web.Response:
+    """A view as HTML, with the bar on top; ``place`` is the entry of `NAVIGATION` that it belongs to."""
+    sources = request.app[SOURCES]
+    chrome = {
+        "navigation": NAVIGATION,
+        "place": place,
+        "now": sources.clock(),
+        "edge": sources.edge,
+        "version": sources.version,
+        "json_href": "",
+        "problem": None,
+        "status": context.get("status") or status_dict(await sources.status()),
+    }
+    return aiohttp_jinja2.render_template(template, request, chrome | dict(context), status=status)
+
+
+def problem_of(error: Exception) -> Problem:
+    """Any exception as what is to be said about it."""
+    match error:
+        case Problem():
+            return error
+        case LedgerUnavailableError():
+            return ledger_down(str(error))
+        case BadCursorError():
+            message = "This cursor was not given out by the audit."
+            return bad_parameter("cursor", message, "Leave the cursor out to begin with the newest.")
+        case web.HTTPException():
+            return _http_problem(error)
+        case _:
+            message = "This could not be answered. The reason is in the proxy's log."
+            return Problem(500, "internal_error", "Something is broken in the proxy", message)
+
+
+def _http_problem(error: web.HTTPException) -> Problem:
+    match error:
+        case web.HTTPNotFound():
+            return not_found("There is nothing at this address.")
+        case web.HTTPMethodNotAllowed():
+            allowed = ", ".join(sorted(error.allowed_methods))
+            return Problem(405, "method_not_allowed", "Not allowed", f"This address answers to {allowed} only.")
+        case _:
+            return Problem(error.status, "http_error", error.reason, f"{error.reason}.")
+
+
+@web.middleware
+async def say_what_is_wrong(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn what went wrong into a page, or into JSON under the API."""
+    try:
+        return await handler(request)
+    except web.HTTPRedirection:
+        raise
+    except Exception as error:  # noqa: BLE001  # the one exit: whatever it is, the visitor is told
+        problem = problem_of(error)
+        if problem.status == web.HTTPInternalServerError.status_code:
+            _log.exception("console_failed", path=request.path)
+        response = await _said(request, problem)
+        if isinstance(error, web.HTTPMethodNotAllowed):
+            response.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
+        return response
+
+
+async def _said(request: web.Request, problem: Problem) -> web.Response:
+    if request.path.startswith(f"{API}/"):
+        return as_json(problem.to_dict(), problem.status)
+    return await as_page(request, "error.html", {"error": problem}, status=problem.status)

@@ -1,0 +1,89 @@
+"""The console put together."""
+
+from __future__ import annotations
+
+import aiohttp_jinja2
+import jinja2
+from aiohttp import web
+
+from immuproxy.ledger.search import Search
+from immuproxy.web import api, drawing, exports, health, links, live, pages, wording
+from immuproxy.web.access import add_headers
+from immuproxy.web.answers import SOURCES, say_what_is_wrong
+from immuproxy.web.assets import STATIC, TEMPLATES
+from immuproxy.web.sources import Sources
+
+LARGEST_BODY = 1024 * 1024
+"""Bytes of a request; the largest is a rules file that somebody tries out."""
+
+_FOR_EVER = "public, max-age=31536000, immutable"
+
+
+def make_console(sources: Sources) -> web.Application:
+    """The console's application: pages, JSON API, health and metrics, over ``sources``."""
+    app = web.Application(middlewares=[say_what_is_wrong], client_max_size=LARGEST_BODY)
+    app[SOURCES] = sources
+    _set_up_templates(app)
+    app.on_response_prepare.append(add_headers)
+    app.router.add_get("/static/{name}", static)
+    for room in (pages, exports, live, api, health):
+        room.add_routes(app)
+    return app
+
+
+async def static(request: web.Request) -> web.Response:
+    """A stylesheet, script or picture, by the name it has in the package."""
+    asset = STATIC.get(request.match_info["name"])
+    if asset is None:
+        raise web.HTTPNotFound
+    kept = _FOR_EVER if request.query.get("v") == asset.version else "no-cache"
+    return web.Response(
+        body=asset.body, content_type=asset.content_type, charset="utf-8", headers={"Cache-Control": kept}
+    )
+
+
+def narrowed(search: Search, key: str, value: str, *, exclude: bool = False) -> str:
+    """The search of a click on a value, as text."""
+    return search.with_term(key, value, exclude=exclude).to_text()
+
+
+def _set_up_templates(app: web.Application) -> None:
+    environment = aiohttp_jinja2.setup(
+        app,
+        loader=jinja2.DictLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+        context_processors=(),
+    )
+    environment.filters |= {
+        name: getattr(wording, name)
+        for name in (
+            "tone",
+            "shape",
+            "action",
+            "actor_source",
+            "short_digest",
+            "size",
+            "count",
+            "iso",
+            "exact",
+            "moment",
+        )
+    }
+    environment.filters |= {"ago": wording.ago, "duration": wording.duration}
+    environment.globals |= {
+        "asset": lambda name: STATIC[name].url,
+        "draw_chart": drawing.chart,
+        "draw_glyph": drawing.glyph,
+        "draw_life": drawing.life,
+        "share": drawing.share,
+        "narrowed": narrowed,
+        "everything": Search(),
+        **{
+            name: getattr(links, name)
+            for name in ("repository_url", "tag_url", "manifest_url", "event_url", "search_url", "with_query")
+        },
+    }

@@ -1,0 +1,100 @@
+"""A whole search as CSV or JSON Lines, streamed as it is read: memory does not grow with the result."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import AsyncIterator, Callable
+from dataclasses import fields
+
+from aiohttp import web
+
+from immuproxy.ledger.model import Event
+from immuproxy.ledger.redis import LedgerUnavailableError
+from immuproxy.web.answers import API, SOURCES, dumps
+from immuproxy.web.parameters import FILTERS, refuse_unknown, search_of
+from immuproxy.web.wording import iso
+
+COLUMNS = tuple(field.name for field in fields(Event))
+_ACTIVE = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%")
+CHUNK = 64 * 1024
+"""Bytes gathered before they are sent."""
+
+
+def harmless(text: str) -> str:
+    """Text that a spreadsheet shows instead of running it: what looks like a formula gets an apostrophe in front."""
+    return f"'{text}" if text.lstrip(" ").startswith(_ACTIVE) else text
+
+
+def csv_line(values: list[str]) -> str:
+    """One line of CSV (RFC 4180), every value quoted and harmless."""
+    line = io.StringIO()
+    csv.writer(line, quoting=csv.QUOTE_ALL, lineterminator="\r\n").writerow([harmless(value) for value in values])
+    return line.getvalue()
+
+
+def csv_event(event: Event) -> str:
+    """An event as a line under `COLUMNS`; the time is ISO 8601 in UTC, platforms are apart by spaces."""
+    values = event.to_dict() | {"time": iso(event.time), "platforms": " ".join(event.platforms)}
+    return csv_line([_plain(values[name]) for name in COLUMNS])
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "" if value is None else str(value)
+
+
+def json_event(event: Event) -> str:
+    """An event as one line of JSON."""
+    return f"{dumps(event.to_dict())}\n"
+
+
+async def _export(
+    request: web.Request, content_type: str, suffix: str, head: str, line: Callable[[Event], str]
+) -> web.StreamResponse:
+    sources = request.app[SOURCES]
+    refuse_unknown(request.query, ("q", *FILTERS))
+    search = search_of(request.query, sources.clock())
+    found = aiter(sources.audit.export(search))
+    first = await anext(found, None)  # what cannot be begun is an error; what breaks later breaks the connection
+    response = web.StreamResponse(
+        headers={
+            "Content-Type": content_type,
+            "Content-Disposition": f'attachment; filename="immuproxy-events.{suffix}"',
+        }
+    )
+    await response.prepare(request)
+    try:
+        await _stream(response, head + (line(first) if first else ""), found, line)
+    except LedgerUnavailableError:
+        # Part of it has gone out: cut the connection, so that nobody takes the part for the whole.
+        if request.transport:
+            request.transport.abort()
+    return response
+
+
+async def _stream(
+    response: web.StreamResponse, waiting: str, found: AsyncIterator[Event], line: Callable[[Event], str]
+) -> None:
+    async for event in found:
+        waiting += line(event)
+        if len(waiting) >= CHUNK:
+            await response.write(waiting.encode())
+            waiting = ""
+    await response.write(waiting.encode())
+    await response.write_eof()
+
+
+async def events_csv(request: web.Request) -> web.StreamResponse:
+    return await _export(request, "text/csv; charset=utf-8; header=present", "csv", csv_line(list(COLUMNS)), csv_event)
+
+
+async def events_jsonl(request: web.Request) -> web.StreamResponse:
+    return await _export(request, "application/jsonl; charset=utf-8", "jsonl", "", json_event)
+
+
+def add_routes(app: web.Application) -> None:
+    """Put the exports into the console."""
+    app.router.add_get(f"{API}/events.csv", events_csv)
+    app.router.add_get(f"{API}/events.jsonl", events_jsonl)

@@ -1,0 +1,33 @@
+"""``/healthz``, ``/readyz`` and ``/metrics``: for machines that watch."""
+
+from __future__ import annotations
+
+from aiohttp import web
+from prometheus_client.exposition import choose_encoder
+
+from immuproxy.web.answers import SOURCES, as_json
+from immuproxy.web.contexts.overview import status_dict
+
+
+async def healthz(_request: web.Request) -> web.Response:
+    """The process runs and its loop turns."""
+    return as_json({"status": "ok"})
+
+
+async def readyz(request: web.Request) -> web.Response:
+    """200 when Redis and the upstream answer, else 503; the body says which does not."""
+    status = status_dict(await request.app[SOURCES].status())
+    return as_json(status, 200 if status["ready"] else 503)
+
+
+async def metrics(request: web.Request) -> web.Response:
+    """The registry in the form that the scraper asks for."""
+    encoder, content_type = choose_encoder(request.headers.get("Accept", ""))
+    return web.Response(body=encoder(request.app[SOURCES].metrics), headers={"Content-Type": content_type})
+
+
+def add_routes(app: web.Application) -> None:
+    """Put them into the console."""
+    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/readyz", readyz)
+    app.router.add_get("/metrics", metrics)

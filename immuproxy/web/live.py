@@ -1,0 +1,131 @@
+"""The live tail: events as they come, as server-sent events.
+
+Each carries its cursor as the event's id, so a browser that was cut off goes on where it was (``Last-Event-ID``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+import aiohttp_jinja2
+from aiohttp import web
+
+from immuproxy.ledger.model import Event
+from immuproxy.ledger.redis import LedgerUnavailableError
+from immuproxy.ledger.search import Search
+from immuproxy.web.answers import API, SOURCES, dumps
+from immuproxy.web.parameters import FILTERS, choice_of, refuse_unknown, search_of
+
+HEARTBEAT = 15.0
+"""Seconds of silence after which a comment is sent, so that nothing between closes the connection."""
+
+SETTLE = 0.3
+"""Seconds until the tail listens; by then it has found the end of the audit."""
+
+CAUGHT_UP = 200
+"""Events at most that a listener who opened the page earlier is sent first."""
+
+MOST_LISTENERS = 64
+"""Tails open at once; more wait for their turn."""
+
+_LISTENERS: web.AppKey[asyncio.Semaphore] = web.AppKey("listeners", asyncio.Semaphore)
+_CLOSING: web.AppKey[asyncio.Event] = web.AppKey("closing", asyncio.Event)
+
+
+def message(name: str, data: str, cursor: str = "") -> bytes:
+    """One server-sent event; line breaks in ``data`` are kept as its format asks."""
+    lines = [f"event: {name}", *(f"id: {part}" for part in [cursor] if part)]
+    return "\n".join([*lines, *(f"data: {line}" for line in data.splitlines()), "", ""]).encode()
+
+
+async def live(request: web.Request) -> web.StreamResponse:
+    """Events of a search from now on, each as a table row (``as=row``) or as JSON (``as=json``).
+
+    ``after`` is the cursor of an earlier event; ``shown`` is the id of the newest event that the asker has already, and
+    what came since is sent first.
+    """
+    query, sources = request.query, request.app[SOURCES]
+    refuse_unknown(query, ("q", "as", "after", "shown", *FILTERS))
+    shape = choice_of(query, "as", ("row", "json"), "json")
+    search = search_of(query, sources.clock())
+    after = request.headers.get("Last-Event-ID", "") or query.get("after", "")
+    shown = "" if after else query.get("shown", "")
+    async with request.app[_LISTENERS]:
+        return await _listen(request, _Tail(request, search, shape), after, shown)
+
+
+async def _listen(request: web.Request, tail: _Tail, after: str, shown: str) -> web.StreamResponse:
+    arrivals = request.app[SOURCES].audit.tail(tail.search, after=after)
+    following = asyncio.ensure_future(anext(arrivals))
+    closing = asyncio.create_task(request.app[_CLOSING].wait())
+    try:
+        # The tail must be listening before what was missed is looked up; and what cannot be begun is an error answer.
+        await asyncio.wait({following}, timeout=SETTLE)
+        if following.done() and following.exception():
+            following.result()
+        missed = await _missed(request, tail, shown) if shown else []
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
+        await response.prepare(request)
+        await response.write(b"retry: 2000\n: listening\n\n")
+        for event in missed:
+            await response.write(tail.message(event))
+        # A listener that went away, or a Redis that did: the browser comes back with the id of the last event.
+        with contextlib.suppress(ConnectionResetError, LedgerUnavailableError, StopAsyncIteration):
+            while not closing.done():
+                await asyncio.wait({following, closing}, timeout=HEARTBEAT, return_when=asyncio.FIRST_COMPLETED)
+                if not following.done():
+                    await response.write(b": still here\n\n")
+                    continue
+                arrival = following.result()
+                following = asyncio.ensure_future(anext(arrivals))
+                await response.write(tail.message(arrival.event, arrival.cursor))
+        return response
+    finally:
+        for task in (closing, following):
+            task.cancel()
+        await asyncio.gather(closing, following, return_exceptions=True)
+        if isinstance(arrivals, AsyncGenerator):
+            await arrivals.aclose()
+
+
+async def _missed(request: web.Request, tail: _Tail, shown: str) -> list[Event]:
+    """What came behind the event ``shown``, oldest first; nothing when it is not among the newest."""
+    page = await request.app[SOURCES].audit.events(tail.search, limit=CAUGHT_UP)
+    newer = list(itertools.takewhile(lambda event: event.id != shown, page.events))
+    return newer[::-1] if len(newer) < len(page.events) else []
+
+
+@dataclass(frozen=True, slots=True)
+class _Tail:
+    """What one listener asked for."""
+
+    request: web.Request
+    search: Search
+    shape: str
+
+    def message(self, event: Event, cursor: str = "") -> bytes:
+        """One event as the listener wants it."""
+        if self.shape == "json":
+            return message("json", dumps(event.to_dict()), cursor)
+        context = {"event": event.to_dict(), "search": self.search, "now": self.request.app[SOURCES].clock()}
+        return message("row", aiohttp_jinja2.render_string("row.html", self.request, context), cursor)
+
+
+async def _start(app: web.Application) -> None:
+    app[_LISTENERS] = asyncio.Semaphore(MOST_LISTENERS)
+    app[_CLOSING] = asyncio.Event()
+
+
+async def _stop(app: web.Application) -> None:
+    app[_CLOSING].set()
+
+
+def add_routes(app: web.Application) -> None:
+    """Put the live tail into the console."""
+    app.on_startup.append(_start)
+    app.on_shutdown.append(_stop)
+    app.router.add_get(f"{API}/live", live)

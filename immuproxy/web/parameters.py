@@ -1,0 +1,98 @@
+"""The query of a request, read once into values.  PURE; every mistake is a `Problem` that names the parameter."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from difflib import get_close_matches
+
+from multidict import MultiMapping
+
+from immuproxy.ledger.search import Search, SearchError, from_parameters, parse
+from immuproxy.oci.names import is_repository, is_tag
+from immuproxy.web.contexts.overview import RANGES, USUAL_RANGE, Range
+from immuproxy.web.problems import bad_parameter
+
+FILTERS = ("repository", "tag", "actor", "outcome", "action", "since", "until")
+"""The separate filters of the API; each may be given several times, which means any of them."""
+
+MOST = 1000
+"""The largest ``limit``."""
+
+Query = MultiMapping[str]
+_NUMBER = re.compile(r"[0-9]{1,6}", re.ASCII)
+
+
+def refuse_unknown(query: Query, known: Collection[str]) -> None:
+    """A misspelt filter must not look like an answer to everything."""
+    for name in query:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            meant = f"Did you mean {near[0]}?" if near else f"Known here: {', '.join(sorted(known)) or 'none'}."
+            raise bad_parameter(name, f"There is no parameter {name!r}.", meant)
+
+
+def search_of(query: Query, now: int) -> Search:
+    """``q`` and the separate filters put together; raises `Problem` for the first thing that makes no sense."""
+    text = query.get("q", "")
+    try:
+        written = parse(text, now)
+    except SearchError as error:
+        word = text[error.offset : error.offset + error.length]
+        raise bad_parameter("q", f"{error.message} (at character {error.offset + 1}: {word!r}).") from error
+    given = {name: query.getall(name) for name in FILTERS if name in query}
+    try:
+        filtered = from_parameters(now, **given)
+    except SearchError as error:
+        raise bad_parameter(error.key or "q", f"{error.message}.") from error
+    return Search(
+        tuple(dict.fromkeys(written.terms + filtered.terms)),
+        filtered.since or written.since,
+        filtered.until or written.until,
+    )
+
+
+def limit_of(query: Query, usual: int, most: int = MOST) -> int:
+    """``limit``: a whole number from 1 to ``most``."""
+    text = query.get("limit", str(usual))
+    if not (_NUMBER.fullmatch(text) and 1 <= int(text) <= most):
+        raise bad_parameter("limit", f"limit is a whole number from 1 to {most}, not {text!r}.")
+    return int(text)
+
+
+def choice_of(query: Query, name: str, choices: Collection[str], usual: str) -> str:
+    """One of ``choices``."""
+    value = query.get(name, usual)
+    if value not in choices:
+        raise bad_parameter(name, f"{name} is one of {', '.join(choices)}, not {value!r}.")
+    return value
+
+
+def range_of(query: Query) -> Range:
+    """``range``: how far back the overview looks."""
+    return RANGES[choice_of(query, "range", RANGES, USUAL_RANGE)]
+
+
+def text_of(query: Query, name: str, longest: int = 300) -> str:
+    """Free text, cleaned of what no name holds."""
+    value = query.get(name, "")
+    if len(value) > longest:
+        raise bad_parameter(name, f"{name} has at most {longest} characters.")
+    return value.strip()
+
+
+def position_of(query: Query, length: int) -> int:
+    """``at``: the cursor's place in ``q``; its end when not given."""
+    text = query.get("at", str(length))
+    if not _NUMBER.fullmatch(text):
+        raise bad_parameter("at", f"at is a whole number, not {text!r}.")
+    return min(int(text), length)
+
+
+def tag_of(query: Query, name: str = "tag") -> tuple[str, str]:
+    """``repository:tag`` as its two parts."""
+    text = query.get(name, "")
+    repository, _, tag = text.rpartition(":")
+    if not (is_repository(repository) and is_tag(tag)):
+        raise bad_parameter(name, f"{text[:200]!r} is no tag.", "Write it as repository:tag, such as team/app:1.4.0.")
+    return repository, tag

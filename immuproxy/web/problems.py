@@ -1,0 +1,63 @@
+"""What can be wrong with a request, as values that become a page or JSON in one place.  PURE."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Problem(Exception):
+    """Why there is no answer.
+
+    ``code`` is for programs, ``message`` says what is wrong and ``advice`` what to do; ``parameter`` names the one at
+    fault.
+    """
+
+    status: int
+    code: str
+    title: str
+    message: str
+    advice: str = ""
+    parameter: str = ""
+    links: tuple[tuple[str, str], ...] = (("/", "Overview"), ("/audit", "Audit log"))
+
+    def to_dict(self) -> dict[str, dict[str, str | None]]:
+        """The body of a JSON error."""
+        message = f"{self.message} {self.advice}".strip()
+        return {"error": {"code": self.code, "message": message, "parameter": self.parameter or None}}
+
+
+def not_found(message: str, advice: str = "") -> Problem:
+    """Nothing is there."""
+    return Problem(404, "not_found", "Not found", message, advice)
+
+
+def unknown_repository(name: str) -> Problem:
+    """The proxy has never written anything for this repository."""
+    return Problem(
+        404,
+        "unknown_repository",
+        "Unknown repository",
+        f"The proxy has never seen a push to {name}.",
+        "Check the spelling. A repository shows here with its first push through the proxy; "
+        "`immuproxy import` takes in those that the registry has already.",
+        links=(("/repositories", "All repositories"), ("/", "Overview")),
+    )
+
+
+def bad_parameter(name: str, message: str, advice: str = "") -> Problem:
+    """A parameter of the query does not say anything that can be done."""
+    return Problem(400, "bad_parameter", "This address asks for something impossible", message, advice, parameter=name)
+
+
+def ledger_down(reason: str) -> Problem:
+    """Redis did not answer."""
+    return Problem(
+        503,
+        "ledger_unavailable",
+        "Redis does not answer",
+        f"What the proxy knows about tags is in Redis, and Redis did not answer: {reason}.",
+        "Pulls go on; pushes are refused until it is back. Check that Redis runs and that redis.url in the "
+        "configuration names it, then load this page again.",
+        links=(),
+    )

@@ -1,0 +1,53 @@
+"""What the console reads, and the values in which the composition root hands it over.  No I/O here."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry
+
+from immuproxy.ledger.audit import Audit
+from immuproxy.ledger.register import Register
+from immuproxy.rules.model import RuleSet
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Redis or the upstream: whether it answers, and in ``detail`` where it is or what is wrong with it."""
+
+    name: str
+    ok: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RulesInForce:
+    """The rules that decide now.
+
+    ``text`` is the file they were read from, as it was then; ``since`` is when they came into force (ms).  ``error``
+    says why a newer version of the file is not in force, and is empty when there is none.
+    """
+
+    rules: RuleSet
+    text: str = ""
+    since: int = 0
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """All that the console needs.
+
+    ``status`` answers within two seconds and never raises.  ``clock`` gives milliseconds since 1970-01-01 UTC.
+    ``edge`` is the address that people push to, as it stands in a ``docker push``: host, or host and port.
+    """
+
+    audit: Audit
+    register: Register
+    rules: Callable[[], RulesInForce]
+    status: Callable[[], Awaitable[Sequence[Part]]]
+    metrics: CollectorRegistry
+    clock: Callable[[], int]
+    edge: str
+    version: str

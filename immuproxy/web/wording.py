@@ -1,0 +1,149 @@
+"""The words, shapes and numbers with which the pages speak.  PURE.
+
+An outcome always shows as a word with a shape; its colour only repeats what they say.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import humanize
+
+TONES = {
+    "created": "good",
+    "overwritten": "warn",
+    "unchanged": "calm",
+    "refused": "bad",
+    "failed": "odd",
+    "deleted": "warn",
+    "adopted": "note",
+    "found": "bad",
+    "healed": "good",
+    "granted": "note",
+    "ended": "calm",
+    "loaded": "note",
+    "rejected": "bad",
+}
+
+SHAPES = {
+    "created": "plus",
+    "overwritten": "cycle",
+    "unchanged": "equal",
+    "refused": "cross",
+    "failed": "bang",
+    "deleted": "minus",
+    "adopted": "in",
+    "found": "diamond",
+    "healed": "check",
+    "granted": "check",
+    "ended": "minus",
+    "loaded": "in",
+    "rejected": "cross",
+}
+
+ACTIONS = {
+    "push": "push",
+    "delete-tag": "tag delete",
+    "delete-manifest": "manifest delete",
+    "delete-blob": "blob delete",
+    "adopt": "adoption",
+    "drift": "drift",
+    "repair": "repair",
+    "exception": "exception",
+    "rules": "rules file",
+}
+
+SOURCES = {
+    "anonymous": "no credential was sent",
+    "basic": "from Basic credentials",
+    "token": "from the token's subject",
+    "proxy": "named by a trusted proxy",
+    "operator": "an operator of the proxy",
+}
+
+SHORT_DIGEST = 12
+"""Hex digits of a digest that a page shows; the whole is in the title and behind the copy button."""
+
+
+def tone(outcome: str) -> str:
+    """The colour class of an outcome."""
+    return TONES.get(outcome, "calm")
+
+
+def shape(outcome: str) -> str:
+    """The name of an outcome's shape."""
+    return SHAPES.get(outcome, "dot")
+
+
+def action(value: str) -> str:
+    """An action as people say it."""
+    return ACTIONS.get(value, value)
+
+
+def actor_source(value: str) -> str:
+    """How an actor was established, as people say it."""
+    return SOURCES.get(value, value)
+
+
+def short_digest(digest: str) -> str:
+    """``sha256:`` is left out; another algorithm is named."""
+    algorithm, colon, code = digest.partition(":")
+    if not colon:
+        return digest
+    return code[:SHORT_DIGEST] if algorithm == "sha256" else f"{algorithm}:{code[:SHORT_DIGEST]}"
+
+
+def size(octets: int | None) -> str:
+    """Bytes for people, in powers of 1024."""
+    return "" if octets is None else humanize.naturalsize(octets, binary=True)
+
+
+def count(number: int) -> str:
+    """A number with thousands apart."""
+    return f"{number:,}"
+
+
+def _utc(milliseconds: int) -> datetime:
+    # Far outside any real time (a broken record) is still shown, at the calendar's edge.
+    seconds = min(max(milliseconds / 1000, 0), 253402300799)
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def iso(milliseconds: int) -> str:
+    """``2026-11-23T18:53:22.123Z``."""
+    return _utc(milliseconds).strftime("%Y-%m-%dT%H:%M:%S.") + f"{milliseconds % 1000:03d}Z"
+
+
+def exact(milliseconds: int) -> str:
+    """The exact time in UTC, for people."""
+    return _utc(milliseconds).strftime("%Y-%m-%d %H:%M:%S.") + f"{milliseconds % 1000:03d} UTC"
+
+
+def moment(milliseconds: int) -> str:
+    """A time to the second in UTC; the script shows it in the viewer's zone."""
+    return _utc(milliseconds).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+_SECOND = 1000
+_SHOWN_IN_MS = 10 * _SECOND
+_STEPS = ((86_400_000 * 2, 86_400_000, "d"), (3_600_000, 3_600_000, "h"), (60_000, 60_000, "min"), (0, 1000, "s"))
+
+
+def ago(milliseconds: int, now: int) -> str:
+    """How long ago, in one unit: ``just now``, ``40 s ago``, ``3 h ago``, ``12 d ago``."""
+    passed = now - milliseconds
+    if passed < _SECOND:
+        return "just now"
+    return next(f"{passed // unit} {name} ago" for least, unit, name in _STEPS if passed >= least)
+
+
+def duration(milliseconds: int | None) -> str:
+    """How long something took."""
+    if milliseconds is None:
+        return ""
+    return f"{milliseconds} ms" if milliseconds < _SHOWN_IN_MS else f"{milliseconds / _SECOND:.1f} s"
+
+
+def iso_seconds(milliseconds: int) -> str:
+    """``2026-11-23T18:53:22Z``, as a search takes it; part of a second is dropped."""
+    return _utc(milliseconds).strftime("%Y-%m-%dT%H:%M:%SZ")
