@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.clients import Builder, Refused, Skopeo
-from tests.e2e.layouts import INDEX, MANIFEST, Layout, blobs_of
+from tests.e2e.layouts import ACCEPT_ALL, Layout, blobs_of
 from tests.proxies import ProxyServer
 from tests.servers import RedisServer, RegistryServer
 
@@ -27,9 +27,8 @@ ImageName = Callable[[str], str]
 def resolve(base: str, image: str) -> str:
     """The digest of what a tag holds, by the bytes that `base` (the proxy or the registry itself) serves."""
     repository, tag = image.split("/", 1)[1].rsplit(":", 1)
-    request = urllib.request.Request(
-        f"{base}/v2/{repository}/manifests/{tag}", headers={"Accept": f"{MANIFEST}, {INDEX}, */*"}
-    )
+    address = f"{base}/v2/{repository}/manifests/{tag}"
+    request = urllib.request.Request(address, headers={"Accept": ACCEPT_ALL})
     with urllib.request.urlopen(request, timeout=10) as answer:
         return "sha256:" + hashlib.sha256(answer.read()).hexdigest()
 
