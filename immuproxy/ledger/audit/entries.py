@@ -12,10 +12,11 @@ import ipaddress
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any
 
 from immuproxy.ledger import keys
-from immuproxy.ledger.model import Event, Outcome, event_from_dict
+from immuproxy.ledger.model import Action, ActorSource, Event, Outcome
 from immuproxy.values import parse_address
 
 FIELDS = tuple(field.name for field in fields(Event))
@@ -84,6 +85,7 @@ UNREADABLE = keys.audit("unreadable")
 """Stream: what stood in an outbox and was no event; the newest thousand or so."""
 
 
+@lru_cache(maxsize=4_096)
 def network_of(address: str) -> str:
     """What an address is found by: its /24, for IPv6 its /64; the text itself where it is no address."""
     parsed = parse_address(address)
@@ -125,12 +127,13 @@ def entry(values: Mapping[str, Any]) -> Entry:
     texts = {name: _text(name, values.get(name)) for name in FIELDS}
     if not (texts["id"] and texts["action"] and texts["outcome"]):
         raise UnreadableError("id, action and outcome are needed")
+    by_field = _values(texts)
     return Entry(
         event_id=texts["id"],
         time=int(texts["time"] or 0),
         pairs=tuple(item for name in FIELDS for item in (name, texts[name])),
-        postings=_postings(texts),
-        lasts=_lasts(texts),
+        postings=_postings(texts, by_field),
+        lasts=_lasts(texts, by_field),
         counts=_counts(texts),
     )
 
@@ -153,10 +156,10 @@ def _values(texts: Mapping[str, str]) -> dict[str, str]:
     return found | {"ip": network_of(address)} if address else found
 
 
-def _postings(texts: Mapping[str, str]) -> tuple[str, ...]:
+def _postings(texts: Mapping[str, str], by_field: Mapping[str, str]) -> tuple[str, ...]:
     repository, tag = texts["repository"], texts["tag"]
     found = [bucket("id", texts["id"])]
-    found += [posting(field, value) for field, value in _values(texts).items()]
+    found += [posting(field, value) for field, value in by_field.items()]
     if texts["request_id"] and texts["request_id"] != texts["id"]:
         found.append(bucket("id", texts["request_id"]))
     if tag:
@@ -175,8 +178,8 @@ def hex_digits(digest: str) -> str:
     return digest.rpartition(":")[2]
 
 
-def _lasts(texts: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    found = [(values_key(field), value) for field, value in _values(texts).items()]
+def _lasts(texts: Mapping[str, str], by_field: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    found = [(values_key(field), value) for field, value in by_field.items()]
     if texts["tag"]:
         found.append((tags_key(texts["repository"]), texts["tag"]))
     return tuple(found)
@@ -219,24 +222,45 @@ def arguments(batch: Sequence[tuple[str, Entry]]) -> tuple[list[str], list[str |
     return list(numbers), flat
 
 
-def decode(flat: Sequence[bytes]) -> Event:
-    """The event of a stream entry; raises `ValueError` or `KeyError` when a newer proxy wrote something unknown."""
-    if tuple(flat[0::2]) == _WIRE_FIELDS:
-        texts = dict(zip(FIELDS, (value.decode() for value in flat[1::2]), strict=True))
-    else:
-        texts = {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
-    return _event(texts)
+Row = Sequence[bytes]
+"""The values of a stream entry in the order of `FIELDS`."""
 
 
-def _event(texts: dict[str, str]) -> Event:
-    values: dict[str, Any] = dict(texts)
+def row(fields_and_values: Mapping[bytes, bytes] | Sequence[bytes]) -> Row:
+    """The row of an entry as a client or a script gives it, also where other fields were written."""
+    if not isinstance(fields_and_values, Mapping):
+        fields_and_values = dict(zip(fields_and_values[0::2], fields_and_values[1::2], strict=True))
+    if tuple(fields_and_values) == _WIRE_FIELDS:
+        return list(fields_and_values.values())
+    return [fields_and_values.get(name, b"") for name in _WIRE_FIELDS]
+
+
+def event_of(values: Row) -> Event | None:
+    """The event of a row, or None where a newer proxy wrote an action or outcome that this one does not know."""
+    try:
+        return _event(dict(zip(FIELDS, map(_DECODE, values), strict=True)))
+    except (ValueError, KeyError):
+        return None
+
+
+_DECODE = bytes.decode
+_ACTIONS = {action.value: action for action in Action}
+_OUTCOMES = {outcome.value: outcome for outcome in Outcome}
+_SOURCES = {source.value: source for source in ActorSource}
+
+
+def _event(texts: dict[str, Any]) -> Event:
+    # An export makes a million of these: in place, and without asking the enumerations.
     for name in _NUMBERS:
-        values[name] = int(texts[name]) if texts.get(name) else None
+        texts[name] = int(texts[name]) if texts[name] else None
     for name in _FLAGS:
-        values[name] = texts.get(name) == "1"
-    values["time"] = int(texts.get("time") or 0)
-    values["platforms"] = tuple(texts.get("platforms", "").split())
-    return event_from_dict(values)
+        texts[name] = texts[name] == "1"
+    texts["time"] = int(texts["time"] or 0)
+    texts["platforms"] = tuple(texts["platforms"].split())
+    texts["action"] = _ACTIONS[texts["action"]]
+    texts["outcome"] = _OUTCOMES[texts["outcome"]]
+    texts["actor_source"] = _SOURCES[texts["actor_source"] or "anonymous"]
+    return Event(**texts)
 
 
 def all_buckets() -> list[str]:

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 
 import re2
 
-from immuproxy.ledger.audit.entries import hex_digits
-from immuproxy.ledger.model import Event
+from immuproxy.ledger.audit.entries import FIELDS, Row, hex_digits
 from immuproxy.ledger.search import TEXT, Search, Term
 from immuproxy.values import parse_address
 
-EventTest = Callable[[Event], bool]
+RowTest = Callable[[Row], bool]
 ValueTest = Callable[[str], bool]
 
 
@@ -67,79 +67,95 @@ def network_test(value: str) -> Callable[[str], bool]:
     return touches
 
 
-def _address_test(term: Term) -> EventTest:
-    wanted = ipaddress.ip_network(term.value)
+_NOT_SHOWN = ("time", "size", "rule_line", "shadow", "actor_source", "actor_confirmed", "duration_ms")
 
-    def inside(event: Event) -> bool:
-        address = parse_address(event.client_address)
+
+def _index(name: str) -> int:
+    return FIELDS.index(name)
+
+
+def _address_test(term: Term) -> RowTest:
+    wanted, at = ipaddress.ip_network(term.value), _index("client_address")
+
+    @lru_cache(maxsize=1_024)
+    def inside(text: bytes) -> bool:
+        address = parse_address(text.decode())
         return address is not None and address in wanted
 
-    return inside
+    return lambda row: inside(row[at])
 
 
-def _digest_test(term: Term) -> EventTest:
-    wanted = hex_digits(term.value)
-    return lambda event: any(
-        hex_digits(digest).startswith(wanted) for digest in (event.digest, event.previous_digest) if digest
-    )
+def _digest_test(term: Term) -> RowTest:
+    wanted = hex_digits(term.value).encode()
+    new, previous = _index("digest"), _index("previous_digest")
+    return lambda row: _begins(row[new], wanted) or _begins(row[previous], wanted)
 
 
-def _text_test(term: Term) -> EventTest:
+def _begins(digest: bytes, wanted: bytes) -> bool:
+    return digest.rpartition(b":")[2].startswith(wanted)
+
+
+def _id_test(term: Term) -> RowTest:
+    wanted, own, request = term.value.encode(errors="replace"), _index("id"), _index("request_id")
+    return lambda row: wanted in (row[own], row[request])
+
+
+def _shadow_test(term: Term) -> RowTest:
+    wanted, at = b"1" if term.value == "yes" else b"", _index("shadow")
+    return lambda row: row[at] == wanted
+
+
+_SHOWN = tuple(FIELDS.index(name) for name in FIELDS if name not in _NOT_SHOWN)
+_REPOSITORY, _TAG = _index("repository"), _index("tag")
+
+
+def _text_test(term: Term) -> RowTest:
     wanted = term.value.casefold()
-    return lambda event: wanted in shown_text(event)
+    wire = wanted.encode(errors="replace")
+
+    def occurs(row: Row) -> bool:
+        shown = b"\n".join((*(row[at] for at in _SHOWN), row[_REPOSITORY] + b":" + row[_TAG]))
+        if shown.isascii():
+            return wire in shown.lower()
+        return wanted in shown.decode().casefold()
+
+    return occurs
 
 
-def shown_text(event: Event) -> str:
-    """All that free text is looked for in, a line each, case folded."""
-    return "\n".join(
-        (
-            f"{event.repository}:{event.tag}",
-            event.id,
-            event.action,
-            event.outcome,
-            event.digest,
-            event.previous_digest,
-            event.media_type,
-            " ".join(event.platforms),
-            event.rule,
-            event.reason,
-            event.actor,
-            event.client_address,
-            event.user_agent,
-            event.request_id,
-        )
-    ).casefold()
-
-
-_FIELD_OF: dict[str, Callable[[Event], str]] = {
-    "repo": lambda event: event.repository,
-    "tag": lambda event: event.tag,
-    "actor": lambda event: event.actor,
-    "rule": lambda event: event.rule,
-    "outcome": lambda event: event.outcome,
-    "action": lambda event: event.action,
-    "agent": lambda event: event.user_agent,
+_FIELD_OF = {
+    "repo": "repository",
+    "tag": "tag",
+    "actor": "actor",
+    "rule": "rule",
+    "outcome": "outcome",
+    "action": "action",
+    "agent": "user_agent",
 }
 
 
-def _field_test(term: Term) -> EventTest:
-    value_of, test = _FIELD_OF[term.key], value_test(term)
-    return lambda event: test(value_of(event))
+def _field_test(term: Term) -> RowTest:
+    at = _index(_FIELD_OF[term.key])
+    if term.exact:
+        wanted = term.value.encode(errors="replace")
+        return lambda row: row[at] == wanted
+    test = value_test(term)
+    return lambda row: test(row[at].decode())
 
 
-_TESTS: dict[str, Callable[[Term], EventTest]] = {
+_TESTS: dict[str, Callable[[Term], RowTest]] = {
     "ip": _address_test,
     "digest": _digest_test,
-    "id": lambda term: lambda event: term.value in (event.id, event.request_id),
-    "shadow": lambda term: lambda event: event.shadow == (term.value == "yes"),
+    "id": _id_test,
+    "shadow": _shadow_test,
     TEXT: _text_test,
 }
+_TIME = _index("time")
 
 
-def event_test(search: Search) -> EventTest:
+def row_test(search: Search) -> RowTest:
     """The whole search as one test."""
-    included: dict[str, list[EventTest]] = {}
-    required: list[EventTest] = []
+    included: dict[str, list[RowTest]] = {}
+    required: list[RowTest] = []
     for term in search.terms:
         test = _TESTS.get(term.key, _field_test)(term)
         if term.exclude:
@@ -152,20 +168,21 @@ def event_test(search: Search) -> EventTest:
     since = search.since.at if search.since else None
     until = search.until.at if search.until else None
 
-    def matches(event: Event) -> bool:
-        if (since is not None and event.time < since) or (until is not None and event.time >= until):
+    def matches(row: Row) -> bool:
+        time = int(row[_TIME] or 0)
+        if (since is not None and time < since) or (until is not None and time >= until):
             return False
-        return all(test(event) for test in required)
+        return all(test(row) for test in required)
 
     return matches
 
 
-def _negated(test: EventTest) -> EventTest:
-    return lambda event: not test(event)
+def _negated(test: RowTest) -> RowTest:
+    return lambda row: not test(row)
 
 
-def _any(tests: Sequence[EventTest]) -> EventTest:
-    return tests[0] if len(tests) == 1 else lambda event: any(test(event) for test in tests)
+def _any(tests: Sequence[RowTest]) -> RowTest:
+    return tests[0] if len(tests) == 1 else lambda row: any(test(row) for test in tests)
 
 
 def matching_values(terms: Sequence[Term], values: Iterable[str]) -> list[str]:

@@ -8,15 +8,16 @@ from collections.abc import AsyncIterator
 
 from immuproxy.ledger.audit import cursors, entries
 from immuproxy.ledger.audit.cursors import OLDEST, Position, position
-from immuproxy.ledger.audit.matching import event_test
+from immuproxy.ledger.audit.matching import row_test
 from immuproxy.ledger.audit.values import Arrival
-from immuproxy.ledger.audit.walk import readable
 from immuproxy.ledger.redis import LedgerUnavailableError, Store
 from immuproxy.ledger.search import Search
 
 EVERY_SECONDS = 0.25
 _CHUNK = 200
 _KIND = "newer"
+
+Entry = tuple[bytes, dict[bytes, bytes]]
 
 
 class Tail:
@@ -37,22 +38,22 @@ class Tail:
 
     async def follow(self, search: Search, after: str) -> AsyncIterator[Arrival]:
         """See `Audit.tail`."""
-        test = event_test(search)
+        test = row_test(search)
         place = cursors.read_position(_KIND, after) if after else await self._end()
         async with self._watching():
             while True:
                 chunk = await self._read(place)
-                for entry_id, flat in chunk:
-                    place = position(entry_id)
-                    event = readable(flat)
-                    if event is not None and test(event):
+                for entry_id, fields in chunk:
+                    place, row = position(entry_id), entries.row(fields)
+                    if test(row) and (event := entries.event_of(row)):
                         yield Arrival(event, cursors.write_position(_KIND, place))
                 if len(chunk) < _CHUNK:
                     await self._news_after(place)
 
-    async def _read(self, place: Position) -> list[tuple[bytes, list[bytes]]]:
-        arguments: list[int] = [place.ms, place.sequence, _CHUNK]
-        found: list[tuple[bytes, list[bytes]]] = await self._store.script("audit_newer", [entries.EVENTS], arguments)
+    async def _read(self, place: Position) -> list[Entry]:
+        found: list[Entry] = await self._store.do(
+            self._store.client.xrange(entries.EVENTS, f"({place}", "+", count=_CHUNK)
+        )
         return found
 
     async def _end(self) -> Position:

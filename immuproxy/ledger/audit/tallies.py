@@ -97,9 +97,9 @@ class Tallies:
         return {name: 0 async for name in scan_members(self._store, key, match)}
 
     async def _recent_tags(self) -> dict[str, int]:
-        reply = await self._store.script("audit_walk", [entries.EVENTS], [MOST_MS, 0, 0, _RECENT_EVENTS, 1])
-        events = (dict(zip(flat[0::2], flat[1::2], strict=True)) for _, flat in reversed(reply[3]))
-        return {event[b"tag"].decode(): int(event[b"time"]) for event in events if event.get(b"tag")}
+        raw = await self._store.do(self._store.client.xrevrange(entries.EVENTS, count=_RECENT_EVENTS))
+        found = (entries.event_of(entries.row(fields)) for _, fields in reversed(raw))
+        return {event.tag: event.time for event in found if event and event.tag}
 
     async def sizes(self, names: Iterable[str]) -> list[int]:
         """How many members each sorted set has."""

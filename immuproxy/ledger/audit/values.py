@@ -52,7 +52,8 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Counts over time.  Bucket ``i`` runs from ``edges[i]`` to before ``edges[i + 1]``; values never seen are left out.
+    """Counts over time.  Bucket ``i`` runs from ``edges[i]`` to before ``edges[i + 1]``;
+    values never seen are left out.
 
     An event counts when it entered the audit: as a rule at its own time, after an outage later.
     """

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from immuproxy.ledger.audit import entries
-from immuproxy.ledger.audit.cursors import MOST_SEQUENCE, NEWEST, Position, position
-from immuproxy.ledger.audit.matching import EventTest, event_test
+from immuproxy.ledger.audit.cursors import MOST_SEQUENCE, NEWEST, Position, before, position
+from immuproxy.ledger.audit.matching import RowTest, row_test
 from immuproxy.ledger.audit.plan import Group, Planner
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.redis import Store
@@ -20,11 +20,14 @@ SKEW_MS = 10_000
 """How far the clocks of two nodes of a cluster may be apart without a search by time missing an event."""
 
 MOST_EVENTS = 1_000
-"""Events that one request reads at most."""
+"""Events that one request reads at most; those of the stream itself count for less."""
 
-_MOST_STEPS = 16
+_MOST_STEPS = 20
 _READINGS = 6_000
 _MOST_CHUNK = 250
+
+_STREAM_DISCOUNT = 4
+"""An event read in a row from the stream costs Redis this much less than one that a posting points at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ class _Step:
     """What one script call answered: ``bound`` is None when nothing is left in the stretch."""
 
     found: list[Found]
-    read: int
+    read: float
     bound: Position | None
 
 
@@ -74,10 +77,10 @@ class Walker:
         groups = await self._planner.groups(search)
         if groups is None:
             return Walked()
-        return await self._along(_stretches(search, groups, start), event_test(search), count)
+        return await self._along(_stretches(search, groups, start), row_test(search), count)
 
-    async def _along(self, stretches: Iterator[_Stretch], test: EventTest, count: int) -> Walked:
-        walked, read, chunk = Walked(), 0, count
+    async def _along(self, stretches: Iterator[_Stretch], test: RowTest, count: int) -> Walked:
+        walked, read, chunk = Walked(), 0.0, count
         stretch: _Stretch | None = next(stretches, None)
         for _ in range(_MOST_STEPS):
             if stretch is None:
@@ -88,13 +91,15 @@ class Walker:
             stretch = next(stretches, None) if step.bound is None else replace(stretch, upper=step.bound)
             if len(walked.found) >= count or read >= MOST_EVENTS:
                 break
-            chunk = max(count - len(walked.found), 2 * chunk if not step.found else chunk)
+            chunk *= 2
         walked.resume = stretch.upper if stretch else None
         return walked
 
-    async def _step(self, stretch: _Stretch, test: EventTest, limit: int) -> _Step:
+    async def _step(self, stretch: _Stretch, test: RowTest, limit: int) -> _Step:
         near = [group.near(stretch.upper.ms) for group in stretch.groups]
         chosen = [each for each in near if each is not None]
+        if not chosen:
+            return await self._stream_step(stretch, test, limit)
         floor = max([stretch.lower, *(floor for _, floor in chosen)])
         status, ms, sequence, raw = await self._store.script(
             "audit_walk",
@@ -106,20 +111,21 @@ class Walker:
             bound = Position(floor - 1, MOST_SEQUENCE) if floor > stretch.lower else None
         return _Step(list(_matching(raw, test)), len(raw), bound)
 
+    async def _stream_step(self, stretch: _Stretch, test: RowTest, limit: int) -> _Step:
+        raw = await self._store.do(
+            self._store.client.xrevrange(entries.EVENTS, str(stretch.upper), f"{stretch.lower}-0", count=limit)
+        )
+        bound = before(position(raw[-1][0])) if len(raw) == limit else None
+        if bound is not None and bound.ms < stretch.lower:
+            bound = None
+        return _Step(list(_matching(raw, test)), len(raw) / _STREAM_DISCOUNT, bound)
 
-def _matching(raw: Sequence[tuple[bytes, Sequence[bytes]]], test: EventTest) -> Iterator[Found]:
-    for entry_id, flat in raw:
-        event = readable(flat)
-        if event is not None and test(event):
+
+def _matching(raw: Sequence[tuple[bytes, Sequence[bytes]]], test: RowTest) -> Iterator[Found]:
+    for entry_id, fields in raw:
+        row = entries.row(fields)
+        if test(row) and (event := entries.event_of(row)):
             yield Found(position(entry_id), event)
-
-
-def readable(flat: Sequence[bytes]) -> Event | None:
-    """The event, or None where a newer proxy wrote an action or outcome that this one does not know."""
-    try:
-        return entries.decode(flat)
-    except (ValueError, KeyError):
-        return None
 
 
 def _stretches(search: Search, groups: tuple[Group, ...], start: Position) -> Iterator[_Stretch]:

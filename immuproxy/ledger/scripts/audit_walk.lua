@@ -4,7 +4,7 @@
 -- ARGV 1 upper bound, inclusive, as milliseconds  2 and its sequence
 --      3 lower bound in milliseconds, inclusive
 --      4 how many events at most  5 how many readings of postings at most
---      6.. the number of postings of each group; no group at all means the stream itself
+--      6.. the number of postings of each group, at least one group
 -- Returns {status, ms, seq, entries}: "more" with the upper bound to go on from, or "end" when nothing is left above
 -- the lower bound.  Entries are as XRANGE answers them; what was pruned meanwhile is left out.
 --
@@ -23,17 +23,6 @@ local function before(ms, seq)
   if seq > 0 then return ms, seq - 1 end
   return ms - 1, MOST_SEQ
 end
-
-local function walk_stream()
-  local entries = redis.call('XREVRANGE', events, format_id(bound_ms, bound_seq), format_id(floor_ms, 0), 'COUNT', limit)
-  if #entries < limit then return {'end', '0', '0', entries} end
-  local ms, seq = string.match(entries[#entries][1], '^(%d+)%-(%d+)$')
-  ms, seq = before(tonumber(ms), tonumber(seq))
-  if ms < floor_ms then return {'end', '0', '0', entries} end
-  return {'more', text(ms), text(seq), entries}
-end
-
-if #ARGV < 6 then return walk_stream() end
 
 -- A cursor holds a run of ids of one posting: `run` has those from `from` to `from + #run / 8 - 1`, counted from 0;
 -- `at` is the one it stands on, -1 when it has passed the oldest.

@@ -1,0 +1,91 @@
+"""Made-up events in any number, the same for the same seed, and a quick way to fill an audit with them."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+from immuproxy.ledger.audit import entries
+from immuproxy.ledger.audit.project import take
+from immuproxy.ledger.model import Action, ActorSource, Event, Outcome
+from immuproxy.ledger.redis import Store
+
+DAY_MS = 86_400_000
+_AGENTS = (
+    "docker/27.3.1 go/go1.22.7 git-commit/41ca978 kernel/6.1.0-28-amd64 os/linux arch/amd64 UpstreamClient(Docker-Client/27.3.1 \\(linux\\))",
+    "containers/5.32.2 (github.com/containers/image)",
+    "go-containerregistry/v0.20.2",
+    "buildkit/v0.17",
+)
+_RULES = ("releases", "moving-tags", "default", "archive", "referrers", "nightly builds")
+_OUTCOMES = (
+    (Action.PUSH, Outcome.CREATED, 55),
+    (Action.PUSH, Outcome.UNCHANGED, 18),
+    (Action.PUSH, Outcome.OVERWRITTEN, 14),
+    (Action.PUSH, Outcome.REFUSED, 8),
+    (Action.PUSH, Outcome.FAILED, 2),
+    (Action.ADOPT, Outcome.ADOPTED, 1),
+    (Action.DRIFT, Outcome.FOUND, 1),
+    (Action.DELETE_TAG, Outcome.REFUSED, 1),
+)
+
+
+def digest_of(number: int) -> str:
+    return "sha256:" + hashlib.sha256(str(number).encode()).hexdigest()
+
+
+def made_up_events(
+    count: int, *, seed: int = 1, repositories: int = 5_000, start: int = 1_700_000_000_000, days: float = 90
+) -> Iterator[Event]:
+    """``count`` events evenly over ``days``; few repositories get most of them, and half of the tags are unique."""
+    chance = random.Random(seed)
+    names = [f"team-{number % 40}/{'sub/' * (number % 3)}app-{number}" for number in range(repositories)]
+    chance.shuffle(names)
+    weights = [1 / (rank + 10) for rank in range(repositories)]
+    chosen = chance.choices(names, weights, k=count)
+    outcomes = chance.choices(_OUTCOMES, [weight for _, _, weight in _OUTCOMES], k=count)
+    for number, (repository, (action, outcome, _)) in enumerate(zip(chosen, outcomes, strict=True)):
+        yield _event(chance, number, start + int(days * DAY_MS * number / count), repository, action, outcome)
+
+
+def _event(chance: random.Random, number: int, time: int, repository: str, action: Action, outcome: Outcome) -> Event:
+    refused = outcome is Outcome.REFUSED
+    person = int(chance.expovariate(0.02))
+    tag = chance.choice(
+        ("latest", "main", f"v1.{chance.randrange(200)}.{chance.randrange(10)}", f"git-{number:07x}", f"b{number}")
+    )
+    return Event(
+        id=f"{time:012x}{number & 0xFFFFFFFF:08x}{chance.getrandbits(32):08x}",
+        action=action,
+        outcome=outcome,
+        time=time,
+        repository=repository,
+        tag=tag,
+        digest=digest_of(chance.randrange(10**6)),
+        previous_digest=digest_of(chance.randrange(10**6)) if refused or outcome is Outcome.OVERWRITTEN else "",
+        media_type="application/vnd.oci.image.index.v1+json",
+        size=chance.randrange(10**6, 10**9),
+        platforms=("linux/amd64", "linux/arm64/v8"),
+        rule=chance.choice(_RULES),
+        rule_line=chance.randrange(4, 90),
+        shadow=chance.random() < 0.01,
+        reason=f"{repository}:{tag} cannot be overwritten because the tag is immutable" if refused else "",
+        actor=f"ci-{person}" if person else "",
+        actor_source=ActorSource.BASIC if person else ActorSource.ANONYMOUS,
+        actor_confirmed=bool(person),
+        client_address=f"10.{person % 20}.{chance.randrange(4)}.{chance.randrange(1, 60)}",
+        user_agent=chance.choice(_AGENTS),
+        request_id=f"{chance.getrandbits(64):016x}",
+        duration_ms=chance.randrange(3, 900),
+    )
+
+
+async def fill(store: Store, events: Iterable[Event], *, batch: int = 500) -> int:
+    """Put events into an empty audit by the script of the projector; how many."""
+    numbered = ((f"{number}-1", entries.entry(event.to_dict())) for number, event in enumerate(events, 1))
+    total = 0
+    while chunk := list(islice(numbered, batch)):
+        total += await take(store, "made-up", chunk[-1][0], chunk)
+    return total
