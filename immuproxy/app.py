@@ -93,7 +93,7 @@ async def running(path: Path, content: bytes, config: Config) -> AsyncIterator[R
             _listening(web.AppRunner(console_app, access_log=None), config.console.listen, "console", None)
         )
         sweep = _sweep(config, rules, parts, upstream)
-        background = (projector.run, partial(rules.follow, audit.append), sweep.run, health.watch)
+        background = (projector.run, partial(rules.follow, audit.append), sweep.run, health.watch, parts.epoch.watch)
         await stack.enter_async_context(_background(background))
         yield Running(edge, console, health)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.redis import Store
 from immuproxy.ledger.register import Register
 from immuproxy.proxy.authority import Authority
@@ -50,6 +51,7 @@ class Parts:
     edge: Edge
     pushes: Pushes
     register: Register
+    epoch: Epoch
     recovery: Recovery
     limits: Limits
 
@@ -67,13 +69,15 @@ def assemble(
 
     ``rules`` gives the rule set in force; ``published`` is told each repository that may have a new event.
     """
-    register = Register(store, published=published)
+    limits = Limits.of(choices.manifest_timeout)
+    epoch = Epoch(store, quarantine=limits.quarantine)
+    register = Register(store, epoch, published=published)
     library = Library(register, upstream)
     judge = Judge(library)
     recovery = Recovery(register, upstream, library)
-    limits = Limits.of(choices.manifest_timeout)
     guard = Guard(
         register=register,
+        epoch=epoch,
         upstream=upstream,
         library=library,
         judge=judge,
@@ -103,4 +107,4 @@ def assemble(
         metrics=metrics,
         door=choices.door,
     )
-    return Parts(edge, pushes, register, recovery, limits)
+    return Parts(edge, pushes, register, epoch, recovery, limits)

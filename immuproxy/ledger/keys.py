@@ -15,7 +15,7 @@ REPOSITORIES = PREFIX + "repositories"
 """Set of every repository that anything was ever written for; added before the first write of a repository."""
 
 EPOCH = PREFIX + "epoch"
-"""Tells a Redis that came back empty or older from the one that was there before."""
+"""Counter that every proxy advances: it tells a Redis that came back empty or older from the one that was there before."""
 
 
 def tag(repository: str, tag_name: str) -> str:

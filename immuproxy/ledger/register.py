@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from immuproxy.ledger import keys
+from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.model import (
     Action,
     Claim,
@@ -76,13 +77,13 @@ def _nobody(_repository: str) -> None:
 class Register:
     """The records of all tags."""
 
-    def __init__(self, store: Store, *, published: Callable[[str], None] = _nobody) -> None:
+    def __init__(self, store: Store, epoch: Epoch, *, published: Callable[[str], None] = _nobody) -> None:
         """Use the connection of ``store``; ``published`` is told the repository after each step that may have written an
         event.
         """
         self._store = store
+        self._epoch = epoch
         self._published = published
-        self._known: set[str] = set()
 
     # --- reading
 
@@ -156,7 +157,7 @@ class Register:
         ``over_generation``: the generation that the caller may overwrite.  ``resolved_token``: the stale armed claim that
         the caller found absent upstream; it is replaced once it is ``quarantine_ms`` old, and ``closing`` is its event.
         """
-        await self._know(repository)
+        await self._epoch.list(repository)
         reply = await self._publish(
             repository,
             "claim",
@@ -228,7 +229,7 @@ class Register:
         closing: Event | None = None,
     ) -> Reply:
         """Take what the upstream shows into the ledger, or finish somebody's armed claim (``adopt.lua``)."""
-        await self._know(repository)
+        await self._epoch.list(repository)
         reply = await self._publish(
             repository,
             "adopt",
@@ -241,7 +242,7 @@ class Register:
 
     async def intend(self, repository: str, tag: str, needs: frozenset[str], draft: Event) -> Step:
         """Write the intent of a push of a mutable tag, or by digest when ``tag`` is empty (``intend.lua``)."""
-        await self._know(repository)
+        await self._epoch.list(repository)
         named = [keys.tag(repository, tag)] if tag else []
         reply = await self._store.script(
             "intend",
@@ -259,7 +260,7 @@ class Register:
 
     async def record(self, event: Event) -> None:
         """Record something that changes nothing: a refusal, an unchanged push, drift."""
-        await self._know(event.repository)
+        await self._epoch.list(event.repository)
         await self._publish(event.repository, "record", _slot(event.repository, "outbox"), [_event(event)])
 
     # --- deletes
@@ -268,7 +269,7 @@ class Register:
         self, repository: str, digest: str, *, own_pins: int, deadline_ms: int, draft: Event
     ) -> Step:
         """Mark a digest as about to go: GRANTED, PINNED or BUSY (``delete_begin.lua``)."""
-        await self._know(repository)
+        await self._epoch.list(repository)
         reply = await self._store.script(
             "delete_begin",
             _slot(repository, "pins", "marks", "intents"),
@@ -312,12 +313,6 @@ class Register:
             return await self._store.script(name, keys_, args)
         finally:
             self._published(repository)
-
-    async def _know(self, repository: str) -> None:
-        """List the repository before anything is written for it, so that the sweep finds what a crash leaves."""
-        if repository not in self._known:
-            await self._store.do(self._store.client.sadd(keys.REPOSITORIES, repository))
-            self._known.add(repository)
 
 
 _SLOT = {

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
+from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.model import Claim, Event, Outcome, Reply, Step, TagRecord
 from immuproxy.ledger.redis import LedgerUnavailableError
 from immuproxy.ledger.register import Content, Register
@@ -70,6 +71,7 @@ class Guard:
         self,
         *,
         register: Register,
+        epoch: Epoch,
         upstream: Upstream,
         library: Library,
         judge: Judge,
@@ -79,6 +81,7 @@ class Guard:
     ) -> None:
         """All parts are shared with the other ways of a request."""
         self._register = register
+        self._epoch = epoch
         self._upstream = upstream
         self._library = library
         self._judge = judge
@@ -212,6 +215,12 @@ class Guard:
         if isinstance(found, Found):
             await self._recovery.adopt(push.repository, push.tag, found, push.caller, push.rule)
             raise Retry
+        recovering = self._epoch.recovering()
+        if recovering:
+            raise errors.unavailable(
+                "the ledger was lost or restored; until no earlier push can land any more, new tags have to wait",
+                retry_after=max(1, round(recovering)),
+            )
         if found.status != 404:
             raise errors.unavailable("the upstream does not let this client see the tag, so it cannot be protected")
 

@@ -1,0 +1,69 @@
+"""Noticing that Redis came back empty or older than it was (H68).
+
+Two signs, neither of which needs a leader.  A repository that this process listed before has to be listed again: everything
+was lost.  The beat, a counter that every proxy advances, is lower than this process has seen it: an older copy was
+restored.  Either begins a recovery: for as long as a push that was armed before the loss could still land, no tag that the
+ledger does not know may be set for the first time.  Tags that the upstream has are adopted meanwhile, so they stay protected.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from immuproxy.ledger import keys
+from immuproxy.ledger.redis import LedgerUnavailableError, Store
+
+log = structlog.get_logger("immuproxy.ledger")
+
+INTERVAL = 2.0
+"""Seconds between two beats."""
+
+
+class Epoch:
+    """What this process has seen of the ledger's age.  Times are the loop's, in seconds."""
+
+    def __init__(self, store: Store, *, quarantine: float) -> None:
+        """``quarantine``: seconds that a recovery lasts."""
+        self._store = store
+        self._quarantine = quarantine
+        self._beat = 0
+        self._known: set[str] = set()
+        self._recovered_at = 0.0
+
+    def recovering(self) -> float:
+        """Seconds that the recovery still lasts; 0 when there is none."""
+        return max(0.0, self._recovered_at - asyncio.get_running_loop().time())
+
+    async def list(self, repository: str) -> None:
+        """List a repository before anything is written for it, so that the sweep finds what a crash leaves."""
+        new = await self._store.do(self._store.client.sadd(keys.REPOSITORIES, repository))
+        if new and repository in self._known:
+            self._lost("the ledger was emptied")
+        self._known.add(repository)
+
+    async def beat(self) -> None:
+        """Advance the beat, and see whether it went back."""
+        now = int(await self._store.do(self._store.client.incr(keys.EPOCH)))
+        if now <= self._beat:
+            self._lost("the ledger was emptied, or an older copy of it was restored")
+        self._beat = now
+
+    async def watch(self) -> None:
+        """Beat for ever; cancel it to stop."""
+        while True:
+            try:
+                await self.beat()
+            except LedgerUnavailableError as error:
+                log.debug("no beat", reason=str(error))
+            await asyncio.sleep(INTERVAL)
+
+    def _lost(self, what: str) -> None:
+        self._known.clear()
+        self._beat = 0
+        self._recovered_at = asyncio.get_running_loop().time() + self._quarantine
+        log.error(
+            f"{what}: tags that the upstream holds are adopted again, first pushes of others wait",
+            seconds=round(self._quarantine),
+        )

@@ -1,0 +1,56 @@
+"""A ledger that is emptied or put back to an older copy does not open the tags that the upstream holds (H68)."""
+
+from __future__ import annotations
+
+import pytest
+
+from immuproxy.ledger.epoch import Epoch
+from tests.conversation import RunningEdge, image
+
+
+async def test_h68_after_flushall_what_the_upstream_holds_is_adopted_again(edge: RunningEdge) -> None:
+    ours = image("ours")
+    await edge.client.push("team/app", "1.0", ours)
+    await edge.store.client.flushall()
+    assert (await edge.client.push("team/app", "1.0", image("other"))).status == 409
+    assert (await edge.client.pull("team/app", "1.0")).digest == ours.digest
+
+
+async def test_h68_after_flushall_new_tags_wait_until_no_earlier_push_can_land(edge: RunningEdge) -> None:
+    await edge.client.push("team/app", "1.0", image("one"))
+    await edge.store.client.flushall()
+    answer = await edge.client.push("team/app", "2.0", image("two"))
+    assert (answer.status, answer.error["code"]) == (503, "UNAVAILABLE")
+    assert int(answer.headers["Retry-After"]) > 1
+    record = await edge.parts.register.read("team/app", "2.0")
+    assert record.claim is None
+
+
+async def test_h68_after_flushall_deletes_still_see_what_is_needed(edge: RunningEdge) -> None:
+    ours = image("ours")
+    await edge.client.push("team/app", "1.0", ours)
+    await edge.store.client.flushall()
+    answer = await edge.client.ask("DELETE", f"/v2/team/app/manifests/{ours.digest}")
+    assert answer.status == 405
+
+
+@pytest.mark.parametrize("change", ["set", "delete"])
+async def test_h68_a_beat_that_went_back_begins_a_recovery(edge: RunningEdge, change: str) -> None:
+    epoch = Epoch(edge.store, quarantine=30)
+    for _ in range(5):
+        await epoch.beat()
+    assert epoch.recovering() == 0
+    if change == "set":
+        await edge.store.client.set("immuproxy:epoch", 2)
+    else:
+        await edge.store.client.delete("immuproxy:epoch")
+    await epoch.beat()
+    assert 25 < epoch.recovering() <= 30
+
+
+async def test_another_proxys_beats_are_no_loss(edge: RunningEdge) -> None:
+    ours, other = Epoch(edge.store, quarantine=30), Epoch(edge.store, quarantine=30)
+    for _ in range(3):
+        await ours.beat()
+        await other.beat()
+    assert (ours.recovering(), other.recovering()) == (0, 0)
