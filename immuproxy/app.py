@@ -29,6 +29,7 @@ from immuproxy.ledger.audit import Audit, Projector
 from immuproxy.ledger.redis import Store, connect
 from immuproxy.live_rules import LiveRules
 from immuproxy.proxy import record
+from immuproxy.proxy.caller import Caller
 from immuproxy.proxy.handler import Door
 from immuproxy.proxy.server import EdgeServer
 from immuproxy.proxy.upstream import Timeouts, Upstream, opened
@@ -79,7 +80,8 @@ async def running(path: Path, content: bytes, config: Config) -> AsyncIterator[R
         upstream = await stack.enter_async_context(_upstream(config))
         projector = Projector(store)
         audit = Audit(store)
-        parts = assemble(rules, store, upstream, metrics, _choices(config), published=projector.notify)
+        choices = _choices(config)
+        parts = assemble(rules, store, upstream, metrics, choices, published=projector.notify)
         health = Health(store, upstream, metrics, strict=not config.redis.allow_unsafe_settings)
         await health.check()
         if health.unsafe:
@@ -92,8 +94,15 @@ async def running(path: Path, content: bytes, config: Config) -> AsyncIterator[R
         console = await stack.enter_async_context(
             _listening(web.AppRunner(console_app, access_log=None), config.console.listen, "console", None)
         )
-        sweep = _sweep(config, rules, parts, upstream)
-        background = (projector.run, partial(rules.follow, audit.append), sweep.run, health.watch, parts.epoch.watch)
+        sweep = _sweep(choices.service, rules, parts, upstream)
+        background = (
+            projector.run,
+            partial(rules.follow, audit.append),
+            sweep.run,
+            health.watch,
+            parts.epoch.watch,
+            parts.healer.run,
+        )
         await stack.enter_async_context(_background(background))
         yield Running(edge, console, health)
 
@@ -129,6 +138,7 @@ def _choices(config: Config) -> Choices:
         authorize_always=config.upstream.authorize == "always",
         pass_unknown=config.redis.reads_when_down == "pass-through",
         door=Door(config.edge.trusted_proxies, config.edge.external_url),
+        service=service_caller(config.upstream.username, _password(config)),
     )
 
 
@@ -149,14 +159,15 @@ def _sources(
     )
 
 
-def _sweep(config: Config, rules: LiveRules, parts: Parts, upstream: Upstream) -> Sweep:
+def _sweep(service: Caller, rules: LiveRules, parts: Parts, upstream: Upstream) -> Sweep:
     return Sweep(
         rules=rules,
         register=parts.register,
         upstream=upstream,
         recovery=parts.recovery,
         limits=parts.limits,
-        caller=service_caller(config.upstream.username, _password(config)),
+        healer=parts.healer,
+        caller=service,
     )
 
 

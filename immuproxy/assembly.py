@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
+from immuproxy.drift.healer import Healer
+from immuproxy.drift.service import service_caller
 from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.redis import Store
 from immuproxy.ledger.register import Register
 from immuproxy.proxy.authority import Authority
+from immuproxy.proxy.caller import Caller
 from immuproxy.proxy.deletes import Deletes
 from immuproxy.proxy.guard import Guard, Limits
 from immuproxy.proxy.handler import Door, Edge
 from immuproxy.proxy.judge import Judge
 from immuproxy.proxy.push import Library
 from immuproxy.proxy.pushes import Pushes
-from immuproxy.proxy.reads import Reads, report_drift
+from immuproxy.proxy.reads import Reads
 from immuproxy.proxy.recorded import Recorder
 from immuproxy.proxy.recovery import Recovery
 from immuproxy.proxy.refusals import Refusals
@@ -31,13 +33,14 @@ class Choices:
 
     ``manifest_timeout``: seconds for one manifest request.  ``authorize_always``: ask the upstream about each push, even where
     it seems to ask nobody for credentials.  ``pass_unknown``: while Redis is down, reads of tags that this process knows
-    nothing of go through.
+    nothing of go through.  ``service``: who the proxy is at the upstream where no client stands behind a request.
     """
 
     manifest_timeout: float = 30.0
     authorize_always: bool = False
     pass_unknown: bool = True
     door: Door = Door()
+    service: Caller = service_caller(None, None)
 
 
 def _nobody(_repository: str) -> None:
@@ -53,6 +56,7 @@ class Parts:
     register: Register
     epoch: Epoch
     recovery: Recovery
+    healer: Healer
     limits: Limits
 
 
@@ -91,6 +95,7 @@ def assemble(
         guard,
         Recorder(register, upstream, library, judge),
     )
+    healer = Healer(register, upstream, choices.service)
     edge = Edge(
         rules=rules,
         upstream=upstream,
@@ -100,11 +105,11 @@ def assemble(
             upstream,
             library,
             recovery,
-            partial(report_drift, register),
+            healer.report,
             pass_unknown=choices.pass_unknown,
         ),
         deletes=Deletes(rules, register, upstream, recovery, longest=3 * choices.manifest_timeout),
         metrics=metrics,
         door=choices.door,
     )
-    return Parts(edge, pushes, register, epoch, recovery, limits)
+    return Parts(edge, pushes, register, epoch, recovery, healer, limits)

@@ -1,4 +1,5 @@
-"""The sweep: finishes pushes and deletes whose proxy is gone, so that every one of them has its event.
+"""The sweep: finishes pushes and deletes whose proxy is gone, so that every one of them has its event, and compares what
+the ledger holds with what the upstream shows.
 
 Leaderless: every proxy sweeps, at jittered times, and each finishing step is one script that only the first gets through.
 An intent is looked at when it is older than any living owner could still be (its lease).
@@ -13,6 +14,7 @@ from dataclasses import replace
 
 import structlog
 
+from immuproxy.drift.healer import Healer
 from immuproxy.ledger.model import Action, Event, Outcome, State, TagRecord
 from immuproxy.ledger.redis import LedgerUnavailableError
 from immuproxy.ledger.register import GoneTag, Register
@@ -29,6 +31,12 @@ log = structlog.get_logger("immuproxy.sweep")
 INTERVAL = 15.0
 """Seconds between two passes, give or take half."""
 
+COMPARED_EVERY = 600
+"""Seconds between two comparisons of a repository with the upstream, by whichever proxy comes first."""
+
+RATE = 20
+"""Tags compared in a second."""
+
 
 class Sweep:
     """Walks over what is open."""
@@ -41,6 +49,7 @@ class Sweep:
         upstream: Upstream,
         recovery: Recovery,
         limits: Limits,
+        healer: Healer,
         caller: Caller,
     ) -> None:
         """``caller`` is who the proxy is at the upstream."""
@@ -49,6 +58,7 @@ class Sweep:
         self._upstream = upstream
         self._recovery = recovery
         self._limits = limits
+        self._healer = healer
         self._caller = caller
 
     async def run(self) -> None:
@@ -62,6 +72,8 @@ class Sweep:
         try:
             for repository in await self._register.repositories():
                 await self._repository(repository)
+                if await self._register.take_comparison(repository, seconds=COMPARED_EVERY):
+                    await self._compare(repository)
         except LedgerUnavailableError as error:
             log.warning("sweep postponed: the ledger does not answer", reason=str(error))
 
@@ -73,6 +85,17 @@ class Sweep:
                 await self._finish(intent)
             except (UpstreamUnavailableError, OciError) as error:
                 log.warning("left open: the upstream does not tell", event_id=intent.id, reason=str(error))
+
+    async def _compare(self, repository: str) -> None:
+        """Look at every committed tag of a repository, at a pace that the upstream does not feel."""
+        for tag in await self._register.tags(repository):
+            found = await self._register.read(repository, tag)
+            try:
+                await self._healer.check(found)
+            except UpstreamUnavailableError as error:
+                log.warning("comparison postponed", repository=repository, reason=str(error))
+                return
+            await asyncio.sleep(1 / RATE)
 
     def _is_overdue(self, intent: Event) -> bool:
         began = int(intent.id[:12], 16)

@@ -4,7 +4,7 @@ All keys of one repository share the hash tag ``{<repository>}``, so each step o
 slot of a Redis cluster.  The audit shares ``{audit}``.  Repository names hold no braces (specification grammar), and no
 repository's slot keys can be confused with the audit's, because the part after the hash tag differs.
 
-No key of a tag, pin, manifest or event ever carries a time to live (I12).
+No key of a tag, pin, manifest or event ever carries a time to live (I12); `compared` alone does, and it is only a hint.
 """
 
 from __future__ import annotations
@@ -51,6 +51,19 @@ def intents(repository: str) -> str:
 def adopted(repository: str) -> str:
     """String: digest of the rules file under which all protected tags of the repository were adopted."""
     return f"{PREFIX}{{{repository}}}:adopted"
+
+
+def drift(repository: str) -> str:
+    """Hash: tag -> digest that the upstream showed instead ("-" for none), and since when, for each open finding."""
+    return f"{PREFIX}{{{repository}}}:drift"
+
+
+def compared(repository: str) -> str:
+    """String with a time to live: somebody compared the repository with the upstream a short while ago.
+
+    A hint, so that replicas share the work; nothing depends on it.
+    """
+    return f"{PREFIX}{{{repository}}}:compared"
 
 
 def outbox(repository: str) -> str:

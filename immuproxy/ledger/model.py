@@ -191,6 +191,15 @@ class StoredManifest:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """An open drift: what the upstream shows under a tag instead (empty: nothing), and since when that is known."""
+
+    tag: str
+    seen: str
+    since: int
+
+
 class Step(StrEnum):
     """What a step of the protocol answered; see the scripts of the same names."""
 

@@ -20,6 +20,7 @@ from immuproxy.ledger.model import (
     Claim,
     Committed,
     Event,
+    Finding,
     Reply,
     State,
     Step,
@@ -308,6 +309,34 @@ class Register:
         """Remember that every protected tag of the repository has a record."""
         await self._store.do(self._store.client.set(keys.adopted(repository), rules_digest))
 
+    # --- drift
+
+    async def open_drift(self, repository: str, tag: str, *, seen: str, held: str, event: Event) -> bool:
+        """Note that the upstream shows ``seen`` (empty for nothing) where the tag holds ``held``; true when that is new."""
+        reply = await self._publish(
+            repository,
+            "drift_open",
+            [keys.drift(repository), keys.outbox(repository), keys.tag(repository, tag)],
+            [tag, seen or "-", held, _event(event)],
+        )
+        return bool(reply)
+
+    async def close_drift(self, repository: str, tag: str, event: Event) -> bool:
+        """End a finding with the event of its repair; false when there was none."""
+        reply = await self._publish(
+            repository, "drift_close", [keys.drift(repository), keys.outbox(repository)], [tag, _event(event)]
+        )
+        return bool(reply)
+
+    async def drifts(self, repository: str) -> list[Finding]:
+        """The open findings of a repository, by tag."""
+        found = await self._store.do(self._store.client.hgetall(keys.drift(repository)))
+        return [_finding(tag.decode(), value.decode()) for tag, value in sorted(found.items())]
+
+    async def take_comparison(self, repository: str, *, seconds: int) -> bool:
+        """Whether nobody has compared the repository for ``seconds``; if so, the caller does it now."""
+        return bool(await self._store.do(self._store.client.set(keys.compared(repository), 1, nx=True, ex=seconds)))
+
     async def _publish(self, repository: str, name: str, keys_: Sequence[str], args: Sequence[Argument]) -> Any:
         try:
             return await self._store.script(name, keys_, args)
@@ -413,6 +442,11 @@ def _claim(fields: Mapping[str, str]) -> Claim:
         armed=int(fields.get("claim_armed", 0)),
         event=fields.get("claim_event", ""),
     )
+
+
+def _finding(tag: str, value: str) -> Finding:
+    seen, since = value.split()
+    return Finding(tag, "" if seen == "-" else seen, int(since))
 
 
 def _tombstone(fields: Mapping[str, str]) -> Tombstone:

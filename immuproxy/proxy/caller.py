@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jwt
 from aiohttp import web
@@ -40,6 +40,10 @@ class Caller:
     def authorization(self) -> str:
         """The credential as sent, or nothing."""
         return self.headers.get("Authorization", "")
+
+    def with_headers(self, sent: CIMultiDict[str]) -> Caller:
+        """The same sender with other headers."""
+        return replace(self, headers=sent)
 
 
 def identify(request: web.BaseRequest, *, trusted: headers.Networks, external_url: str | None, now: float) -> Caller:

@@ -7,16 +7,16 @@ passed on only when it is what the ledger says; otherwise the content is fetched
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
-from immuproxy.ledger.model import Action, Committed, Outcome, State, TagRecord
+from immuproxy.ledger.model import Committed, State, TagRecord
 from immuproxy.ledger.redis import LedgerUnavailableError
 from immuproxy.ledger.register import Register
 from immuproxy.oci import errors, manifests
 from immuproxy.oci.errors import OciError
 from immuproxy.oci.names import digest_of
 from immuproxy.oci.routes import Kind, Operation, build_path
-from immuproxy.proxy import answers, headers, record
+from immuproxy.proxy import answers, headers
 from immuproxy.proxy.answers import Answer
 from immuproxy.proxy.caller import Caller
 from immuproxy.proxy.push import Library
@@ -28,7 +28,7 @@ TRIES = 4
 PAUSE = 0.04
 MAX_REMEMBERED = 50_000
 
-Drifted = Callable[[TagRecord, str], Awaitable[None]]
+Drifted = Callable[[TagRecord, str], None]
 
 
 class Reads:
@@ -44,7 +44,7 @@ class Reads:
         *,
         pass_unknown: bool,
     ) -> None:
-        """``drifted(record, seen)`` is told when the upstream holds something else; ``pass_unknown`` lets reads of tags
+        """``drifted(record, seen)`` is told when the upstream holds something else, and must not wait; ``pass_unknown`` lets reads of tags
         pass that this process knows nothing of while Redis is down."""
         self._register = register
         self._upstream = upstream
@@ -100,7 +100,7 @@ class Reads:
     ) -> Answer:
         """The upstream shows something else: answer with what the tag holds, and say that it drifted."""
         if not (found.claim and seen.digest == found.claim.digest):
-            await self._drifted(found, seen.digest)
+            self._drifted(found, seen.digest)
         return await self._exactly(operation, caller, held)
 
     async def _exactly(self, operation: Operation, caller: Caller, held: Committed) -> Answer:
@@ -178,26 +178,6 @@ class Reads:
         if len(self._remembered) >= MAX_REMEMBERED:
             self._remembered.pop(next(iter(self._remembered)))
         self._remembered[found.repository, found.tag] = found
-
-
-async def report_drift(register: Register, found: TagRecord, seen: str) -> None:
-    """Write the event of a drift; a ledger that does not answer now will hear of it from the next reader or the sweep."""
-    held = found.committed.digest if found.committed else ""
-    event = record.own(
-        Action.DRIFT,
-        Outcome.FOUND,
-        found.repository,
-        tag=found.tag,
-        digest=seen,
-        previous_digest=held,
-        reason="the upstream holds something else under this tag"
-        if seen
-        else "the upstream does not give out this tag",
-    )
-    try:
-        await register.record(event)
-    except LedgerUnavailableError:
-        return
 
 
 def _accepts(caller: Caller, media_type: str) -> bool:

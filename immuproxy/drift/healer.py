@@ -1,0 +1,133 @@
+"""Healing: where the upstream shows something else than a tag holds, its link is set right from the stored bytes.
+
+Readers are served correctly all the while; healing is for those who ask the upstream itself, and for the day on which the
+proxy is taken away.  A finding is told once, when it opens, and once when it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from immuproxy.ledger.model import Action, Committed, Event, Outcome, StoredManifest, TagRecord
+from immuproxy.ledger.redis import LedgerUnavailableError
+from immuproxy.ledger.register import Register
+from immuproxy.oci.names import digest_of
+from immuproxy.proxy import headers, record
+from immuproxy.proxy.caller import Caller
+from immuproxy.proxy.refusals import first_message
+from immuproxy.proxy.upstream import Found, Upstream, UpstreamUnavailableError
+
+log = structlog.get_logger("immuproxy.drift")
+
+MAX_WAITING = 1000
+"""Reports that wait for their turn; what does not fit is found again by the next reader or the sweep."""
+
+PAUSE = 0.05
+
+
+class Healer:
+    """Takes reports of drift, and works them off one after another."""
+
+    def __init__(self, register: Register, upstream: Upstream, service: Caller) -> None:
+        """``service``: who the proxy is at the upstream; it must be allowed to push for healing to succeed."""
+        self._register = register
+        self._upstream = upstream
+        self._service = service
+        self._waiting: asyncio.Queue[tuple[TagRecord, str]] = asyncio.Queue(MAX_WAITING)
+        self._reported: set[tuple[str, str]] = set()
+
+    def report(self, found: TagRecord, seen: str) -> None:
+        """Say that the upstream shows ``seen`` (empty: nothing) under a committed tag; does not wait."""
+        key = (found.repository, found.tag)
+        if key in self._reported or self._waiting.full():
+            return
+        self._reported.add(key)
+        self._waiting.put_nowait((found, seen))
+
+    async def run(self) -> None:
+        """Work off reports for ever; cancel it to stop."""
+        while True:
+            found, seen = await self._waiting.get()
+            try:
+                await self.repair(found, seen)
+            except (LedgerUnavailableError, UpstreamUnavailableError) as error:
+                log.warning("not healed yet", repository=found.repository, tag=found.tag, reason=str(error))
+            finally:
+                self._reported.discard((found.repository, found.tag))
+            await asyncio.sleep(PAUSE)
+
+    async def check(self, found: TagRecord) -> bool:
+        """Compare one tag with the upstream, and heal it where it drifted; true when they agree in the end.
+
+        Raises `UpstreamUnavailableError` when the upstream does not tell, also when it does not let the proxy look.
+        """
+        held = found.committed
+        if held is None or found.claim is not None:
+            return True
+        seen = await self._upstream.probe(found.repository, found.tag, self._service)
+        if isinstance(seen, Found) and seen.digest == held.digest:
+            await self._close(found, held, "the upstream agrees with the ledger again")
+            return True
+        if not isinstance(seen, Found) and seen.status != 404:
+            message = f"it answers {seen.status}: immuproxy needs credentials of its own to compare"
+            raise UpstreamUnavailableError(message)
+        return await self.repair(found, seen.digest if isinstance(seen, Found) else "")
+
+    async def repair(self, found: TagRecord, seen: str) -> bool:
+        """Tell of a drift, then set the upstream's tag right; true when that worked."""
+        held = found.committed
+        if held is None:
+            return True
+        reason = (
+            "the upstream shows other content under this tag" if seen else "the upstream does not give out this tag"
+        )
+        event = _event(Action.DRIFT, Outcome.FOUND, found, digest=seen, previous_digest=held.digest, reason=reason)
+        new = await self._register.open_drift(found.repository, found.tag, seen=seen, held=held.digest, event=event)
+        failure = await self._restore(found, held)
+        if failure:
+            log.error("drift not healed", repository=found.repository, tag=found.tag, reason=failure)
+            if new:
+                await self._register.record(
+                    _event(
+                        Action.REPAIR, Outcome.FAILED, found, digest=held.digest, previous_digest=seen, reason=failure
+                    )
+                )
+            return False
+        await self._close(found, held, "the upstream's tag was set right from the stored manifest")
+        return True
+
+    async def _restore(self, found: TagRecord, held: Committed) -> str:
+        """Put the stored bytes under the tag again; what went wrong, or nothing."""
+        now = await self._register.read(found.repository, found.tag)
+        if now.committed is None or now.committed.digest != held.digest or now.claim is not None:
+            return ""  # it holds something else by now: nothing to set right
+        stored = await self._register.stored(found.repository, held.digest)
+        if stored is None or digest_of(stored.body) != held.digest:
+            return "the ledger has no copy of the manifest"
+        answer = await self._upstream.put_manifest(found.repository, found.tag, stored.body, self._as_pusher(stored))
+        if answer.status >= 300:
+            return f"the upstream answered {answer.status}: {first_message(answer)}"
+        return await self._still_wrong(found, held)
+
+    async def _still_wrong(self, found: TagRecord, held: Committed) -> str:
+        damage = "the upstream took the manifest and still does not give it out, so its storage is damaged"
+        try:
+            seen = await self._upstream.probe(found.repository, found.tag, self._service)
+        except UpstreamUnavailableError as error:
+            return f"{damage}: {error}"
+        return "" if isinstance(seen, Found) and seen.digest == held.digest else damage
+
+    def _as_pusher(self, stored: StoredManifest) -> Caller:
+        sent = headers.without(self._service.headers, ())
+        sent["Content-Type"] = stored.media_type
+        return self._service.with_headers(sent)
+
+    async def _close(self, found: TagRecord, held: Committed, reason: str) -> None:
+        event = _event(Action.REPAIR, Outcome.HEALED, found, digest=held.digest, reason=reason)
+        await self._register.close_drift(found.repository, found.tag, event)
+
+
+def _event(action: Action, outcome: Outcome, found: TagRecord, **values: str) -> Event:
+    return record.own(action, outcome, found.repository, tag=found.tag, **values)
