@@ -99,6 +99,7 @@ class LiveRules:
 def _event(outcome: Outcome, digest: str, reason: str) -> Event:
     return Event(
         id=record.new_event_id(),
+        time=record.now_ms(),
         action=Action.RULES,
         outcome=outcome,
         digest=digest,

@@ -54,7 +54,7 @@ def _problem(push: Push, verdict: Verdict, found: TagRecord, event: Event) -> Oc
     name = f"{push.repository}:{push.tag}"
     if found.committed is None:
         return OciError(
-            409, "DENIED", f"tag {name} cannot be pushed: {verdict.reason} (rule {verdict.rule})", detail=detail
+            409, "DENIED", f"tag {name} cannot be pushed: {verdict.reason}", detail=detail
         )
     held = found.committed
     detail |= {
@@ -62,10 +62,10 @@ def _problem(push: Push, verdict: Verdict, found: TagRecord, event: Event) -> Oc
         "first_pushed": iso(held.first),
         "first_pushed_by": held.first_by or None,
     }
-    by = f" by {held.by}" if held.by else ""
+    by = f", pushed by {held.by}" if held.by else ""
     message = (
-        f"tag {name} {PHRASE} (rule {verdict.rule}): it holds {held.digest} since {iso(held.since)}, pushed{by}; "
-        f"{verdict.reason}. Push under a new tag; the same digest again would be accepted"
+        f"tag {name} {PHRASE}: it holds {held.digest} since {iso(held.since)}{by}; {verdict.reason}. "
+        "Push it under a new tag; the digest that it holds would be accepted again"
     )
     return OciError(409, "DENIED", message, detail=detail)
 
