@@ -9,6 +9,7 @@ from aiohttp import web
 
 from immuproxy.web import queries
 from immuproxy.web.answers import API, SOURCES, as_json
+from immuproxy.web.assets import OPENAPI
 from immuproxy.web.contexts.overview import status_dict
 from immuproxy.web.contexts.repositories import ORDERS
 from immuproxy.web.links import Place, PlaceKind
@@ -24,7 +25,6 @@ from immuproxy.web.parameters import (
     tag_of,
     text_of,
 )
-from immuproxy.web.problems import not_found
 
 PAGE = 100
 """Entries of an answer that does not ask for more."""
@@ -69,7 +69,8 @@ async def repository_place(request: web.Request) -> web.Response:
         case PlaceKind.TAG:
             return as_json(await _tag(request, place))
         case PlaceKind.MANIFEST:
-            raise not_found("Manifests have no page yet.")
+            refuse_unknown(request.query, ())
+            return as_json(await queries.manifest(request.app[SOURCES], place.repository, place.reference))
 
 
 async def _repository(request: web.Request, name: str) -> dict[str, Any]:
@@ -117,6 +118,10 @@ async def status(request: web.Request) -> web.Response:
     return as_json(status_dict(await request.app[SOURCES].status()))
 
 
+async def openapi(_request: web.Request) -> web.Response:
+    return as_json(OPENAPI)
+
+
 def add_routes(app: web.Application) -> None:
     """Put the API into the console."""
     routes: dict[str, Callable[[web.Request], Awaitable[Any]]] = {
@@ -129,6 +134,7 @@ def add_routes(app: web.Application) -> None:
         "/rules/explain": explain,
         "/complete": complete,
         "/status": status,
+        "/openapi.json": openapi,
     }
     for path, handler in routes.items():
         app.router.add_get(f"{API}{path}", handler)

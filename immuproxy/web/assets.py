@@ -8,6 +8,9 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from importlib.resources import files
+from typing import Any, cast
+
+from ruamel.yaml import YAML
 
 _TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
@@ -38,5 +41,12 @@ def _read(folder: str) -> dict[str, bytes]:
     }
 
 
+def _description() -> dict[str, Any]:
+    text = files("immuproxy.web").joinpath("openapi.yaml").read_text()
+    return cast("dict[str, Any]", YAML(typ="safe", pure=True).load(text))
+
+
 STATIC = {name: _asset(name, body) for name, body in _read("static").items()}
 TEMPLATES = {name: body.decode() for name, body in _read("templates").items()}
+OPENAPI = _description()
+"""The API's description, of the form OpenAPI 3.1."""

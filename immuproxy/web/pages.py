@@ -16,6 +16,7 @@ from immuproxy.web.links import (
     Place,
     PlaceKind,
     event_url,
+    manifest_url,
     parse_place,
     repository_url,
     search_url,
@@ -147,7 +148,7 @@ async def repository_place(request: web.Request) -> web.Response:
         case PlaceKind.TAG:
             return await _tag(request, place.repository, place.reference)
         case PlaceKind.MANIFEST:
-            raise not_found("Manifests have no page yet.")
+            return await _manifest(request, place)
 
 
 async def _repository(request: web.Request, name: str) -> web.Response:
@@ -179,6 +180,15 @@ async def _tag(request: web.Request, repository: str, tag: str) -> web.Response:
         "json_href": tag_url(repository, tag, API),
     }
     return await as_page(request, "tag.html", context | extra, place="repositories")
+
+
+async def _manifest(request: web.Request, place: Place) -> web.Response:
+    context = await queries.manifest(request.app[SOURCES], place.repository, place.reference)
+    extra = {
+        "search": Search().with_term("repo", place.repository).with_term("digest", place.reference),
+        "json_href": manifest_url(place.repository, place.reference, API),
+    }
+    return await as_page(request, "manifest.html", context | extra, place="repositories")
 
 
 async def rules(request: web.Request) -> web.Response:

@@ -10,10 +10,11 @@ import asyncio
 from typing import Any
 
 from immuproxy.ledger.audit import Tally
-from immuproxy.ledger.model import Action, Outcome
+from immuproxy.ledger.model import Action, Outcome, State
 from immuproxy.ledger.search import Search
 from immuproxy.rules.explain import explain as explain_tag
 from immuproxy.web.contexts import log
+from immuproxy.web.contexts import manifest as manifests
 from immuproxy.web.contexts import overview as overviews
 from immuproxy.web.contexts import repositories as lists
 from immuproxy.web.contexts import rules as rules_contexts
@@ -114,9 +115,33 @@ async def tag(sources: Sources, repository_name: str, tag_name: str, *, limit: i
         sources.register.read(repository_name, tag_name),
         sources.audit.history(repository_name, tag_name, limit=limit, cursor=cursor),
     )
+    if record.state is State.ABSENT and not record.tombstone and not history.events:
+        await _must_know(sources, repository_name)
     return tags.tag_context(
         record, sources.rules().rules, history.events, older=history.next_cursor, now=sources.clock()
     )
+
+
+async def _must_know(sources: Sources, repository_name: str) -> None:
+    page = await sources.audit.events(Search().with_term("repo", repository_name), limit=1)
+    if not page.events:
+        raise unknown_repository(repository_name)
+
+
+async def manifest(sources: Sources, repository_name: str, digest: str) -> dict[str, Any]:
+    """One manifest; what is inside is known while a held tag needs it."""
+    search = Search().with_term("repo", repository_name).with_term("digest", digest)
+    stored, page = await asyncio.gather(
+        sources.register.stored(repository_name, digest), sources.audit.events(search, limit=SHOWN_HISTORY)
+    )
+    if stored is None and not page.events:
+        raise not_found(
+            f"The proxy knows no manifest {digest} in {repository_name}.",
+            "It knows those that were pushed through it, and those that the index of a held tag lists.",
+        )
+    named = list(dict.fromkeys(event.tag for event in page.events if event.tag and event.digest == digest))
+    records = await sources.register.records(repository_name, named)
+    return manifests.manifest_context(repository_name, digest, stored, page.events, records)
 
 
 WEEK_MS = 7 * 86_400_000

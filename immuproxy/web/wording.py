@@ -94,7 +94,7 @@ def short_digest(digest: str) -> str:
 
 
 def size(octets: int | None) -> str:
-    """Bytes for people, in powers of 1024."""
+    """Bytes for people, in powers of 1024; empty where they are not known."""
     return "" if octets is None else humanize.naturalsize(octets, binary=True)
 
 

@@ -1,0 +1,82 @@
+"""A console over a real Redis, and the events to fill it with."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+from prometheus_client import CollectorRegistry, Counter
+
+from immuproxy.ledger.audit import Audit
+from immuproxy.ledger.model import Event
+from immuproxy.ledger.redis import Store, connect
+from immuproxy.ledger.register import Register
+from immuproxy.web.app import make_console
+from immuproxy.web.sources import Part, Sources
+from tests.servers import RedisServer
+from tests.web.events import RULES, in_force
+
+Seed = Callable[[Sequence[Event]], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class State:
+    """What a test may change under a running console."""
+
+    parts: tuple[Part, ...] = (Part("redis", ok=True, detail="version 7"), Part("upstream", ok=True, detail="open"))
+
+
+@pytest.fixture
+async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
+    async with connect(redis_server.url, timeout=2.0) as opened:
+        yield opened
+
+
+@pytest.fixture
+def state() -> State:
+    return State()
+
+
+@pytest.fixture
+async def sources(store: Store, state: State) -> Sources:
+    async def status() -> Sequence[Part]:
+        return state.parts
+
+    metrics = CollectorRegistry()
+    Counter("seen", "What the test counted.", registry=metrics).inc(3)
+    ruling = in_force(RULES)
+    return Sources(
+        audit=Audit(store),
+        register=Register(store),
+        rules=lambda: ruling,
+        status=status,
+        metrics=metrics,
+        clock=_clock,
+        edge="registry.example:5000",
+        version="1.2.3",
+    )
+
+
+def _clock() -> int:
+    import time
+
+    return time.time_ns() // 1_000_000
+
+
+@pytest.fixture
+async def console(sources: Sources) -> AsyncIterator[TestClient]:
+    async with TestClient(TestServer(make_console(sources))) as client:
+        yield client
+
+
+@pytest.fixture
+def seed(sources: Sources) -> Seed:
+    """Put events into the audit, oldest first."""
+
+    async def put(events: Sequence[Event]) -> None:
+        for number, event in enumerate(events):
+            await sources.audit.append(replace(event, id=event.id or f"{number:08d}"))
+
+    return put

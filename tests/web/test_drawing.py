@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from immuproxy.web import drawing
+from tests.web.events import NOW, digest
+
+counts = st.fixed_dictionaries(
+    dict.fromkeys(("accepted", "unchanged", "refused", "failed"), st.integers(min_value=0, max_value=10**7))
+)
+
+
+@pytest.mark.parametrize(("value", "ceiling"), [(0, 0), (1, 1), (3, 4), (6, 10), (10, 10), (11, 20), (451, 500), (999, 1000)])
+def test_scales_end_in_round_numbers(value: int, ceiling: int) -> None:
+    assert drawing.nice_ceiling(value) == ceiling
+
+
+@given(st.lists(counts, max_size=90))
+def test_every_bar_lies_inside_the_drawing_on_its_side_of_the_line(buckets: list[dict[str, int]]) -> None:
+    drawn = drawing.chart(buckets)
+    assert len(drawn.bars) == sum(1 for bucket in buckets for value in bucket.values() if value)
+    for bar in drawn.bars:
+        assert -0.01 <= bar.x <= bar.x + bar.width <= drawing.WIDTH + 0.01
+        assert -0.02 <= bar.y <= bar.y + bar.height <= drawing.HEIGHT + 0.02
+        below = bar.tone in ("bad", "odd")
+        assert (bar.y >= drawn.zero - 0.02) if below else (bar.y + bar.height <= drawn.zero + 0.02)
+
+
+def test_one_refusal_among_a_thousand_pushes_is_seen() -> None:
+    drawn = drawing.chart([{"accepted": 1000, "unchanged": 0, "refused": 1, "failed": 0}])
+    assert next(bar for bar in drawn.bars if bar.tone == "bad").height >= drawing.HEIGHT / 5
+
+
+def test_nothing_pushed_draws_nothing() -> None:
+    assert drawing.chart([]).bars == ()
+    assert drawing.chart([dict.fromkeys(("accepted", "unchanged", "refused", "failed"), 0)]).bars == ()
+
+
+@given(st.text(max_size=80))
+def test_anything_has_a_glyph(text: str) -> None:
+    glyph = drawing.glyph(text)
+    assert all((4 - x, y) in glyph.cells for x, y in glyph.cells)
+    assert 0 <= glyph.colour < 8
+
+
+def test_other_digests_have_other_glyphs() -> None:
+    drawn = {drawing.glyph(digest(str(number))) for number in range(300)}
+    assert len(drawn) > 295
+
+
+def span(name: str, since: int, until: int) -> dict[str, Any]:
+    return {"digest": digest(name), "since": since, "until": until}
+
+
+def test_a_short_stretch_beside_a_long_one_is_seen() -> None:
+    drawn = drawing.life([span("a", 0, 60_000), span("b", 60_000, NOW)], [], NOW)
+    assert drawn is not None
+    first, second = drawn.bands
+    assert first.width >= drawing.WIDTH * 0.03
+    assert second.x == pytest.approx(first.x + first.width, abs=0.1)
+
+
+def test_a_refused_attempt_stands_in_the_stretch_in_which_it_was_made() -> None:
+    drawn = drawing.life([span("a", 0, 1000), span("b", 1000, NOW)], [500, NOW // 2], NOW)
+    assert drawn is not None
+    assert drawn.marks[0] < drawn.bands[1].x < drawn.marks[1]
+
+
+@given(
+    st.lists(st.integers(min_value=0, max_value=NOW), min_size=1, max_size=12).map(sorted),
+    st.lists(st.integers(min_value=0, max_value=NOW), max_size=12),
+)
+def test_a_life_never_leaves_its_frame(changes: list[int], refused: list[int]) -> None:
+    spans = [span(str(since), since, until) for since, until in zip(changes, [*changes[1:], NOW], strict=True)]
+    drawn = drawing.life(spans, refused, NOW)
+    assert drawn is not None
+    assert all(0 <= mark <= drawing.WIDTH for mark in drawn.marks)
+    assert all(0 <= band.x <= drawing.WIDTH and band.width > 0 for band in drawn.bands)
+
+
+def test_without_events_there_is_no_life() -> None:
+    assert drawing.life([], [], NOW) is None
