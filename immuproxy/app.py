@@ -163,6 +163,7 @@ def _sweep(service: Caller, rules: LiveRules, parts: Parts, upstream: Upstream) 
     return Sweep(
         rules=rules,
         register=parts.register,
+        exceptions=parts.exceptions,
         upstream=upstream,
         recovery=parts.recovery,
         limits=parts.limits,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from immuproxy.drift.healer import Healer
 from immuproxy.drift.service import service_caller
 from immuproxy.ledger.epoch import Epoch
+from immuproxy.ledger.exceptions import Exceptions
 from immuproxy.ledger.redis import Store
 from immuproxy.ledger.register import Register
 from immuproxy.proxy.authority import Authority
@@ -55,6 +56,7 @@ class Parts:
     pushes: Pushes
     register: Register
     epoch: Epoch
+    exceptions: Exceptions
     recovery: Recovery
     healer: Healer
     limits: Limits
@@ -77,7 +79,8 @@ def assemble(
     epoch = Epoch(store, quarantine=limits.quarantine)
     register = Register(store, epoch, published=published)
     library = Library(register, upstream)
-    judge = Judge(library)
+    exceptions = Exceptions(store, published)
+    judge = Judge(library, exceptions)
     recovery = Recovery(register, upstream, library)
     guard = Guard(
         register=register,
@@ -112,4 +115,4 @@ def assemble(
         metrics=metrics,
         door=choices.door,
     )
-    return Parts(edge, pushes, register, epoch, recovery, healer, limits)
+    return Parts(edge, pushes, register, epoch, exceptions, recovery, healer, limits)

@@ -15,6 +15,7 @@ from dataclasses import replace
 import structlog
 
 from immuproxy.drift.healer import Healer
+from immuproxy.ledger.exceptions import Exceptions
 from immuproxy.ledger.model import Action, Event, Outcome, State, TagRecord
 from immuproxy.ledger.redis import LedgerUnavailableError
 from immuproxy.ledger.register import GoneTag, Register
@@ -46,6 +47,7 @@ class Sweep:
         *,
         rules: Callable[[], RuleSet],
         register: Register,
+        exceptions: Exceptions,
         upstream: Upstream,
         recovery: Recovery,
         limits: Limits,
@@ -55,6 +57,7 @@ class Sweep:
         """``caller`` is who the proxy is at the upstream."""
         self._rules = rules
         self._register = register
+        self._exceptions = exceptions
         self._upstream = upstream
         self._recovery = recovery
         self._limits = limits
@@ -72,6 +75,7 @@ class Sweep:
         try:
             for repository in await self._register.repositories():
                 await self._repository(repository)
+                await self._end_exceptions(repository)
                 if await self._register.take_comparison(repository, seconds=COMPARED_EVERY):
                     await self._compare(repository)
         except LedgerUnavailableError as error:
@@ -85,6 +89,20 @@ class Sweep:
                 await self._finish(intent)
             except (UpstreamUnavailableError, OciError) as error:
                 log.warning("left open: the upstream does not tell", event_id=intent.id, reason=str(error))
+
+    async def _end_exceptions(self, repository: str) -> None:
+        """Temporary permissions whose time is over end with an event."""
+        for exemption in await self._exceptions.all(repository):
+            if exemption.ends <= record.now_ms():
+                event = record.own(
+                    Action.EXCEPTION,
+                    Outcome.ENDED,
+                    repository,
+                    tag=exemption.tag,
+                    digest=exemption.digest,
+                    reason=f"its time was over: {exemption.reason}",
+                )
+                await self._exceptions.end(exemption, event)
 
     async def _compare(self, repository: str) -> None:
         """Look at every committed tag of a repository, at a pace that the upstream does not feel."""

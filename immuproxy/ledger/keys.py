@@ -66,6 +66,11 @@ def compared(repository: str) -> str:
     return f"{PREFIX}{{{repository}}}:compared"
 
 
+def exceptions(repository: str) -> str:
+    """Hash: tag -> temporary permission to overwrite it."""
+    return f"{PREFIX}{{{repository}}}:exceptions"
+
+
 def outbox(repository: str) -> str:
     """Stream: events written in the same step as what they tell of, until the audit has taken them over."""
     return f"{PREFIX}{{{repository}}}:outbox"

@@ -5,6 +5,7 @@ Times are integers: milliseconds since 1970-01-01 UTC, by the clock of Redis unl
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
@@ -108,6 +109,15 @@ def event_from_dict(values: dict[str, Any]) -> Event:
             }
         )
     )
+
+
+def without_time(event: Event | None) -> str:
+    """An event as the scripts want it: a JSON object without its time, which the script puts in front; none is empty."""
+    if event is None:
+        return ""
+    values = event.to_dict()
+    del values["time"]
+    return json.dumps(values, separators=(",", ":"))
 
 
 class State(StrEnum):

@@ -28,6 +28,7 @@ from immuproxy.ledger.model import (
     TagRecord,
     Tombstone,
     event_from_dict,
+    without_time,
 )
 from immuproxy.ledger.redis import Argument, Store
 
@@ -171,7 +172,7 @@ class Register:
                 over_generation,
                 resolved_token,
                 quarantine_ms,
-                _event(closing),
+                without_time(closing),
             ],
         )
         return _reply(repository, tag, reply)
@@ -192,7 +193,7 @@ class Register:
             repository,
             "arm",
             _keys(repository, tag, "pins", "manifests", "intents", "outbox"),
-            [token, lease_ms, _needs(content), draft.id, _event(draft), _event(closing)],
+            [token, lease_ms, _needs(content), draft.id, without_time(draft), without_time(closing)],
         )
         return _reply(repository, tag, reply)
 
@@ -202,7 +203,7 @@ class Register:
             repository,
             "release",
             _keys(repository, tag, "pins", "manifests", "intents", "outbox"),
-            [token, _event(event)],
+            [token, without_time(event)],
         )
         return _reply(repository, tag, reply)
 
@@ -235,7 +236,7 @@ class Register:
             repository,
             "adopt",
             _keys(repository, tag, "tags", "pins", "manifests", "intents", "outbox"),
-            [seen_token, *_held(tag, content, event, first=first), _event(closing)],
+            [seen_token, *_held(tag, content, event, first=first), without_time(closing)],
         )
         return _reply(repository, tag, reply)
 
@@ -248,21 +249,21 @@ class Register:
         reply = await self._store.script(
             "intend",
             [*_slot(repository, "intents", "marks", "pins", "manifests", "tags"), *named],
-            [draft.id, _event(draft), " ".join(sorted(needs)), tag],
+            [draft.id, without_time(draft), " ".join(sorted(needs)), tag],
         )
         return Step(reply[0].decode())
 
     async def conclude(self, repository: str, event: Event) -> bool:
         """Record the outcome of an intent; false when it had one already (``conclude.lua``)."""
         reply = await self._publish(
-            repository, "conclude", _slot(repository, "intents", "outbox"), [event.id, _event(event)]
+            repository, "conclude", _slot(repository, "intents", "outbox"), [event.id, without_time(event)]
         )
         return bool(reply)
 
     async def record(self, event: Event) -> None:
         """Record something that changes nothing: a refusal, an unchanged push, drift."""
         await self._epoch.list(event.repository)
-        await self._publish(event.repository, "record", _slot(event.repository, "outbox"), [_event(event)])
+        await self._publish(event.repository, "record", _slot(event.repository, "outbox"), [without_time(event)])
 
     # --- deletes
 
@@ -274,7 +275,7 @@ class Register:
         reply = await self._store.script(
             "delete_begin",
             _slot(repository, "pins", "marks", "intents"),
-            [digest, own_pins, deadline_ms, draft.id, _event(draft)],
+            [digest, own_pins, deadline_ms, draft.id, without_time(draft)],
         )
         return Step(reply.decode())
 
@@ -288,7 +289,7 @@ class Register:
                 *_slot(repository, "marks", "intents", "outbox", "tags", "pins", "manifests"),
                 *(keys.tag(repository, tag.name) for tag in gone),
             ],
-            [digest, event.id, _event(event), event.actor, *told],
+            [digest, event.id, without_time(event), event.actor, *told],
         )
         return bool(reply)
 
@@ -317,14 +318,14 @@ class Register:
             repository,
             "drift_open",
             [keys.drift(repository), keys.outbox(repository), keys.tag(repository, tag)],
-            [tag, seen or "-", held, _event(event)],
+            [tag, seen or "-", held, without_time(event)],
         )
         return bool(reply)
 
     async def close_drift(self, repository: str, tag: str, event: Event) -> bool:
         """End a finding with the event of its repair; false when there was none."""
         reply = await self._publish(
-            repository, "drift_close", [keys.drift(repository), keys.outbox(repository)], [tag, _event(event)]
+            repository, "drift_close", [keys.drift(repository), keys.outbox(repository)], [tag, without_time(event)]
         )
         return bool(reply)
 
@@ -366,15 +367,6 @@ def _needs(content: Content) -> str:
     return " ".join(sorted(content.needs | {content.digest}))
 
 
-def _event(event: Event | None) -> str:
-    """An event as the scripts want it: a JSON object without its time, which the script puts in front."""
-    if event is None:
-        return ""
-    values = event.to_dict()
-    del values["time"]
-    return json.dumps(values, separators=(",", ":"))
-
-
 def _held(tag: str, content: Content, event: Event, *, first: bool) -> list[Argument]:
     """The arguments that ``commit.lua`` and ``adopt.lua`` share, from the digest on."""
     shown: dict[str, Argument] = {
@@ -390,7 +382,7 @@ def _held(tag: str, content: Content, event: Event, *, first: bool) -> list[Argu
         shown["first_adopted"] = int(event.action is Action.ADOPT)
     fields = [item for pair in shown.items() for item in pair]
     stored = [item for manifest in content.stored for item in (manifest.digest, _pack(manifest))]
-    return [content.digest, tag, _event(event), _needs(content), len(fields), *fields, *stored]
+    return [content.digest, tag, without_time(event), _needs(content), len(fields), *fields, *stored]
 
 
 def _pack(manifest: StoredManifest) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from immuproxy.ledger.exceptions import Exceptions
 from immuproxy.ledger.model import TagRecord
 from immuproxy.proxy.push import Library, Push
 from immuproxy.rules import model as rules
@@ -11,9 +12,10 @@ from immuproxy.rules.decide import decide_push
 class Judge:
     """Collects the facts; the verdict is the rules' alone."""
 
-    def __init__(self, library: Library) -> None:
+    def __init__(self, library: Library, exceptions: Exceptions) -> None:
         """Manifests and labels come from ``library``."""
         self._library = library
+        self._exceptions = exceptions
 
     async def push(self, push: Push, found: TagRecord, *, now_ms: int) -> rules.Verdict:
         """The verdict on ``push`` when the tag's record is ``found``; ``now_ms`` by the clock that dated the record."""
@@ -27,7 +29,20 @@ class Judge:
             address=push.caller.address or None,
             now_ms=now_ms,
         )
-        return decide_push(push.rule, asked, await self._held(push, found), deleted=_deleted(found))
+        return decide_push(
+            push.rule,
+            asked,
+            await self._held(push, found),
+            deleted=_deleted(found),
+            permitted=await self._permitted(push, now_ms),
+        )
+
+    async def _permitted(self, push: Push, now_ms: int) -> str | None:
+        """The words of a temporary exception that covers the push, with who granted it."""
+        found = await self._exceptions.of(push.repository, push.tag)
+        if found is None or not found.covers(push.manifest.digest, now_ms):
+            return None
+        return f"{found.reason} (granted by {found.by or 'an operator'}, event {found.event})"
 
     async def _held(self, push: Push, found: TagRecord) -> rules.Held | None:
         if found.committed is None:

@@ -1,0 +1,83 @@
+"""Exceptions: temporary, recorded permissions to overwrite one tag.
+
+Every method raises `immuproxy.ledger.redis.LedgerUnavailableError` when Redis does not answer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from immuproxy.ledger import keys
+from immuproxy.ledger.model import Event, without_time
+from immuproxy.ledger.redis import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Exemption:
+    """One permission.
+
+    ``granted`` and ``ends`` in ms; ``digest`` is the only one that may be pushed, or empty for any; ``event`` is the id of the
+    event that granted it.
+    """
+
+    repository: str
+    tag: str
+    granted: int
+    ends: int
+    digest: str
+    event: str
+    by: str
+    reason: str
+
+    def covers(self, digest: str, now_ms: int) -> bool:
+        """Whether a push of ``digest`` is permitted at ``now_ms``."""
+        return now_ms < self.ends and self.digest in {"", digest}
+
+
+class Exceptions:
+    """The permissions of all repositories."""
+
+    def __init__(self, store: Store, published: Callable[[str], None]) -> None:
+        """``published`` is told each repository that has a new event."""
+        self._store = store
+        self._published = published
+
+    async def grant(self, event: Event, *, lasts_ms: int) -> int:
+        """Permit what ``event`` (action exception, outcome granted) says, for ``lasts_ms``; returns when it ends (ms).
+
+        Its ``digest`` restricts the permission where it is not empty.
+        """
+        await self._store.do(self._store.client.sadd(keys.REPOSITORIES, event.repository))
+        ends = await self._store.script(
+            "exception_grant",
+            [keys.exceptions(event.repository), keys.outbox(event.repository)],
+            [event.tag, lasts_ms, event.digest, event.id, without_time(event), event.actor, event.reason],
+        )
+        self._published(event.repository)
+        return int(ends)
+
+    async def end(self, exemption: Exemption, event: Event) -> bool:
+        """End a permission with ``event`` (outcome ended); false when it had ended already."""
+        ended = await self._store.script(
+            "exception_end",
+            [keys.exceptions(exemption.repository), keys.outbox(exemption.repository)],
+            [exemption.tag, exemption.event, without_time(event)],
+        )
+        self._published(exemption.repository)
+        return bool(ended)
+
+    async def of(self, repository: str, tag: str) -> Exemption | None:
+        """The permission for a tag, whether or not its time is over."""
+        found = await self._store.do(self._store.client.hget(keys.exceptions(repository), tag))
+        return _exemption(repository, tag, found) if found else None
+
+    async def all(self, repository: str) -> list[Exemption]:
+        """Every permission of a repository that has not been ended, by tag."""
+        found = await self._store.do(self._store.client.hgetall(keys.exceptions(repository)))
+        return [_exemption(repository, tag.decode(), value) for tag, value in sorted(found.items())]
+
+
+def _exemption(repository: str, tag: str, value: bytes) -> Exemption:
+    return Exemption(repository, tag, **json.loads(value))
