@@ -168,10 +168,10 @@ class _Reader:
         repositories, tags = self._list(fields, "repositories"), self._list(fields, "tags")
         overwrite = tuple(self._overwrite(fields))
         mode, delete, reuse = fields.word("mode", Mode), fields.word("delete", Delete), fields.word("reuse", Reuse)
-        if name is None or policy is None:
+        if policy is None:
             return None
         rule = Rule(
-            name=name,
+            name=name or "",
             policy=policy,
             line=node.line,
             mode=mode or Mode.ENFORCE,

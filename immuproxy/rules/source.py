@@ -29,6 +29,8 @@ _FLOAT = re.compile(
 _DATE = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt ].*)?", re.ASCII)
 _KINDS = ((_NULL, "empty"), (_BOOLEAN, "a boolean"), (_INTEGER, "a number"), (_FLOAT, "a number"), (_DATE, "a date"))
 _LONGEST_PLAIN = 64
+_YAML_TAGS = "tag:yaml.org,2002:"
+_TEXT_TAG = f"{_YAML_TAGS}str"
 _MAY_BE_SECRET = re.compile(r"password|://", re.IGNORECASE)
 
 
@@ -282,7 +284,7 @@ class _Builder:
 
 def _scalar(event: Any) -> Scalar:
     mark = event.start_mark
-    tag = event.tag if event.tag and event.tag != "!" and not event.tag.startswith("tag:yaml.org,2002:str") else ""
+    tag = "" if event.tag in {None, _TEXT_TAG} else event.tag.replace(_YAML_TAGS, "!!")
     return Scalar(
         text=event.value,
         plain=event.style in {None, ""} and not event.tag,
@@ -292,6 +294,10 @@ def _scalar(event: Any) -> Scalar:
         start=mark.index,
         end=event.end_mark.index,
     )
+
+
+_UNQUOTED = {"while scanning an alias": "*", "while scanning a tag": "!"}
+"""What libyaml was doing when it stumbled over a pattern that should have been quoted, and how such patterns begin."""
 
 
 def _word_at(text: str, line: int, column: int) -> str:
@@ -306,8 +312,7 @@ def _word_at(text: str, line: int, column: int) -> str:
 def _syntax_problem(error: yaml.YAMLError, text: str) -> Problem:
     if not isinstance(error, yaml.MarkedYAMLError):
         return _control_character(text)
-    aliased = error.context == "while scanning an alias"
-    mark = error.context_mark if aliased else error.problem_mark
+    mark = error.context_mark if error.context in _UNQUOTED else error.problem_mark
     line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
     context = f" {error.context}" if error.context and "next token" not in error.context else ""
     place = error.context_mark
@@ -327,8 +332,9 @@ def _control_character(text: str) -> Problem:
 
 def _syntax_hint(error: yaml.MarkedYAMLError, text: str, line: int, column: int) -> str:
     problem = error.problem or ""
-    if error.context == "while scanning an alias":
-        return f'a pattern that begins with * must be quoted: "{_word_at(text, line, column)}"'
+    if error.context in _UNQUOTED:
+        word = _word_at(text, line, column)
+        return f'a pattern that begins with {_UNQUOTED[error.context]} must be quoted: "{word}"'
     if "unknown escape" in problem:
         return "use single quotes around regular expressions: 're:v\\d+'"
     if "mapping values are not allowed" in problem:

@@ -75,7 +75,7 @@ class _Bound:
     key: Key
 
 
-_BOTTOM: _Edge = (((-1, 0, 0), _LOWEST), 0)
+_BOTTOM: _Edge = (((0, 0, 0), _LOWEST), 0)
 _TOP: _Edge = (((sys.maxsize, 0, 0), _LOWEST), 0)
 
 
