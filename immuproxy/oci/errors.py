@@ -72,6 +72,16 @@ def bad_manifest(message: str) -> OciError:
     return OciError(400, "UNSUPPORTED", message)
 
 
+def bad_body(message: str) -> OciError:
+    """A request body that breaks off or is no valid chunked coding (H50)."""
+    return OciError(400, "UNSUPPORTED", message)
+
+
+def too_slow(message: str) -> OciError:
+    """A request body that stopped coming (H45)."""
+    return OciError(408, "UNSUPPORTED", message)
+
+
 def too_large(limit: int) -> OciError:
     """A manifest body over the limit; the specification wants 413 (H18)."""
     return OciError(413, "SIZE_INVALID", f"the manifest is larger than {limit} bytes")

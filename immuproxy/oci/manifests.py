@@ -2,14 +2,15 @@
 
 The registry's JSON reader (Go) takes keys in any case and the last of duplicate keys, Python's does neither.  So a
 document that the two would read differently is refused, and the closure is not read from known fields: every string
-of the document that is a digest counts as needed (H75).  A superset only keeps a blob that could have gone; a miss would
-let a tag become unpullable.
+of the document that is a digest counts as needed (H75).  A superset only keeps a blob that could have gone; a miss
+would let a tag become unpullable.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -21,6 +22,14 @@ MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 
 MAX_DEPTH = 64
 """Nesting of arrays and objects; real manifests have five levels."""
+
+MAX_PLATFORMS = 100
+MAX_PLATFORM_LENGTH = 64
+MAX_SHOWN = 256
+"""Limits of what is kept for people to read: platforms, characters of one, characters of a media type."""
+
+MAX_SIZE = 2**53 - 1
+"""Bytes; the largest number that every reader of an event takes for itself."""
 
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
@@ -68,35 +77,37 @@ def media_type_of(content_type: str) -> str:
 def read(body: bytes, content_type: str) -> Manifest:
     """Read a manifest body; raises `immuproxy.oci.errors.OciError`.
 
-    ``body``: the raw bytes, at most `MAX_MANIFEST_BYTES`.  ``content_type``: the header's value; it must name one of the
-    four types whose digest is that of the bytes.
+    ``body``: the raw bytes, at most `MAX_MANIFEST_BYTES`.  ``content_type``: the header's value; it must name one of
+    the four types whose digest is that of the bytes.
     """
     if len(body) > MAX_MANIFEST_BYTES:
         raise errors.too_large(MAX_MANIFEST_BYTES)
+    media_type = _supported(content_type)
     document = _document(body)
-    media_type = media_type_of(content_type)
-    if media_type not in MEDIA_TYPES:
-        raise errors.unsupported_media_type(
-            f"the manifest's media type {media_type or 'is missing'!r}; supported are {', '.join(MEDIA_TYPES)}"
-        )
     listed = _objects(document.get("manifests")) if media_type in INDEX_TYPES else []
     layers = _objects(document.get("layers"))
     configs = _objects([document.get("config")])
-    subject = _subject(document)
-    entries = _digests(listed if media_type in INDEX_TYPES else layers)
     return Manifest(
         body=body,
         digest=names.digest_of(body),
         media_type=media_type,
-        needs=frozenset(_needs(document)) - ({subject} - set(entries)),
-        entries=entries,
+        needs=_needs({key: value for key, value in document.items() if key != "subject"}),
+        entries=_digests(listed if media_type in INDEX_TYPES else layers),
         children=_digests(listed),
         config=next(iter(_digests(configs)), ""),
-        platforms=tuple(dict.fromkeys(filter(None, map(_platform, listed)))),
+        platforms=tuple(dict.fromkeys(filter(None, map(_platform, listed))))[:MAX_PLATFORMS],
         annotations=_annotations(document),
-        subject=subject,
-        size=len(body) + sum(map(_size, [*configs, *layers, *listed])),
+        subject=_subject(document),
+        size=min(len(body) + sum(map(_size, [*configs, *layers, *listed])), MAX_SIZE),
     )
+
+
+def _supported(content_type: str) -> str:
+    media_type = media_type_of(content_type)
+    if media_type in MEDIA_TYPES:
+        return media_type
+    fault = f"the media type {media_type[:MAX_SHOWN]!r} is not supported" if media_type else "the media type is missing"
+    raise errors.unsupported_media_type(f"{fault}; a manifest here has one of {', '.join(MEDIA_TYPES)}")
 
 
 def _document(body: bytes) -> Mapping[str, Any]:
@@ -106,23 +117,29 @@ def _document(body: bytes) -> Mapping[str, Any]:
         raise errors.bad_manifest(f"the manifest is no valid JSON: {error}") from error
     if not isinstance(document, dict):
         raise errors.bad_manifest("the manifest must be a JSON object")
-    _refuse_misspelt(document)
+    _refuse_unclear(document)
     return document
 
 
-def _refuse_misspelt(value: Any, depth: int = 0) -> None:
-    """Annotations may have any keys; all else has the specification's, in its spelling."""
-    if depth > MAX_DEPTH:
-        raise errors.bad_manifest(f"the manifest is nested deeper than {MAX_DEPTH} levels")
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            if key.casefold() in _KEYS and key not in _KEYS and key not in _SPELLED:
-                raise errors.bad_manifest(f"the manifest has a key {key!r}; it is spelt differently")
-            if key != "annotations":
-                _refuse_misspelt(inner, depth + 1)
-    elif isinstance(value, list):
-        for inner in value:
-            _refuse_misspelt(inner, depth + 1)
+def _refuse_unclear(document: dict[str, Any]) -> None:
+    """What another reader of JSON could take for something else: misspelt keys, half characters, bottomless nesting.
+
+    Annotations may have any keys; all else has the specification's, in its spelling.
+    """
+    for value, depth, inside in _values(document):
+        if depth > MAX_DEPTH:
+            raise errors.bad_manifest(f"the manifest is nested deeper than {MAX_DEPTH} levels")
+        if isinstance(value, str) and _SURROGATE.search(value):
+            raise errors.bad_manifest("the manifest holds half of a surrogate pair")
+        if isinstance(value, dict) and inside != "annotations":
+            _refuse_misspelt(value)
+
+
+def _refuse_misspelt(keys: Iterable[str]) -> None:
+    for key in keys:
+        spelling = _KEYS.get(key.casefold(), key)
+        if key != spelling:
+            raise errors.bad_manifest(f"the manifest has a key {key[:MAX_SHOWN]!r}; it must be {spelling!r}")
 
 
 def _refuse_constant(name: str) -> Any:
@@ -130,29 +147,15 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(message)
 
 
-_KEYS = frozenset(
-    {
-        "annotations",
-        "architecture",
-        "artifacttype",
-        "config",
-        "data",
-        "digest",
-        "layers",
-        "manifests",
-        "mediatype",
-        "os",
-        "platform",
-        "schemaversion",
-        "size",
-        "subject",
-        "urls",
-        "variant",
-    }
-)
-"""Keys of the image specification, folded; another spelling of one of them reads differently in Go (H75)."""
+_SPELLINGS = """
+    annotations architecture artifactType config data digest layers manifests mediaType os platform schemaVersion size
+    subject urls variant
+"""
+_KEYS = {key.casefold(): key for key in _SPELLINGS.split()}
+"""Keys of the image specification by their folded form; Go takes any other spelling of one for it (H75)."""
 
-_SPELLED = frozenset({"artifactType", "mediaType", "schemaVersion"})
+_SURROGATE = re.compile("[\ud800-\udfff]")
+"""Go puts U+FFFD in its place, and no encoder of UTF-8 takes it."""
 
 
 class _Object(dict[str, Any]):
@@ -165,18 +168,27 @@ class _Object(dict[str, Any]):
             raise ValueError(message)
 
 
-def _needs(value: Any) -> Iterator[str]:
-    """Every string in the document that is a digest, keys included."""
-    if isinstance(value, str):
-        if names.ANY_DIGEST.fullmatch(value):
-            yield value
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _needs(key)
-            yield from _needs(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _needs(inner)
+def _values(document: Any) -> Iterator[tuple[Any, int, str]]:
+    """Every value of a document, keys included, with its depth and the key of the object it stands under.
+
+    Without recursion: the nesting is the client's choice.
+    """
+    left: list[tuple[Any, int, str]] = [(document, 0, "")]
+    while left:
+        value, depth, inside = left.pop()
+        yield value, depth, inside
+        if isinstance(value, dict):
+            left += ((key, depth + 1, inside) for key in value)
+            left += ((inner, depth + 1, key) for key, inner in value.items())
+        elif isinstance(value, list | tuple):
+            left += ((inner, depth + 1, inside) for inner in value)
+
+
+def _needs(document: Any) -> frozenset[str]:
+    """Every string in the document that is a digest."""
+    return frozenset(
+        value for value, _, _ in _values(document) if isinstance(value, str) and names.ANY_DIGEST.fullmatch(value)
+    )
 
 
 def _objects(value: Any) -> list[dict[str, Any]]:
@@ -201,12 +213,12 @@ def _platform(descriptor: dict[str, Any]) -> str:
     if not isinstance(platform, dict):
         return ""
     parts = (platform.get("os"), platform.get("architecture"), platform.get("variant"))
-    return "/".join(part for part in parts if isinstance(part, str) and part)
+    return "/".join(part for part in parts if isinstance(part, str) and part)[:MAX_PLATFORM_LENGTH]
 
 
 def _size(descriptor: dict[str, Any]) -> int:
     size = descriptor.get("size")
-    return size if isinstance(size, int) and not isinstance(size, bool) and size > 0 else 0
+    return size if isinstance(size, int) and not isinstance(size, bool) and 0 < size <= MAX_SIZE else 0
 
 
 def _annotations(document: Mapping[str, Any]) -> Mapping[str, str]:
@@ -216,23 +228,39 @@ def _annotations(document: Mapping[str, Any]) -> Mapping[str, str]:
 
 
 def describe(body: bytes, content_type: str) -> Manifest:
-    """Read what can be read of any body, refusing nothing: for pushes that are recorded but not guarded."""
+    """Read what can be read of any body, refusing nothing: for pushes that are recorded but not guarded.
+
+    Of a body that `read` refuses, every digest that anybody could find in it counts as needed, and in an index as a
+    child.
+    """
     try:
         return read(body, content_type)
     except errors.OciError:
+        media_type = media_type_of(content_type)
+        needs = _needs_of_anything(body)
         return Manifest(
             body=body,
             digest=names.digest_of(body),
-            media_type=media_type_of(content_type),
-            needs=frozenset(names.DIGEST_IN_TEXT.findall(body.decode("latin-1"))),
+            media_type="".join(char for char in media_type if char.isprintable())[:MAX_SHOWN],
+            needs=needs,
             entries=(),
-            children=(),
+            children=tuple(sorted(needs)) if media_type in INDEX_TYPES else (),
             config="",
             platforms=(),
             annotations=MappingProxyType({}),
             subject="",
             size=len(body),
         )
+
+
+def _needs_of_anything(body: bytes) -> frozenset[str]:
+    """Digests as text, and those that show only once JSON's escapes are undone (H75)."""
+    found = frozenset(names.DIGEST_IN_TEXT.findall(body.decode("latin-1")))
+    try:
+        document = json.loads(body.decode("utf-8", "replace"), object_pairs_hook=tuple)
+    except (ValueError, RecursionError):
+        return found
+    return found | _needs(document)
 
 
 def config_labels(config: bytes) -> Mapping[str, str]:

@@ -1,11 +1,11 @@
 """From a request line to one parsed value: ``parse(method, target) -> Operation``.
 
-Everything the proxy decides, it decides on an `Operation`; everything it forwards, it builds from one (`Operation.target`).
-The client's own spelling of a path never travels on (H1-H6).
+Everything the proxy decides, it decides on an `Operation`; everything it forwards, it builds from one
+(`Operation.target`).  The client's own spelling of a path never travels on (H1-H6).
 
 The target is read as the registry's router would read it (percent-decoded once), but where the router is lenient
-(it cleans paths and redirects), this grammar refuses.  The last two segments decide the kind; what stands before them is
-the repository (H6: ``a/blobs/uploads/manifests/v1`` is tag ``v1`` of ``a/blobs/uploads``).
+(it cleans paths and redirects), this grammar refuses.  The last two segments decide the kind; what stands before them
+is the repository (H6: ``a/blobs/uploads/manifests/v1`` is tag ``v1`` of ``a/blobs/uploads``).
 """
 
 from __future__ import annotations
@@ -81,26 +81,21 @@ class Operation:
         return f"{path}?{self.query}" if self.query else path
 
 
+_PATHS: dict[Kind, str] = {
+    Kind.BASE: "/v2/",
+    Kind.CATALOG: "/v2/_catalog",
+    Kind.TAGS: "/v2/{repository}/tags/list",
+    Kind.MANIFEST: "/v2/{repository}/manifests/{reference}",
+    Kind.BLOB: "/v2/{repository}/blobs/{reference}",
+    Kind.UPLOADS: "/v2/{repository}/blobs/uploads/",
+    Kind.UPLOAD: "/v2/{repository}/blobs/uploads/{reference}",
+    Kind.REFERRERS: "/v2/{repository}/referrers/{reference}",
+}
+
+
 def build_path(kind: Kind, repository: str = "", reference: str = "") -> str:
-    """The one spelling of an endpoint's path."""
-    reference = quote(reference, safe="-._~:=")
-    match kind:
-        case Kind.BASE:
-            return "/v2/"
-        case Kind.CATALOG:
-            return "/v2/_catalog"
-        case Kind.TAGS:
-            return f"/v2/{repository}/tags/list"
-        case Kind.MANIFEST:
-            return f"/v2/{repository}/manifests/{reference}"
-        case Kind.BLOB:
-            return f"/v2/{repository}/blobs/{reference}"
-        case Kind.REFERRERS:
-            return f"/v2/{repository}/referrers/{reference}"
-        case Kind.UPLOADS:
-            return f"/v2/{repository}/blobs/uploads/"
-        case Kind.UPLOAD:
-            return f"/v2/{repository}/blobs/uploads/{reference}"
+    """The one spelling of an endpoint's path; both parts must have passed their grammar."""
+    return _PATHS[kind].format(repository=repository, reference=quote(reference, safe="-._~:="))
 
 
 def parse(method: str, target: str) -> Operation:

@@ -1,0 +1,335 @@
+"""Reading manifests: what they need, and what is refused because two readers would read it differently."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from immuproxy.oci import names
+from immuproxy.oci.errors import OciError
+from immuproxy.oci.manifests import (
+    DOCKER_LIST,
+    DOCKER_MANIFEST,
+    MAX_DEPTH,
+    MAX_MANIFEST_BYTES,
+    MAX_SIZE,
+    MEDIA_TYPES,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    config_labels,
+    describe,
+    read,
+)
+
+
+def digest(number: int) -> str:
+    return f"sha256:{number:064x}"
+
+
+CONFIG, LAYER, CHILD, SUBJECT = map(digest, (1, 2, 3, 4))
+
+
+def described(name: str, size: int = 10, **more: Any) -> dict[str, Any]:
+    return {"mediaType": "application/x", "digest": name, "size": size, **more}
+
+
+def image(**more: Any) -> dict[str, Any]:
+    return {"schemaVersion": 2, "config": described(CONFIG), "layers": [described(LAYER)], **more}
+
+
+def raw(document: Any) -> bytes:
+    return json.dumps(document).encode()
+
+
+def refusal(body: bytes, media_type: str = OCI_MANIFEST) -> tuple[int, str, str]:
+    with pytest.raises(OciError) as caught:
+        read(body, media_type)
+    return caught.value.status, caught.value.code, caught.value.message
+
+
+# --- what is read
+
+
+def test_an_image_tells_what_it_needs() -> None:
+    body = raw(image(annotations={"a": "b", "n": 1}, subject=described(SUBJECT)))
+    found = read(body, OCI_MANIFEST)
+    assert found.body == body
+    assert found.digest == names.digest_of(body)
+    assert found.needs == {CONFIG, LAYER}
+    assert found.entries == (LAYER,)
+    assert found.children == ()
+    assert found.config == CONFIG
+    assert found.subject == SUBJECT
+    assert found.annotations == {"a": "b"}
+    assert found.size == len(body) + 20
+    assert not found.is_index
+
+
+def test_an_index_tells_its_children_and_platforms() -> None:
+    arm = {"os": "linux", "architecture": "arm64", "variant": "v8"}
+    body = raw(
+        {"schemaVersion": 2, "manifests": [described(CHILD, platform=arm), described(digest(9)), described(CHILD)]}
+    )
+    for media_type in (OCI_INDEX, DOCKER_LIST):
+        found = read(body, media_type)
+        assert found.is_index
+        assert found.children == found.entries == (CHILD, digest(9))
+        assert found.platforms == ("linux/arm64/v8",)
+        assert found.size == len(body) + 30
+
+
+def test_a_subject_that_is_also_listed_is_needed() -> None:
+    body = raw({"schemaVersion": 2, "manifests": [described(SUBJECT)], "subject": described(SUBJECT)})
+    assert read(body, OCI_INDEX).needs == {SUBJECT}
+
+
+def test_a_subject_may_not_be_there_yet() -> None:
+    assert read(raw(image(subject=described(SUBJECT))), OCI_MANIFEST).needs == {CONFIG, LAYER}
+
+
+@pytest.mark.parametrize("junk", [None, 1, "x", [], [1], {}, {"digest": 1}, [{"digest": "x"}], [[{}]]])
+def test_members_of_the_wrong_kind_are_passed_over(junk: Any) -> None:
+    document = {"manifests": junk, "layers": junk, "config": junk, "subject": junk, "annotations": junk}
+    for media_type in MEDIA_TYPES:
+        found = read(raw(document), media_type)
+        assert (found.children, found.entries, found.config, found.subject) == ((), (), "", "")
+
+
+@pytest.mark.parametrize("size", [-1, True, "10", None, 1.5, MAX_SIZE + 1])
+def test_a_size_that_is_none_counts_nothing(size: Any) -> None:
+    body = raw(image(layers=[described(LAYER, size)]))
+    assert read(body, OCI_MANIFEST).size == len(body) + 10
+
+
+def test_sizes_never_sum_to_more_than_every_reader_can_hold() -> None:
+    body = raw(image(layers=[described(digest(n), MAX_SIZE) for n in range(3)]))
+    assert read(body, OCI_MANIFEST).size == MAX_SIZE
+
+
+def test_what_is_kept_for_people_is_bounded() -> None:
+    many = [described(digest(n), platform={"os": f"{n}", "architecture": "x" * 1000}) for n in range(500)]
+    found = read(raw({"manifests": many}), OCI_INDEX)
+    assert len(found.platforms) == 100
+    assert max(map(len, found.platforms)) == 64
+    assert len(found.children) == 500
+
+
+@pytest.mark.parametrize(
+    "content_type", [OCI_MANIFEST, OCI_MANIFEST.upper(), f"{OCI_MANIFEST}; charset=utf-8", f" {OCI_MANIFEST} ;x"]
+)
+def test_h17_a_media_type_may_have_parameters_and_upper_case(content_type: str) -> None:
+    assert read(raw(image()), content_type).media_type == OCI_MANIFEST
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "",
+        "application/json",
+        "application/x-www-form-urlencoded",
+        "application/vnd.docker.distribution.manifest.v1+prettyjws",
+        "application/vnd.docker.distribution.manifest.v1+json",
+        f"x, {OCI_MANIFEST}",
+        "x" * 60_000,
+    ],
+)
+def test_h12_h17_only_the_four_types_have_the_digest_of_their_bytes(content_type: str) -> None:
+    status, code, message = refusal(raw(image()), content_type)
+    assert (status, code) == (415, "UNSUPPORTED")
+    assert len(message) < 1000
+
+
+def test_h18_four_mebibytes_are_read_and_one_byte_more_is_not() -> None:
+    body = raw(image()).ljust(MAX_MANIFEST_BYTES)
+    assert read(body, OCI_MANIFEST).needs == {CONFIG, LAYER}
+    assert refusal(body + b" ")[:2] == (413, "SIZE_INVALID")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"1",
+        b'"x"',
+        b"null",
+        b'{"a":1}x',
+        b"\xef\xbb\xbf{}",
+        b'{"a":"\xff"}',
+        b'{"size":NaN}',
+        b'{"size":Infinity}',
+        b'{"size":-Infinity}',
+        b'{"size":' + b"9" * 5000 + b"}",
+        b"{'a':1}",
+        b'{"a":1,}',
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b'{"a":"\\ud800"}',
+        b'{"\\udfff":1}',
+        b'{"annotations":{"a":"\\ud800x"}}',
+    ],
+)
+def test_h75_what_readers_of_json_disagree_on_is_refused(body: bytes) -> None:
+    assert refusal(body)[:2] == (400, "UNSUPPORTED")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"layers":[],"layers":[]}',
+        b'{"config":{"digest":"a","digest":"b"}}',
+        b'{"annotations":{"a":"1","a":"2"}}',
+        b'{"layers":[],"\\u006cayers":[]}',
+    ],
+)
+def test_h75_a_key_may_stand_once_only(body: bytes) -> None:
+    assert "same key twice" in refusal(body)[2]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "Layers",
+        "LAYERS",
+        "layer\u017f",  # a long s, which Go takes for an s
+        "Config",
+        "Manifests",
+        "Digest",
+        "mediatype",
+        "MediaType",
+        "schemaversion",
+        "artifacttype",
+        "Annotations",
+        "Subject",
+        "\u017fize",
+    ],
+)
+def test_h75_a_key_in_another_spelling_is_refused(key: str) -> None:
+    documents: list[dict[str, Any]] = [{key: []}, {"layers": [{key: 1}]}, {"config": {"platform": {key: 1}}}]
+    for document in documents:
+        assert "must be" in refusal(raw(document))[2]
+
+
+def test_h75_annotations_have_any_keys() -> None:
+    annotations = {"Size": "1", "Digest": "x", "MediaType": "y"}
+    assert read(raw(image(annotations=annotations)), OCI_MANIFEST).annotations == annotations
+    assert "must be" in refusal(raw({"annotations": {"x": {"Layers": 1}}}))[2]
+
+
+@pytest.mark.parametrize("key", ["annotations", "x"])
+def test_h75_nesting_has_a_limit_everywhere(key: str) -> None:
+    def nested(depth: int) -> bytes:
+        return b'{"%s":%s1%s}' % (key.encode(), b"[" * depth, b"]" * depth)
+
+    assert read(nested(MAX_DEPTH - 1), OCI_MANIFEST).needs == frozenset()
+    for depth in (MAX_DEPTH, 500, 900, 1500):
+        assert refusal(nested(depth))[:2] == (400, "UNSUPPORTED")
+        assert describe(nested(depth), OCI_MANIFEST).needs == frozenset()
+
+
+# --- needs: a superset is safe, a miss is not
+
+
+def test_h75_a_digest_counts_wherever_it_stands_and_however_it_is_spelt() -> None:
+    escaped = digest(7).replace("s", "\\u0073", 1)
+    parts = ['{"layers":[],"urls":["', digest(5), '"],"annotations":{"a":"', digest(6), '","', digest(8), '":""},']
+    body = "".join([*parts, '"x":{"y":[[{"z":"', escaped, '"}]]}}']).encode()
+    assert read(body, OCI_MANIFEST).needs == {digest(5), digest(6), digest(7), digest(8)}
+
+
+def test_h75_other_algorithms_are_needed_too() -> None:
+    strange = f"sha512:{'ab' * 64}"
+    assert strange in read(raw(image(layers=[described(strange)])), OCI_MANIFEST).needs
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        raw({"Layers": [described(LAYER)]}),
+        b'{"layers":[{"digest":"%s"}],"layers":[]}' % LAYER.encode(),
+        b'{"Layers":[{"digest":"%s"}]}' % LAYER.replace("s", "\\u0073", 1).encode(),
+        b'{"layers":[{"digest":"%s"}],"layers":[]}' % LAYER.replace("s", "\\u0073", 1).encode(),
+        b"no json, but " + LAYER.encode(),
+        b'\xff{"layers":"%s"}' % LAYER.encode(),
+    ],
+)
+def test_h75_what_is_only_described_hides_no_digest(body: bytes) -> None:
+    found = describe(body, OCI_MANIFEST)
+    assert found.needs == {LAYER}
+    assert found.digest == names.digest_of(body)
+    assert describe(body, OCI_INDEX).children == (LAYER,)
+    assert describe(body, "application/x").children == ()
+
+
+def test_a_good_manifest_is_described_as_it_is_read() -> None:
+    body = raw(image())
+    assert describe(body, OCI_MANIFEST) == read(body, OCI_MANIFEST)
+
+
+def test_a_described_media_type_can_be_shown() -> None:
+    assert describe(b"{}", "text/\x1b\udcff" + "x" * 1000).media_type == "text/" + "x" * 251
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.sampled_from([CONFIG, LAYER, CHILD]),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["layers", "config", "manifests", "digest", "annotations", "x", LAYER, "platform", "size"]),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=20,
+)
+
+
+@given(_json, st.sampled_from(MEDIA_TYPES), st.booleans())
+def test_whatever_is_read_needs_every_digest_of_its_text(document: Any, media_type: str, ascii_only: bool) -> None:
+    body = json.dumps(document, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
+    found = describe(body, media_type)
+    assert found.needs >= set(names.DIGEST_IN_TEXT.findall(body.decode("latin-1"))) - {found.subject}
+    assert set(found.children) | set(found.entries) <= found.needs
+
+
+@given(st.binary(max_size=200), st.text(max_size=20))
+def test_anything_can_be_described(body: bytes, content_type: str) -> None:
+    found = describe(body, content_type)
+    assert found.body == body
+    assert found.media_type.encode().decode() == found.media_type
+
+
+# --- labels
+
+
+def test_labels_come_from_the_config() -> None:
+    assert config_labels(raw({"config": {"Labels": {"a": "b", "n": 1}}})) == {"a": "b"}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b"\xff",
+        b"[" * 100_000,
+        raw({"config": []}),
+        raw({"config": {"Labels": [1]}}),
+        raw({"config": None}),
+    ],
+)
+def test_a_config_that_is_none_has_no_labels(config: bytes) -> None:
+    assert config_labels(config) == {}
+
+
+def test_the_docker_types_are_read_too() -> None:
+    assert read(raw(image()), DOCKER_MANIFEST).config == CONFIG
