@@ -17,6 +17,7 @@ from typing import Any
 
 import aiohttp
 from aiohttp import web
+from multidict import CIMultiDict
 from yarl import URL
 
 from immuproxy.assembly import Choices, Parts, assemble
@@ -89,7 +90,7 @@ def index(*children: Image, annotations: Mapping[str, str] | None = None) -> Ima
 @dataclass
 class Answer:
     status: int
-    headers: Mapping[str, str]
+    headers: CIMultiDict[str]
     body: bytes
 
     @property
@@ -121,7 +122,7 @@ class Client:
         async with self.session.request(
             method, URL(self.url + path, encoded=True), data=body, headers=sent, allow_redirects=False
         ) as response:
-            return Answer(response.status, response.headers.copy(), await response.read())
+            return Answer(response.status, CIMultiDict(response.headers), await response.read())
 
     async def upload(self, repository: str, blob: bytes) -> Answer:
         start = await self.ask("POST", f"/v2/{repository}/blobs/uploads/")

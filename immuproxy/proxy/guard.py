@@ -8,7 +8,7 @@ anybody can finish (`immuproxy.drift`).  Hazards H13-H22, H53-H56, H61-H77.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from immuproxy.ledger.epoch import Epoch
@@ -29,12 +29,13 @@ from immuproxy.rules.model import Decision, Verdict
 FIRST_WAIT = 0.02
 LONGEST_WAIT = 0.5
 COMMIT_TRIES = 3
+CREATED = 201
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Seconds.  ``put``: one manifest request; ``lease``: how long a claim stands for its owner, room for two PUTs and the
-    checks around them; ``quarantine``: how long after arming a PUT of a lost owner might still land (H62)."""
+    """Seconds.  ``put``: one manifest request; ``lease``: how long a claim stands for its owner, room for two PUTs and a
+    check after each; ``quarantine``: how long after arming a PUT of a lost owner might still land (H62)."""
 
     put: float
     lease: float
@@ -43,7 +44,7 @@ class Limits:
     @classmethod
     def of(cls, put: float) -> Limits:
         """The limits that follow from the time a manifest request may take."""
-        return cls(put=put, lease=3 * put + 5, quarantine=10 * put)
+        return cls(put=put, lease=4 * put + 1, quarantine=10 * put)
 
 
 class Retry(Exception):  # noqa: N818  # not an error: the claim was lost, and the push starts again
@@ -51,8 +52,13 @@ class Retry(Exception):  # noqa: N818  # not an error: the claim was lost, and t
 
 
 @dataclass(slots=True)
-class _Attempt:
-    """What one push carries from step to step."""
+class Attempt:
+    """What one push carries from step to step.
+
+    ``over_generation`` and ``over_digest``: what a verdict allows it to overwrite.  ``resolved``: somebody's stale claim that was
+    seen not to have arrived, and ``closing`` the event that ends it.  ``resumed``: the record with an armed claim of the same
+    digest that this push took over.
+    """
 
     push: Push
     content: Content
@@ -62,6 +68,7 @@ class _Attempt:
     verdict: Verdict | None = None
     resolved: Claim | None = None
     closing: Event | None = None
+    resumed: TagRecord | None = None
 
 
 class Guard:
@@ -92,28 +99,89 @@ class Guard:
     async def push(self, push: Push) -> Answer:
         """Carry one push to its end.
 
-        Run it in a task of its own that outlives the client (H47).  Raises `immuproxy.oci.errors.OciError` (503 when nothing can be
-        decided now), `UpstreamUnavailableError` and `LedgerUnavailableError`.
+        Run it in a task of its own that outlives the client (H47).  Raises `immuproxy.oci.errors.OciError` (503 when
+        nothing can be decided now), `UpstreamUnavailableError` and `LedgerUnavailableError`.
         """
         content = await self._library.content(push.repository, push.manifest, push.caller)
-        attempt = _Attempt(push, content, record.new_token())
+        while True:
+            attempt = Attempt(push, content, record.new_token())
+            try:
+                answer = await self._acquire(attempt)
+                return await self._carry(attempt) if answer is None else answer
+            except Retry:
+                continue
+
+    async def push_all(self, pushes: Sequence[Push]) -> Answer:
+        """Carry pushes of one manifest to several tags: all are claimed before the first is sent, or none is (H11).
+
+        ``pushes`` in the order of their tags, so that two such pushes cannot wait for each other.  Returns the first answer
+        that is no success.  Raises like `push`.
+        """
+        first = pushes[0]
+        content = await self._library.content(first.repository, first.manifest, first.caller)
+        while True:
+            attempts: list[Attempt] = []
+            try:
+                return await self._all_or_none(pushes, content, attempts)
+            except Retry:
+                continue
+            finally:
+                await self._release_all(attempts)
+
+    async def _all_or_none(self, pushes: Sequence[Push], content: Content, attempts: list[Attempt]) -> Answer:
+        for push in pushes:
+            attempt = Attempt(push, content, record.new_token())
+            answer = await self._acquire(attempt)
+            if answer is None:
+                attempts.append(attempt)
+            elif answer.status != CREATED:
+                return answer
+        while attempts:
+            answer = await self._carry(attempts.pop(0))
+            if answer.status != CREATED:
+                return answer
+        return self._created(pushes[0])
+
+    async def _release_all(self, attempts: list[Attempt]) -> None:
+        """Give back what was only claimed."""
+        while attempts:
+            attempt = attempts.pop()
+            if attempt.resumed is None:
+                await self._release(attempt, None)
+
+    async def _acquire(self, attempt: Attempt) -> Answer | None:
+        """Come to own the tag's claim, with a verdict that lets the push go on; or the answer that ends it."""
         waiting = _Waiting(self._limits.lease)
         while True:
             reach(Failpoint.PRE_CLAIM)
             reply = await self._claim(attempt)
-            try:
-                answer = await self._after_claim(attempt, reply)
-            except Retry:
-                attempt = _Attempt(push, content, record.new_token())
-                continue
-            if answer is not None:
-                return answer
-            if reply.step in {Step.BUSY, Step.DELETING, Step.STALE} and attempt.resolved is None:
-                await waiting.once(push)
+            attempt.resolved = None
+            match reply.step:
+                case Step.CLAIMED:
+                    reach(Failpoint.POST_CLAIM)
+                    return await self._claimed(attempt, reply)
+                case Step.RESUMED:
+                    attempt.resumed = reply.record
+                    return None
+                case Step.COMMITTED | Step.DELETED:
+                    answer = await self._held(attempt, reply)
+                    if answer is not None:
+                        return answer
+                case Step.STALE:
+                    await self._stale(attempt, reply)
+                case _:
+                    await waiting.once(attempt.push)
+
+    async def _carry(self, attempt: Attempt) -> Answer:
+        """From the claim to the commit."""
+        if attempt.resumed is not None:
+            return await self._resume(attempt, attempt.resumed)
+        await self._arm(attempt, None)
+        return await self._send(attempt)
 
     # --- claim
 
-    async def _claim(self, attempt: _Attempt) -> Reply:
+    async def _claim(self, attempt: Attempt) -> Reply:
         push, resolved = attempt.push, attempt.resolved
         return await self._register.claim(
             push.repository,
@@ -127,25 +195,9 @@ class Guard:
             closing=attempt.closing,
         )
 
-    async def _after_claim(self, attempt: _Attempt, reply: Reply) -> Answer | None:
-        """The answer, or None to claim again (with what the attempt has learnt)."""
-        attempt.resolved = None
-        match reply.step:
-            case Step.CLAIMED:
-                reach(Failpoint.POST_CLAIM)
-                return await self._claimed(attempt, reply)
-            case Step.RESUMED:
-                return await self._resumed(attempt, reply.record)
-            case Step.COMMITTED | Step.DELETED:
-                return await self._held(attempt, reply)
-            case Step.STALE:
-                return await self._stale(attempt, reply)
-            case _:
-                return None
-
     # --- the tag holds something already
 
-    async def _held(self, attempt: _Attempt, reply: Reply) -> Answer | None:
+    async def _held(self, attempt: Attempt, reply: Reply) -> Answer | None:
         """Unchanged, refused, or on as an overwrite of exactly this generation."""
         push, found = attempt.push, reply.record
         verdict = await self._judge.push(push, found, now_ms=reply.now)
@@ -189,7 +241,7 @@ class Guard:
 
     # --- the claim is ours
 
-    async def _claimed(self, attempt: _Attempt, reply: Reply) -> Answer:
+    async def _claimed(self, attempt: Attempt, reply: Reply) -> Answer | None:
         """Nothing was sent yet: whatever goes wrong up to the arming gives the claim back."""
         push = attempt.push
         try:
@@ -205,10 +257,9 @@ class Guard:
         if attempt.verdict.outcome is Decision.REFUSE:
             await self._release(attempt, None)
             return await self._refusals.push(push, attempt.verdict, reply.record)
-        await self._arm(attempt, None)
-        return await self._send(attempt)
+        return None
 
-    async def _look(self, attempt: _Attempt) -> None:
+    async def _look(self, attempt: Attempt) -> None:
         """Does the upstream already have the tag?  Then it predates us, or came by another way: adopt it (H71)."""
         push = attempt.push
         found = await self._upstream.probe(push.repository, push.tag, push.caller)
@@ -224,7 +275,7 @@ class Guard:
         if found.status != 404:
             raise errors.unavailable("the upstream does not let this client see the tag, so it cannot be protected")
 
-    async def _arm(self, attempt: _Attempt, closing: Event | None) -> None:
+    async def _arm(self, attempt: Attempt, closing: Event | None) -> None:
         push = attempt.push
         verdict = attempt.verdict
         intent = replace(push.draft, shadow=verdict.shadow if verdict else False)
@@ -241,7 +292,7 @@ class Guard:
             raise Retry
         reach(Failpoint.POST_ARM)
 
-    async def _resumed(self, attempt: _Attempt, found: TagRecord) -> Answer:
+    async def _resume(self, attempt: Attempt, found: TagRecord) -> Answer:
         """An armed claim of this very digest whose owner is gone: finish what it began."""
         push = attempt.push
         closing = await self._recovery.closing(found, "the proxy stopped; a push of the same content took over")
@@ -251,28 +302,24 @@ class Guard:
             return await self._commit(attempt)
         return await self._send(attempt)
 
-    async def _stale(self, attempt: _Attempt, reply: Reply) -> Answer | None:
+    async def _stale(self, attempt: Attempt, reply: Reply) -> None:
         """An armed claim of another digest whose owner is gone: what the upstream shows decides (H62)."""
         push, claim = attempt.push, reply.record.claim
-        if claim is None:
-            return None
-        if await self._recovery.settle(reply.record, push.caller, push.rule):
-            return None
+        if claim is None or await self._recovery.settle(reply.record, push.caller, push.rule):
+            return
         age = (reply.now - claim.armed) / 1000
         if age < self._limits.quarantine:
-            left = max(1, round(self._limits.quarantine - age))
             raise errors.unavailable(
                 "an earlier push of other content was cut off, and it could still arrive; "
                 f"pushing that content again ({claim.digest}) settles it at once",
-                retry_after=left,
+                retry_after=max(1, round(self._limits.quarantine - age)),
             )
         attempt.resolved = claim
         attempt.closing = await self._recovery.closing(reply.record, "the push never reached the upstream")
-        return None
 
     # --- send, verify, commit
 
-    async def _send(self, attempt: _Attempt) -> Answer:
+    async def _send(self, attempt: Attempt) -> Answer:
         """The PUT; from here on the outcome may stay unknown, and then the claim stays too (H63)."""
         try:
             return await self._put(attempt)
@@ -282,7 +329,7 @@ class Guard:
             await self._let_go(attempt)
             raise
 
-    async def _put(self, attempt: _Attempt) -> Answer:
+    async def _put(self, attempt: Attempt) -> Answer:
         """One PUT; after an unknown outcome and a look that shows nothing, one more of the same bytes."""
         push = attempt.push
         for _ in range(2):
@@ -298,14 +345,14 @@ class Guard:
                 return await self._commit(attempt)
         raise errors.unavailable("the upstream did not store the push; try again, the tag is kept for this content")
 
-    async def _let_go(self, attempt: _Attempt) -> None:
+    async def _let_go(self, attempt: Attempt) -> None:
         """End the lease but not the claim: a push of the same content may go on at once, other content may not."""
         push = attempt.push
         await self._register.arm(
             push.repository, push.tag, attempt.content, token=attempt.token, lease_ms=0, draft=push.draft, closing=None
         )
 
-    async def _rejected(self, attempt: _Attempt, answer: Answer) -> Answer:
+    async def _rejected(self, attempt: Attempt, answer: Answer) -> Answer:
         """The upstream said no, and it says so before it touches the tag (H63)."""
         event = replace(
             attempt.push.draft,
@@ -321,7 +368,7 @@ class Guard:
         found = await self._upstream.probe(push.repository, push.tag, push.caller)
         return isinstance(found, Found) and found.digest == push.manifest.digest
 
-    async def _commit(self, attempt: _Attempt) -> Answer:
+    async def _commit(self, attempt: Attempt) -> Answer:
         reach(Failpoint.PRE_COMMIT)
         push, held, verdict = attempt.push, attempt.over_digest, attempt.verdict
         event = replace(
@@ -344,7 +391,7 @@ class Guard:
 
     # --- small things
 
-    async def _release(self, attempt: _Attempt, event: Event | None) -> None:
+    async def _release(self, attempt: Attempt, event: Event | None) -> None:
         await self._register.release(attempt.push.repository, attempt.push.tag, token=attempt.token, event=event)
 
     def _created(self, push: Push) -> Answer:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
+from multidict import CIMultiDict
 
-from immuproxy.ledger.model import Action, Event
+from immuproxy.ledger.model import Action
 from immuproxy.oci import errors, manifests
 from immuproxy.oci.manifests import MAX_MANIFEST_BYTES, Manifest
 from immuproxy.oci.routes import Operation
@@ -21,6 +22,8 @@ from immuproxy.proxy.guard import Guard
 from immuproxy.proxy.push import Push
 from immuproxy.proxy.recorded import Recorder
 from immuproxy.rules.model import Rule, RuleSet
+
+CREATED = 201
 
 
 class Pushes:
@@ -47,48 +50,70 @@ class Pushes:
         refused = await self._authority.refuse_push(operation.repository, caller)
         if refused is not None:
             return refused
-        push = self._parsed(operation, caller, body)
-        way = self._guard.push if self._is_guarded(operation) else self._open_way(operation)
-        return await self._to_its_end(way(push))
+        references = (operation.reference, *operation.tags) if operation.is_tag else operation.tags
+        if not references:
+            return await self._to_its_end(self._recorder.push_digest(self._by_digest(operation, caller, body)))
+        return await self._to_its_end(self._push_tags(operation, caller, body, references))
+
+    async def _push_tags(self, operation: Operation, caller: Caller, body: bytes, tags: Sequence[str]) -> Answer:
+        """One manifest to one or more tags: the protected ones first, all or none of them (H11)."""
+        rules = self._rules()
+        matched = [(tag, rules.match(operation.repository, tag)) for tag in sorted(set(tags))]
+        reader = manifests.read if any(rule.protects for _, rule in matched) else manifests.describe
+        manifest = reader(body, caller.headers.get("Content-Type", ""))
+        _check_digest(operation, manifest)
+        pushes = [self._push(operation.repository, tag, manifest, caller, rule) for tag, rule in matched]
+        answer = await self._guarded([push for push in pushes if push.rule.protects])
+        for push in pushes:
+            if not push.rule.protects and (answer is None or answer.status == CREATED):
+                answer = await self._recorder.push_tag(push)
+        if answer is None:  # pragma: no cover  # there is at least one tag
+            raise AssertionError
+        return _with_tags(answer, operation.tags)
+
+    async def _guarded(self, pushes: Sequence[Push]) -> Answer | None:
+        if len(pushes) > 1:
+            return await self._guard.push_all(pushes)
+        return await self._guard.push(pushes[0]) if pushes else None
+
+    def _by_digest(self, operation: Operation, caller: Caller, body: bytes) -> Push:
+        manifest = manifests.describe(body, caller.headers.get("Content-Type", ""))
+        _check_digest(operation, manifest)
+        return self._push(operation.repository, "", manifest, caller, self._rules().default)
+
+    def _push(self, repository: str, tag: str, manifest: Manifest, caller: Caller, rule: Rule) -> Push:
+        draft = record.draft(Action.PUSH, caller, repository, tag=tag, manifest=manifest)
+        draft = replace(draft, actor_confirmed=self._authority.confirms(caller))
+        if tag:
+            draft = replace(draft, rule=rule.name, rule_line=rule.line)
+        return Push(repository=repository, tag=tag, manifest=manifest, caller=caller, rule=rule, draft=draft)
 
     async def finished(self) -> None:
         """Wait for every push under way; each is bounded by the upstream's time limits."""
         while self._running:
             await asyncio.gather(*self._running, return_exceptions=True)
 
-    def _is_guarded(self, operation: Operation) -> bool:
-        return operation.is_tag and self._rules().protects(operation.repository, operation.reference)
-
-    def _open_way(self, operation: Operation) -> Callable[[Push], Coroutine[Any, Any, Answer]]:
-        return self._recorder.push_tag if operation.is_tag else self._recorder.push_digest
-
-    def _parsed(self, operation: Operation, caller: Caller, body: bytes) -> Push:
-        content_type = caller.headers.get("Content-Type", "")
-        guarded = self._is_guarded(operation)
-        manifest = (manifests.read if guarded else manifests.describe)(body, content_type)
-        tag = operation.reference if operation.is_tag else ""
-        if not operation.is_tag and manifest.digest != operation.reference:
-            raise errors.bad_digest(f"the body's digest is {manifest.digest}, not the one in the request")
-        rule = self._rules().match(operation.repository, tag) if tag else self._rules().default
-        return Push(
-            repository=operation.repository,
-            tag=tag,
-            manifest=manifest,
-            caller=caller,
-            rule=rule,
-            draft=self._draft(caller, operation.repository, tag, manifest, rule),
-        )
-
-    def _draft(self, caller: Caller, repository: str, tag: str, manifest: Manifest, rule: Rule) -> Event:
-        draft = record.draft(Action.PUSH, caller, repository, tag=tag, manifest=manifest)
-        draft = replace(draft, actor_confirmed=self._authority.confirms(caller))
-        return replace(draft, rule=rule.name, rule_line=rule.line) if tag else draft
-
     async def _to_its_end(self, work: Coroutine[Any, Any, Answer]) -> Answer:
         task = asyncio.create_task(work)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return await asyncio.shield(task)
+
+
+def _check_digest(operation: Operation, manifest: Manifest) -> None:
+    if not operation.is_tag and manifest.digest != operation.reference:
+        raise errors.bad_digest(f"the body's digest is {manifest.digest}, not the one in the request")
+
+
+def _with_tags(answer: Answer, tags: Sequence[str]) -> Answer:
+    """``OCI-Tag`` for each tag that ``?tag=`` asked for: the specification's sign that they were set (H11)."""
+    if answer.status != CREATED or not tags:
+        return answer
+    told = CIMultiDict(answer.headers)
+    told.popall("OCI-Tag", None)
+    for tag in tags:
+        told.add("OCI-Tag", tag)
+    return replace(answer, headers=told)
 
 
 async def read_body(request: web.BaseRequest) -> bytes:

@@ -1,0 +1,79 @@
+"""One push that sets several tags, ``?tag=`` of the distribution specification: all of them or none (H11)."""
+
+from __future__ import annotations
+
+import asyncio
+
+from immuproxy.ledger.model import Outcome
+from tests.conversation import Answer, Image, RunningEdge, edge_over, image
+from tests.servers import RedisServer, RegistryServer
+
+
+async def push(edge: RunningEdge, pushed: Image, query: str) -> Answer:
+    path = f"/v2/team/app/manifests/{pushed.digest}?{query}"
+    return await edge.client.ask("PUT", path, pushed.body, Content_Type=pushed.media_type)
+
+
+async def test_h11_all_tags_are_set_and_named_in_the_answer(edge: RunningEdge) -> None:
+    pushed = image("one")
+    await edge.client.blobs("team/app", pushed)
+    answer = await push(edge, pushed, "tag=1.0&%74ag=1.1&tag=latest&tag=1.0&other=x")
+    assert answer.status == 201
+    assert sorted(answer.headers.getall("OCI-Tag")) == ["1.0", "1.1", "latest"]
+    for tag in ("1.0", "1.1", "latest"):
+        assert (await edge.direct.pull("team/app", tag)).digest == pushed.digest
+    assert {event.tag for event in await edge.events("team/app")} == {"1.0", "1.1", "latest"}
+
+
+async def test_h11_one_refused_tag_refuses_them_all(edge: RunningEdge) -> None:
+    held, pushed = image("held"), image("new")
+    await edge.client.push("team/app", "1.1", held)
+    await edge.client.blobs("team/app", pushed)
+    answer = await push(edge, pushed, "tag=1.0&tag=1.1&tag=1.2&tag=latest")
+    assert answer.status == 409
+    assert answer.error["detail"]["tag"] == "1.1"
+    for tag in ("1.0", "1.2", "latest"):
+        assert (await edge.direct.pull("team/app", tag)).status == 404
+        record = await edge.parts.register.read("team/app", tag)
+        assert (record.committed, record.claim) == (None, None)
+
+
+async def test_h11_two_such_pushes_never_wait_for_each_other(
+    registry: RegistryServer, redis_server: RedisServer
+) -> None:
+    async with (
+        edge_over(registry.url, redis_server.url) as left,
+        edge_over(registry.url, redis_server.url) as right,
+    ):
+        one, two = image("one"), image("two")
+        for pushed in (one, two):
+            await left.client.blobs("team/app", pushed)
+        answers = await asyncio.gather(
+            push(left, one, "tag=a&tag=b&tag=c"),
+            push(right, two, "tag=c&tag=b&tag=a"),
+            push(right, one, "tag=b&tag=a&tag=c"),
+        )
+        won = [answer.digest for answer in answers if answer.status == 201]
+        assert len(set(won)) == 1
+        for tag in "abc":
+            assert (await left.client.pull("team/app", tag)).digest == won[0]
+
+
+async def test_h11_a_body_of_another_digest_is_refused(edge: RunningEdge) -> None:
+    answer = await edge.client.ask(
+        "PUT",
+        f"/v2/team/app/manifests/{image('one').digest}?tag=1.0",
+        image("two").body,
+        Content_Type=image("two").media_type,
+    )
+    assert (answer.status, answer.error["code"]) == (400, "DIGEST_INVALID")
+
+
+async def test_a_tag_beside_the_tag_in_the_path_is_set_too(edge: RunningEdge) -> None:
+    pushed = image("one")
+    await edge.client.blobs("team/app", pushed)
+    answer = await edge.client.ask(
+        "PUT", "/v2/team/app/manifests/1.0?tag=2.0", pushed.body, Content_Type=pushed.media_type
+    )
+    assert answer.status == 201
+    assert [event.outcome for event in await edge.events("team/app")] == [Outcome.CREATED, Outcome.CREATED]
