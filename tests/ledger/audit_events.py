@@ -14,7 +14,10 @@ from immuproxy.ledger.redis import Store
 
 DAY_MS = 86_400_000
 _AGENTS = (
-    "docker/27.3.1 go/go1.22.7 git-commit/41ca978 kernel/6.1.0-28-amd64 os/linux arch/amd64 UpstreamClient(Docker-Client/27.3.1 \\(linux\\))",
+    (
+        "docker/27.3.1 go/go1.22.7 git-commit/41ca978 kernel/6.1.0-28-amd64 os/linux arch/amd64 "
+        "UpstreamClient(Docker-Client/27.3.1 \\(linux\\))"
+    ),
     "containers/5.32.2 (github.com/containers/image)",
     "go-containerregistry/v0.20.2",
     "buildkit/v0.17",
@@ -47,10 +50,13 @@ def made_up_events(
     chosen = chance.choices(names, weights, k=count)
     outcomes = chance.choices(_OUTCOMES, [weight for _, _, weight in _OUTCOMES], k=count)
     for number, (repository, (action, outcome, _)) in enumerate(zip(chosen, outcomes, strict=True)):
-        yield _event(chance, number, start + int(days * DAY_MS * number / count), repository, action, outcome)
+        time = start + int(days * DAY_MS * number / count)
+        yield _event(chance, number, time, repository=repository, action=action, outcome=outcome)
 
 
-def _event(chance: random.Random, number: int, time: int, repository: str, action: Action, outcome: Outcome) -> Event:
+def _event(
+    chance: random.Random, number: int, time: int, *, repository: str, action: Action, outcome: Outcome
+) -> Event:
     refused = outcome is Outcome.REFUSED
     person = int(chance.expovariate(0.02))
     tag = chance.choice(
