@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
-from immuproxy.config import MASK, Config, load_config, parse_config
+from immuproxy.config import MASK, Config, _models, _Sections, load_config, parse_config
+from immuproxy.rules.document import CONDITION_KEYS, RULE_KEYS, RULES_SECTIONS
 from immuproxy.rules.model import Policy
 from immuproxy.rules.problems import DocumentErrors, Problem
+from immuproxy.settings import Settings
 from immuproxy.values import Listen
 
 MINIMAL = "upstream: {url: http://registry:5000}\nredis: {url: redis://redis:6379/0}\n"
@@ -270,3 +273,35 @@ def test_an_alias_bomb_in_a_section_is_refused_quickly() -> None:
         f"x-a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 25)
     )
     assert "not a list" in str(the_problem(bomb + "upstream: *a24\nredis: {embedded: x}\n"))
+
+
+def _settings(model: type[Settings]) -> Iterator[str]:
+    """The settings below a model, each with the sections above it; sections themselves are left out."""
+    for name, field in model.model_fields.items():
+        inner = list(_models(field.annotation))
+        yield from (f"{name}.{key}" for section in inner for key in _settings(section))
+        if not inner:
+            yield name
+
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+@pytest.mark.parametrize("key", list(_settings(_Sections)))
+def test_every_setting_is_documented_in_its_section(key: str) -> None:
+    section, _, name = key.partition(".")
+    text = (DOCS / "configuration.md").read_text()
+    assert f"`{name}`" in text.partition(f"## `{section}`")[2].partition("\n## ")[0]
+
+
+@pytest.mark.parametrize("key", [*RULE_KEYS, *CONDITION_KEYS, *RULES_SECTIONS, *Policy])
+def test_every_key_and_policy_of_the_rules_is_documented(key: str) -> None:
+    assert f"`{key}`" in (DOCS / "rules.md").read_text()
+
+
+@pytest.mark.parametrize("page", ["rules.md", "configuration.md"])
+def test_the_first_whole_example_of_a_page_is_good(page: str) -> None:
+    blocks = (DOCS / page).read_text().split("\n\n")
+    examples = [dedent(block) for block in blocks if block.startswith("    ") and "default: immutable" in block]
+    example = examples[0] if "upstream" in examples[0] else MINIMAL + examples[0]
+    assert config_of(example).warnings == ()
