@@ -10,6 +10,10 @@ from multidict import CIMultiDict
 
 from immuproxy.oci.errors import OciError
 from immuproxy.oci.routes import Kind, build_path
+from immuproxy.proxy import bodies
+
+CLIENT_GONE = 499
+"""What the log says where there was nobody left to answer."""
 
 API_VERSION = ("Docker-Distribution-Api-Version", "registry/2.0")
 
@@ -28,8 +32,11 @@ class Answer:
         return self.headers.get("Docker-Content-Digest", "")
 
 
-class Response(web.StreamResponse):
-    """A response with the headers that it is given and no others of aiohttp's liking (H46)."""
+class _Plain(web.StreamResponse):
+    """The headers that it is given and no others of aiohttp's liking (H46).
+
+    ``Date`` is added where it is missing, as RFC 9110 section 6.6.1 wants it.
+    """
 
     async def _prepare_headers(self) -> None:
         named = "Server" in self.headers
@@ -41,10 +48,20 @@ class Response(web.StreamResponse):
             self.headers.popall("Content-Type", None)
 
 
+class Response(_Plain):
+    """A response whose body is written piece by piece."""
+
+
+class WholeResponse(web.Response, _Plain):
+    """A response made at once, for aiohttp to write."""
+
+
 async def send(request: web.BaseRequest, answer: Answer) -> Response:
     """Write an answer; on HEAD and where the status has none, the body stays away but its length is told."""
     response = Response(status=answer.status, headers=answer.headers)
-    response.headers["Content-Length"] = answer.headers.get("Content-Length", str(len(answer.body)))
+    if answer.body or request.method != "HEAD":
+        response.headers["Content-Length"] = str(len(answer.body))
+    bodies.settle(request, response)
     await response.prepare(request)
     if answer.body and request.method != "HEAD":
         await response.write(answer.body)
@@ -57,6 +74,11 @@ def error(problem: OciError) -> Answer:
     headers = CIMultiDict([API_VERSION, ("Content-Type", "application/json; charset=utf-8")])
     headers.extend(problem.headers)
     return Answer(problem.status, headers, problem.body())
+
+
+def gone() -> Response:
+    """For a client that hung up before its answer began; nobody will read it."""
+    return Response(status=CLIENT_GONE)
 
 
 def created(repository: str, digest: str, edge_origin: str, extra: Mapping[str, str] | None = None) -> Answer:

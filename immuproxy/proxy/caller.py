@@ -8,7 +8,7 @@ import secrets
 from dataclasses import dataclass, replace
 
 import jwt
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from multidict import CIMultiDict
 
 from immuproxy.ledger.model import ActorSource
@@ -24,7 +24,7 @@ class Caller:
     """One request's sender.
 
     ``headers`` are those that travel to the upstream.  ``edge_origin`` is the origin under which the client reached the
-    edge.  ``started`` is the loop's time, in seconds.  ``confirmed`` tells whether the upstream accepted the credential.
+    edge, empty for a client that told no host.  ``started`` is the loop's time, in seconds.
     """
 
     headers: CIMultiDict[str]
@@ -61,12 +61,14 @@ def identify(request: web.BaseRequest, *, trusted: headers.Networks, external_ur
         address=address,
         user_agent=printable(request.headers.get("User-Agent", "")),
         request_id=secrets.token_hex(8),
-        edge_origin=f"{scheme}://{host}",
+        edge_origin=f"{scheme}://{host}" if host else "",
         started=now,
     )
 
 
 def _reached_as(request: web.BaseRequest, *, through_proxy: bool, external_url: str | None) -> tuple[str, str]:
+    if request.version >= HttpVersion11 and not request.headers.get("Host"):
+        raise errors.bad_target("the Host header is missing")
     if external_url:
         scheme, _, host = external_url.rstrip("/").partition("://")
         return scheme, host

@@ -1,7 +1,7 @@
 """Named places in the path of a push at which a test may stop the process dead (F1 to F8).
 
-``IMMUPROXY_FAILPOINT=F5`` in the environment makes the process kill itself with SIGKILL when it first comes to F5.  Without the
-variable a failpoint is one comparison.
+``IMMUPROXY_FAILPOINT=F5`` in the environment makes the process kill itself with SIGKILL when it first comes to F5.
+Without the variable a failpoint is one comparison.
 """
 
 from __future__ import annotations
@@ -29,5 +29,5 @@ _CHOSEN = os.environ.get("IMMUPROXY_FAILPOINT")
 
 def reach(point: Failpoint) -> None:
     """Die here when this failpoint was chosen."""
-    if _CHOSEN == point:
+    if point == _CHOSEN:
         os.kill(os.getpid(), signal.SIGKILL)

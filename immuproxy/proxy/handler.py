@@ -1,7 +1,7 @@
 """The journey of a request; the file to read first.
 
-Parse once, see who asks, then one of five ways: guarded or recorded push, read by the ledger, delete, or straight through.
-Every error becomes an answer here and nowhere else.
+Parse once, see who asks, then one of five ways: guarded or recorded push, read by the ledger, delete, or straight
+through.  Every error becomes an answer here and nowhere else.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from immuproxy.ledger.redis import LedgerUnavailableError
 from immuproxy.oci import errors, routes
 from immuproxy.oci.errors import OciError
 from immuproxy.oci.routes import Kind, Operation
-from immuproxy.proxy import answers, caller, headers, stream
+from immuproxy.proxy import answers, bodies, caller, headers, stream
 from immuproxy.proxy.answers import Answer
-from immuproxy.proxy.caller import Caller
+from immuproxy.proxy.caller import MAX_SHOWN, Caller
 from immuproxy.proxy.deletes import Deletes
 from immuproxy.proxy.pushes import Pushes
 from immuproxy.proxy.reads import Reads
@@ -66,19 +66,25 @@ class Edge:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, whatever happens."""
         started = asyncio.get_running_loop().time()
+        kind = "none"
         try:
-            operation = routes.parse(request.method, request.raw_path)
-            who = caller.identify(
-                request, trusted=self._door.trusted, external_url=self._door.external_url, now=started
-            )
-            response = await self._travel(request, operation, who)
-        except OciError as problem:
-            operation, response = None, await answers.send(request, answers.error(problem))
-        self._account(request, operation, response, started)
+            try:
+                operation = routes.parse(request.method, request.raw_path)
+                kind = operation.kind.value
+                response = await self._travel(request, operation, self._identify(request, started))
+            except OciError as problem:
+                response = await answers.send(request, answers.error(problem))
+        except ConnectionError:
+            response = answers.gone()
+        self._account(request, kind, response, started)
+        await bodies.finish(request, response)
         return response
 
+    def _identify(self, request: web.BaseRequest, started: float) -> Caller:
+        bodies.check_expectation(request)
+        return caller.identify(request, trusted=self._door.trusted, external_url=self._door.external_url, now=started)
+
     async def _travel(self, request: web.BaseRequest, operation: Operation, who: Caller) -> web.StreamResponse:
-        await _continue(request)
         try:
             answer = await self._own_answer(request, operation, who)
             if answer is None:
@@ -108,32 +114,22 @@ class Edge:
 
     def _located(self, answer: Answer, who: Caller) -> Answer:
         relocated = headers.to_client(
-            answer.headers.items(), upstream_origin=self._upstream.origin, edge_origin=who.edge_origin
+            answer.headers.items(),
+            status=answer.status,
+            upstream_origin=self._upstream.origin,
+            edge_origin=who.edge_origin,
         )
         return Answer(answer.status, relocated, answer.body)
 
-    def _account(
-        self, request: web.BaseRequest, operation: Operation | None, response: web.StreamResponse, started: float
-    ) -> None:
+    def _account(self, request: web.BaseRequest, kind: str, response: web.StreamResponse, started: float) -> None:
         seconds = asyncio.get_running_loop().time() - started
-        kind = operation.kind.value if operation else "none"
         self._metrics.request(kind, request.method, response.status, seconds)
         log.info(
             "request",
             method=request.method,
-            target=request.raw_path.partition("?")[0],
+            target=request.raw_path.partition("?")[0][:MAX_SHOWN],
             kind=kind,
             status=response.status,
             duration_ms=round(seconds * 1000),
             peer=request.remote,
         )
-
-
-async def _continue(request: web.BaseRequest) -> None:
-    """Ask for the body where the client waits to be asked; any other expectation cannot be met (H41)."""
-    expectation = request.headers.get("Expect", "").lower()
-    if expectation == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0
-    elif expectation:
-        raise OciError(417, "UNSUPPORTED", "only Expect: 100-continue is supported")

@@ -1,8 +1,8 @@
 """Which headers travel on, and how they are rewritten.  Pure.
 
-A proxy removes what concerns one connection only (RFC 9110 section 7.6.1), what would let a client steer the upstream's view of who
-asked and under which name (H10, H40, H49), and adds its own afterwards, so that a client's ``Connection`` header can
-never take ours away (H39).
+A proxy removes what concerns one connection only (RFC 9110 section 7.6.1), what would let a client steer the
+upstream's view of who asked and under which name (H10, H40, H49), and adds its own afterwards, so that a client's
+``Connection`` header can never take ours away (H39).
 """
 
 from __future__ import annotations
@@ -35,17 +35,20 @@ NOT_UPSTREAM = frozenset(
         "forwarded",
         "host",
         "http2-settings",
-        "x-forwarded-for",
-        "x-forwarded-host",
-        "x-forwarded-port",
-        "x-forwarded-proto",
+        "x-http-method",
         "x-http-method-override",
+        "x-method-override",
+        "x-original-host",
+        "x-original-uri",
         "x-original-url",
         "x-real-ip",
         "x-rewrite-url",
     }
 )
-"""From a client; the proxy sets its own where there is one."""
+"""From a client, with all that start with ``X-Forwarded-``; the proxy sets its own where there is one."""
+
+NOT_TO_CLIENT = frozenset({"alt-svc"})
+"""From the upstream: another way to reach it would be a way round the proxy (H57)."""
 
 CONDITIONAL = frozenset({"if-none-match", "if-modified-since", "if-match", "if-unmodified-since", "range", "if-range"})
 """The registry answers these before it has looked at the manifest (H24)."""
@@ -65,15 +68,21 @@ def end_to_end(pairs: Pairs) -> CIMultiDict[str]:
 
 
 def to_upstream(pairs: Pairs, *, scheme: str, host: str, address: str) -> CIMultiDict[str]:
-    """A client's headers as the upstream gets them; ``scheme`` and ``host`` are those under which the client knows the edge."""
-    headers = CIMultiDict(
-        (name, value) for name, value in end_to_end(pairs).items() if name.lower() not in NOT_UPSTREAM
-    )
+    """A client's headers as the upstream gets them.
+
+    ``scheme`` and ``host`` are those under which the client knows the edge; ``host`` and ``address`` may be empty.
+    """
+    headers = CIMultiDict((name, value) for name, value in end_to_end(pairs).items() if not _steers(name.lower()))
     headers["X-Forwarded-Proto"] = scheme
-    headers["X-Forwarded-For"] = address
+    if address:
+        headers["X-Forwarded-For"] = address
     if host:
         headers["X-Forwarded-Host"] = host
     return headers
+
+
+def _steers(name: str) -> bool:
+    return name in NOT_UPSTREAM or name.startswith("x-forwarded-")
 
 
 def without(headers: CIMultiDict[str], names: Iterable[str]) -> CIMultiDict[str]:
@@ -82,30 +91,48 @@ def without(headers: CIMultiDict[str], names: Iterable[str]) -> CIMultiDict[str]
     return CIMultiDict((name, value) for name, value in headers.items() if name.lower() not in dropped)
 
 
-def to_client(pairs: Pairs, *, upstream_origin: str, edge_origin: str) -> CIMultiDict[str]:
-    """The upstream's headers as the client gets them; a ``Location`` inside the upstream comes to point at the edge (H49)."""
-    headers = end_to_end(pairs)
-    locations = headers.popall("Location", [])
-    for location in locations:
-        headers.add("Location", relocated(location, upstream_origin=upstream_origin, edge_origin=edge_origin))
-    return headers
+def to_client(pairs: Pairs, *, status: int, upstream_origin: str, edge_origin: str) -> CIMultiDict[str]:
+    """The upstream's headers as the client gets them: a ``Location`` inside the upstream points at the edge (H49).
+
+    Inside is what has the upstream's origin, whatever the answer.  Where the answer is no redirect, it says where
+    something of the registry is; then any origin is replaced, as the registry may believe in another name of its own.
+    ``edge_origin`` may be empty: then the location becomes a path.
+    """
+
+    def rewritten(name: str, value: str) -> str:
+        if name.lower() != "location":
+            return value
+        return relocated(
+            value, is_redirect=status in REDIRECTS, upstream_origin=upstream_origin, edge_origin=edge_origin
+        )
+
+    kept = ((name, value) for name, value in end_to_end(pairs).items() if name.lower() not in NOT_TO_CLIENT)
+    return CIMultiDict((name, rewritten(name, value)) for name, value in kept)
 
 
-def relocated(location: str, *, upstream_origin: str, edge_origin: str) -> str:
-    """``location`` with the upstream's origin replaced; all after the origin stays byte for byte (upload state)."""
-    parts = urlsplit(location)
-    if not parts.scheme or origin(location) != upstream_origin:
+REDIRECTS = range(300, 400)
+_ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*", re.ASCII)
+
+
+def relocated(location: str, *, is_redirect: bool, upstream_origin: str, edge_origin: str) -> str:
+    """``location`` with its origin replaced where it is inside; all after it stays byte for byte (upload state)."""
+    found = _ORIGIN.match(location)
+    if found is None:
         return location
-    return edge_origin + location[location.index("//") + 2 + len(parts.netloc) :]
+    is_inside = origin(found[0]) == upstream_origin or (not is_redirect and location.startswith("/v2/", found.end()))
+    return edge_origin + location[found.end() :] if is_inside else location
 
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def origin(url: str) -> str:
-    """``scheme://host[:port]`` in lower case, without a default port."""
-    parts = urlsplit(url)
-    port = "" if parts.port in {None, _DEFAULT_PORTS.get(parts.scheme)} else f":{parts.port}"
+    """``scheme://host[:port]`` in lower case, without a default port; empty when there is none."""
+    try:
+        parts = urlsplit(url)
+        port = "" if parts.port in {None, _DEFAULT_PORTS.get(parts.scheme)} else f":{parts.port}"
+    except ValueError:
+        return ""
     host = parts.hostname or ""
     return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{port}"
 
@@ -121,11 +148,19 @@ def is_host(text: str) -> bool:
 def is_trusted(address: str, trusted: Networks) -> bool:
     """Whether ``address`` lies in one of the networks."""
     try:
-        parsed = ip_address(address)
+        parsed = ip_address(plain_address(address))
     except ValueError:
         return False
-    parsed = getattr(parsed, "ipv4_mapped", None) or parsed
     return any(parsed in network for network in trusted)
+
+
+def plain_address(text: str) -> str:
+    """An IP address in its usual spelling; one of IPv4 inside IPv6 as IPv4; whatever else as it is."""
+    try:
+        parsed = ip_address(text)
+    except ValueError:
+        return text
+    return str(getattr(parsed, "ipv4_mapped", None) or parsed)
 
 
 def client_address(peer: str, forwarded_for: Sequence[str], trusted: Networks) -> str:
@@ -135,11 +170,12 @@ def client_address(peer: str, forwarded_for: Sequence[str], trusted: Networks) -
     before it could be anything.
     """
     hops = [hop.strip() for value in forwarded_for for hop in value.split(",")]
-    address = peer
+    address = plain_address(peer)
     while is_trusted(address, trusted) and hops:
         hop = hops.pop()
         try:
-            address = str(ip_address(hop))
+            ip_address(hop)
         except ValueError:
             break
+        address = plain_address(hop)
     return address

@@ -14,7 +14,7 @@ from immuproxy.ledger.model import Action
 from immuproxy.oci import errors, manifests
 from immuproxy.oci.manifests import MAX_MANIFEST_BYTES, Manifest
 from immuproxy.oci.routes import Operation
-from immuproxy.proxy import record
+from immuproxy.proxy import bodies, record
 from immuproxy.proxy.answers import Answer
 from immuproxy.proxy.authority import Authority
 from immuproxy.proxy.caller import Caller
@@ -44,12 +44,13 @@ class Pushes:
         """Carry one push; raises what `immuproxy.proxy.guard.Guard.push` raises."""
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise errors.unsupported_media_type("a manifest must be sent without Content-Encoding")
-        body = await read_body(request)
-        if not body:
-            raise errors.bad_manifest("the manifest is empty")
+        bodies.check_length(request, MAX_MANIFEST_BYTES)
         refused = await self._authority.refuse_push(operation.repository, caller)
         if refused is not None:
             return refused
+        body = await bodies.read_whole(request, MAX_MANIFEST_BYTES)
+        if not body:
+            raise errors.bad_manifest("the manifest is empty")
         references = (operation.reference, *operation.tags) if operation.is_tag else operation.tags
         if not references:
             return await self._to_its_end(self._recorder.push_digest(self._by_digest(operation, caller, body)))
@@ -114,15 +115,3 @@ def _with_tags(answer: Answer, tags: Sequence[str]) -> Answer:
     for tag in tags:
         told.add("OCI-Tag", tag)
     return replace(answer, headers=told)
-
-
-async def read_body(request: web.BaseRequest) -> bytes:
-    """The whole raw body, at most a manifest's size (H18); nothing is decided before all of it is here (H47)."""
-    if request.content_length is not None and request.content_length > MAX_MANIFEST_BYTES:
-        raise errors.too_large(MAX_MANIFEST_BYTES)
-    body = bytearray()
-    async for chunk in request.content.iter_any():
-        body += chunk
-        if len(body) > MAX_MANIFEST_BYTES:
-            raise errors.too_large(MAX_MANIFEST_BYTES)
-    return bytes(body)

@@ -6,17 +6,35 @@ No router, no decompression (H38), 64 KiB lines and headers (H42), and an OCI er
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Any
 
-from aiohttp import web
+import structlog
+from aiohttp import http, http_parser, web
 from aiohttp.web_protocol import RequestHandler
 
 from immuproxy.oci.errors import OciError
 from immuproxy.proxy import answers
 from immuproxy.proxy.upstream import MAX_LINE, READ_BUFFER
 
+log = structlog.get_logger("immuproxy.edge")
+
 KEEPALIVE = 150.0
 """Seconds an idle client connection stays open; Go clients reuse theirs for 90 (H45)."""
+
+
+class UnsafeParserError(RuntimeError):
+    """The parser of aiohttp that is in use reads some requests differently from the one that is tested (H50)."""
+
+
+def require_c_parser() -> None:
+    """Raise `UnsafeParserError` unless both listeners and clients use aiohttp's parser in C."""
+    for parser in (http.HttpRequestParser, http_parser.HttpResponseParser):
+        if parser.__module__ != "aiohttp._http_parser":
+            raise UnsafeParserError(
+                "aiohttp runs without its C extension, and its other parser is not safe enough for a proxy; "
+                "install a wheel of aiohttp for this platform and unset AIOHTTP_NO_EXTENSIONS"
+            )
 
 
 class _Protocol(RequestHandler):
@@ -25,18 +43,21 @@ class _Protocol(RequestHandler):
     def handle_error(
         self,
         request: web.BaseRequest,
-        status: int = 500,
+        status: int = HTTPStatus.INTERNAL_SERVER_ERROR,
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
         """A request that could not be parsed, or a fault of our own; the connection is closed after it."""
-        if status >= 500:
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer is already on its way")
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             self.log_exception("Error handling request", exc_info=exc)
             problem = OciError(status, "UNKNOWN", "the proxy failed while handling this request; its log says why")
         else:
             problem = OciError(status, "UNSUPPORTED", f"the request is no valid HTTP: {_one_line(message or str(exc))}")
+            log.info("request refused", reason=problem.message, status=status, peer=request.remote)
         answer = answers.error(problem)
-        response = web.Response(status=status, body=answer.body, headers=answer.headers)
+        response = answers.WholeResponse(status=status, body=answer.body, headers=answer.headers)
         response.force_close()
         return response
 
@@ -49,10 +70,12 @@ class EdgeServer(web.Server):
     """Makes one protocol for each connection."""
 
     def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], **options: Any) -> None:
-        """``handler`` answers every request."""
+        """``handler`` answers every request.  Raises `UnsafeParserError`."""
+        require_c_parser()
         super().__init__(
             handler,
             auto_decompress=False,
+            lingering_time=0,  # `immuproxy.proxy.bodies.finish` does it with more care
             max_line_size=MAX_LINE,
             max_field_size=MAX_LINE,
             keepalive_timeout=KEEPALIVE,

@@ -1,63 +1,81 @@
 """Passing through what is not ours: both directions streamed, bounded memory, backpressure from either side (H51).
 
-Before the first byte of the response an error is an OCI error; after it the connection is cut, so that nobody takes half
-an answer for a whole one.
+Before the first byte of the response an error is an OCI error; after it the connection is cut, so that nobody takes
+half an answer for a whole one.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
 
 import aiohttp
+import structlog
 from aiohttp import web
 
 from immuproxy.oci import errors
+from immuproxy.oci.errors import OciError
 from immuproxy.oci.routes import Operation
-from immuproxy.proxy import headers
+from immuproxy.proxy import bodies, headers
 from immuproxy.proxy.answers import Response
 from immuproxy.proxy.caller import Caller
+from immuproxy.proxy.faults import reason
 from immuproxy.proxy.upstream import Upstream
 
+log = structlog.get_logger("immuproxy.edge")
+
 _NEVER_ADDED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+_BROKEN = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
+_FIRST_FINAL_STATUS = 200
 
 
 async def relay(request: web.BaseRequest, operation: Operation, caller: Caller, upstream: Upstream) -> Response:
     """Forward ``operation`` with the request's body, and the upstream's answer back."""
     try:
-        upstream_response = await upstream.data.request(
-            operation.method,
-            upstream.locate(operation.target),
-            headers=caller.headers,
-            data=_body(request),
-            allow_redirects=False,
-            skip_auto_headers=_NEVER_ADDED,
-        )
+        upstream_response = await _sent(request, operation, caller, upstream)
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        raise errors.unavailable(f"the upstream registry does not answer: {reason(error)}") from error
+        raise _problem(error, caller) from error
     async with upstream_response:
+        if upstream_response.status < _FIRST_FINAL_STATUS:
+            raise errors.unavailable("the upstream registry wants to speak another protocol")  # H40
         return await _respond(request, upstream_response, caller, upstream)
 
 
-def reason(error: BaseException) -> str:
-    """An error of the way to the upstream, without the address of anything inside."""
-    return (
-        type(error).__name__ if isinstance(error, aiohttp.ClientConnectorError) else str(error) or type(error).__name__
-    )
+async def _sent(
+    request: web.BaseRequest, operation: Operation, caller: Caller, upstream: Upstream
+) -> aiohttp.ClientResponse:
+    """The upstream's answer, once its headers are here.
 
-
-def _body(request: web.BaseRequest) -> AsyncIterator[bytes] | None:
-    """The request's body as it comes in.
-
-    A generator is used up by the first send, so that the library cannot send it a second time (H43).
+    A read goes out a second time when the first met a connection that the upstream had closed meanwhile; a write never
+    does (H43).
     """
-    if not request.can_read_body and request.headers.get("Content-Length") in {None, "0"}:
-        return None
-    return _chunks(request)
+
+    async def send() -> aiohttp.ClientResponse:
+        return await upstream.data.request(
+            operation.method,
+            upstream.locate(operation.target),
+            headers=caller.headers,
+            data=bodies.chunks(request) if bodies.is_expected(request) else None,
+            allow_redirects=False,
+            skip_auto_headers=_NEVER_ADDED,
+        )
+
+    if operation.is_write or bodies.is_expected(request):
+        return await send()
+    try:
+        return await send()
+    except aiohttp.ClientConnectorError:
+        raise
+    except _BROKEN:
+        return await send()
 
 
-async def _chunks(request: web.BaseRequest) -> AsyncIterator[bytes]:
-    async for chunk in request.content.iter_any():
-        yield chunk
+def _problem(error: BaseException, caller: Caller) -> OciError:
+    """The client's own fault where its body broke, else the upstream's."""
+    cause = error.__cause__
+    if isinstance(cause, OciError):
+        return cause
+    log.warning("upstream unavailable", reason=repr(error), request_id=caller.request_id)
+    return errors.unavailable(f"the upstream registry does not answer: {reason(error)}")
 
 
 async def _respond(
@@ -70,14 +88,29 @@ async def _respond(
     response = Response(
         status=upstream_response.status,
         reason=upstream_response.reason,
-        headers=headers.to_client(pairs, upstream_origin=upstream.origin, edge_origin=caller.edge_origin),
+        headers=headers.to_client(
+            pairs,
+            status=upstream_response.status,
+            upstream_origin=upstream.origin,
+            edge_origin=caller.edge_origin,
+        ),
     )
+    bodies.settle(request, response)
     await response.prepare(request)
     try:
         async for chunk in upstream_response.content.iter_any():
             await response.write(chunk)
         await response.write_eof()
-    except (aiohttp.ClientError, TimeoutError, OSError):
-        if request.transport:
-            request.transport.abort()
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        _cut(request, error, caller)
+    except asyncio.CancelledError as error:
+        _cut(request, error, caller)
+        raise
     return response
+
+
+def _cut(request: web.BaseRequest, error: BaseException, caller: Caller) -> None:
+    """Reset the client's connection: half an answer must not look like a whole one."""
+    if request.transport and not request.transport.is_closing():
+        log.warning("answer cut short", reason=repr(error), request_id=caller.request_id)
+        request.transport.abort()

@@ -1,8 +1,8 @@
 """The only file that speaks HTTP to the upstream registry.
 
 Two pools: ``data`` for streams of any length, ``control`` for manifests, so that slow uploads never starve the protocol
-(H45).  No redirects are followed (H2, H44), nothing is decompressed (H38), no cookie is kept (H52), and the client library's silent
-second try of PUT and DELETE is switched off (H43).
+(H45).  No redirects are followed (H2, H44), nothing is decompressed (H38), no cookie is kept (H52), and the client
+library's silent second try of PUT and DELETE is switched off (H43).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from immuproxy.oci.routes import Kind, build_path
 from immuproxy.proxy import headers
 from immuproxy.proxy.answers import Answer
 from immuproxy.proxy.caller import Caller
+from immuproxy.proxy.faults import reason
 
 MAX_LINE = 64 * 1024
 """Bytes of a request line or header field, on both sides (H42)."""
@@ -100,13 +101,15 @@ class Upstream:
                 received = await response.content.read(_BUFFERED_LIMIT + 1) if method != "HEAD" else b""
                 while method != "HEAD" and len(received) <= _BUFFERED_LIMIT and not response.content.at_eof():
                     received += await response.content.read(_BUFFERED_LIMIT + 1 - len(received))
+                if len(received) > _BUFFERED_LIMIT:
+                    raise UpstreamUnavailableError("its answer is larger than any manifest")
                 pairs = (
                     (name.decode("ascii"), value.decode("utf-8", "surrogateescape"))
                     for name, value in response.raw_headers
                 )
                 return Answer(response.status, headers.end_to_end(pairs), received)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise UpstreamUnavailableError(str(error) or type(error).__name__) from error
+            raise UpstreamUnavailableError(reason(error)) from error
 
     async def probe(self, repository: str, reference: str, caller: Caller) -> Found | Answer:
         """What the upstream holds under a tag or digest, asked for with all four manifest types (H23).
@@ -166,7 +169,7 @@ class Upstream:
             async with self._control.get(URL(location, encoded=True), allow_redirects=False) as response:
                 return Answer(response.status, CIMultiDict(), await response.content.read(_BUFFERED_LIMIT))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise UpstreamUnavailableError(str(error) or type(error).__name__) from error
+            raise UpstreamUnavailableError(reason(error)) from error
 
 
 def _verified(answer: Answer) -> Found:

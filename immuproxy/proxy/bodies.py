@@ -1,0 +1,122 @@
+"""Request bodies: asked for when wanted, bounded in time and size, and put away when nobody wanted them.
+
+A client that waits for ``100 Continue`` is asked only when the body is about to be read, so that a refusal needs no
+body (H41).  An answer that comes before the end of the body closes the connection, and the rest of the body is thrown
+away for a while: to close at once would reset the connection, and the client would see that instead of the answer (H48).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from aiohttp import HttpVersion11, web
+
+from immuproxy.oci import errors
+from immuproxy.oci.errors import OciError
+
+IDLE = 300.0
+"""Seconds without a byte after which a body is given up."""
+
+WHOLE = 120.0
+"""Seconds that a body which is read whole may take."""
+
+SMALL = 256 * 1024
+"""Bytes that are rather read and thrown away than paid for with a new connection."""
+
+LINGER = 30.0
+LINGER_IDLE = 5.0
+"""Seconds that the rest of an unwanted body is thrown away, altogether and without a byte."""
+
+_Key = web.RequestKey[bool]
+_INVITED = _Key("invited", bool)
+
+
+def check_expectation(request: web.BaseRequest) -> None:
+    """Only ``100-continue`` can be expected (RFC 9110 section 10.1.1); raises `OciError` 417."""
+    if request.headers.get("Expect", "100-continue").lower() != "100-continue":
+        raise OciError(417, "UNSUPPORTED", "only Expect: 100-continue is supported")
+
+
+def is_expected(request: web.BaseRequest) -> bool:
+    """Whether the request has a body, be it empty and chunked."""
+    return request.can_read_body or request.headers.get("Content-Length", "0") != "0"
+
+
+async def chunks(request: web.BaseRequest) -> AsyncIterator[bytes]:
+    """The raw body as it comes in; raises `OciError` when it is broken or stops coming.
+
+    A generator is used up by the first send, so that the client library cannot send it a second time (H43).
+    """
+    await _invite(request)
+    try:
+        while True:
+            async with asyncio.timeout(IDLE):
+                chunk = await request.content.readany()
+            if not chunk:
+                return
+            yield chunk
+    except TimeoutError as error:
+        raise errors.too_slow("the request's body stopped coming") from error
+    except web.RequestPayloadError as error:
+        raise errors.bad_body("the request's body is broken") from error
+
+
+async def read_whole(request: web.BaseRequest, limit: int) -> bytes:
+    """The whole raw body; raises `OciError`: 413 over ``limit`` bytes, 408 when it takes longer than `WHOLE`."""
+    check_length(request, limit)
+    body = bytearray()
+    try:
+        async with asyncio.timeout(WHOLE):
+            async for chunk in chunks(request):
+                body += chunk
+                if len(body) > limit:
+                    raise errors.too_large(limit)
+    except TimeoutError as error:
+        raise errors.too_slow("the request's body took too long") from error
+    return bytes(body)
+
+
+def check_length(request: web.BaseRequest, limit: int) -> None:
+    """Refuse a body that says itself that it is too large (H18)."""
+    if request.content_length is not None and request.content_length > limit:
+        raise errors.too_large(limit)
+
+
+def settle(request: web.BaseRequest, response: web.StreamResponse) -> None:
+    """Before an answer starts: the connection ends with it where too much of the body is still to come."""
+    if _is_left(request) and (_is_uninvited(request) or (request.content_length or SMALL + 1) > SMALL):
+        response.force_close()
+
+
+async def finish(request: web.BaseRequest, response: web.StreamResponse) -> None:
+    """After an answer: take the rest of the body off the line."""
+    if not _is_left(request):
+        return
+    transport = request.transport
+    if transport and not response.keep_alive and transport.can_write_eof():
+        transport.write_eof()
+    try:
+        async with asyncio.timeout(LINGER):
+            while _is_left(request):
+                async with asyncio.timeout(LINGER_IDLE):
+                    await request.content.readany()
+    except (TimeoutError, OSError, web.RequestPayloadError):
+        response.force_close()
+
+
+async def _invite(request: web.BaseRequest) -> None:
+    if _is_uninvited(request) and _is_left(request):
+        request[_INVITED] = True
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
+
+
+def _is_uninvited(request: web.BaseRequest) -> bool:
+    """Whether the client still waits to be asked; HTTP/1.0 knows no such thing."""
+    waits = "Expect" in request.headers and request.version >= HttpVersion11
+    return waits and not request.get(_INVITED, False)
+
+
+def _is_left(request: web.BaseRequest) -> bool:
+    return request.transport is not None and not request.content.is_eof()

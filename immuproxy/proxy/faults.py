@@ -1,0 +1,27 @@
+"""What went wrong on the way to the upstream, in words that may reach a client.  Pure.
+
+The client library's own words name addresses and URLs of the inside, which would show clients a way round the proxy
+(H49, H57); they go to the log only.
+"""
+
+from __future__ import annotations
+
+import aiohttp
+
+
+def reason(error: BaseException) -> str:
+    """A few words on an error of the upstream's connection."""
+    for kinds, words in _WORDS:
+        if isinstance(error, kinds):
+            return words
+    return "the exchange failed"
+
+
+_WORDS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...] = (
+    (TimeoutError, "it took too long"),
+    (aiohttp.ClientSSLError, "no secure connection to it"),
+    (aiohttp.ClientConnectorError, "no connection to it"),
+    (aiohttp.ClientPayloadError, "its answer was cut short"),
+    (aiohttp.ClientResponseError, "its answer is no valid HTTP"),
+    ((aiohttp.ClientConnectionError, OSError), "the connection broke"),
+)
