@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
-from urllib.parse import quote
 
 from multidict import CIMultiDict
 
@@ -16,16 +14,15 @@ from immuproxy.ledger.register import GoneTag, Register
 from immuproxy.oci import names
 from immuproxy.oci.errors import OciError, unavailable
 from immuproxy.oci.routes import METHODS, Kind, Operation, build_path
-from immuproxy.proxy import headers, record
+from immuproxy.proxy import headers, listing, record
 from immuproxy.proxy.answers import Answer
 from immuproxy.proxy.caller import Caller
+from immuproxy.proxy.listing import ListingRefusedError
 from immuproxy.proxy.recovery import Recovery
 from immuproxy.proxy.refusals import first_message
 from immuproxy.proxy.upstream import Found, Upstream, UpstreamUnavailableError
 from immuproxy.rules.decide import decide_delete
 from immuproxy.rules.model import RuleSet
-
-PAGE = 1000
 
 
 class Deletes:
@@ -146,22 +143,11 @@ class Deletes:
         await self._register.set_adopted(repository, rules.digest)
 
     async def _listed(self, repository: str, caller: Caller) -> list[str]:
-        """All tags that the upstream lists, page by page (H27)."""
-        tags: list[str] = []
-        query = f"?n={PAGE}"
-        while True:
-            path = build_path(Kind.TAGS, repository) + query
-            answer = await self._upstream.exchange("GET", path, _sent(caller))
-            if answer.status == 404:
-                return tags
-            if answer.status != 200:
-                message = "the proxy must see the repository's tags before it lets anything be deleted, and this client may not list them"
-                raise OciError(405, "UNSUPPORTED", message, headers={"Allow": "GET, HEAD"})
-            page = json.loads(answer.body).get("tags") or []
-            tags += page
-            if "Link" not in answer.headers or not page:
-                return tags
-            query = f"?n={PAGE}&last={quote(page[-1], safe='')}"
+        try:
+            return await listing.tags(self._upstream, repository, caller)
+        except ListingRefusedError as refused:
+            message = "the proxy must see the repository's tags before it lets anything be deleted, and this client may not list them"
+            raise OciError(405, "UNSUPPORTED", message, headers={"Allow": "GET, HEAD"}) from refused
 
     # --- both
 
