@@ -26,7 +26,7 @@ from immuproxy.drift.service import service_caller
 from immuproxy.drift.sweep import Sweep
 from immuproxy.ledger import embedded
 from immuproxy.ledger.audit import Audit, Projector
-from immuproxy.ledger.redis import Store, connect
+from immuproxy.ledger.redis import Durability, Store, connect
 from immuproxy.live_rules import LiveRules
 from immuproxy.proxy import record
 from immuproxy.proxy.caller import Caller
@@ -117,7 +117,12 @@ async def _ledger(config: Config) -> AsyncIterator[Store]:
                 url = await stack.enter_async_context(embedded.running(Path(chosen.embedded)))
             except embedded.EmbeddedRedisError as error:
                 raise CannotServeError(str(error)) from error
-        yield await stack.enter_async_context(connect(url, timeout=chosen.timeout))
+        wait = Durability(chosen.wait.replicas, chosen.wait.aof, chosen.wait.timeout)
+        try:
+            store = await stack.enter_async_context(connect(url, timeout=chosen.timeout, durability=wait))
+        except ValueError as error:
+            raise CannotServeError(str(error)) from error
+        yield store
 
 
 @asynccontextmanager

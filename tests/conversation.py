@@ -23,7 +23,7 @@ from yarl import URL
 from immuproxy.assembly import Choices, Parts, assemble
 from immuproxy.ledger import keys
 from immuproxy.ledger.model import Event, event_from_dict
-from immuproxy.ledger.redis import Store, connect
+from immuproxy.ledger.redis import Durability, Store, connect
 from immuproxy.oci.manifests import ACCEPT_ALL, OCI_INDEX, OCI_MANIFEST
 from immuproxy.proxy.server import EdgeServer
 from immuproxy.proxy.upstream import Timeouts, opened
@@ -175,19 +175,24 @@ class RunningEdge:
 
     async def events(self, repository: str) -> list[Event]:
         """What stands in the repository's outbox, oldest first."""
-        entries = await self.store.client.xrange(keys.outbox(repository))
+        entries: Any = await self.store.do(self.store.client.xrange(keys.outbox(repository)))
         return [event_from_dict(json.loads(values[b"event"])) for _, values in entries]
 
 
 @contextlib.asynccontextmanager
 async def edge_over(
-    upstream_url: str, redis_url: str, *, rules: str = RULES, choices: Choices | None = None, redis_timeout: float = 1.0
+    upstream_url: str,
+    redis_url: str,
+    *,
+    rules: str = RULES,
+    choices: Choices | None = None,
+    durability: Durability | None = None,
 ) -> AsyncIterator[RunningEdge]:
     """One edge on a free port; several over one registry and Redis are replicas."""
     chosen = choices or Choices(manifest_timeout=5.0)
     in_force = [load_rules(rules, "test.yml")]
     async with contextlib.AsyncExitStack() as stack:
-        store = await stack.enter_async_context(connect(redis_url, timeout=redis_timeout))
+        store = await stack.enter_async_context(connect(redis_url, timeout=1.0, durability=durability))
         timeouts = Timeouts(manifest=chosen.manifest_timeout)
         upstream = await stack.enter_async_context(opened(upstream_url, timeouts=timeouts))
         parts = assemble(lambda: in_force[0], store, upstream, Metrics(), chosen)

