@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, cast
 
-from ruamel.yaml import YAML
+import yaml
 
 _TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
@@ -43,7 +43,7 @@ def _read(folder: str) -> dict[str, bytes]:
 
 def _description() -> dict[str, Any]:
     text = files("immuproxy.web").joinpath("openapi.yaml").read_text()
-    return cast("dict[str, Any]", YAML(typ="safe", pure=True).load(text))
+    return cast("dict[str, Any]", yaml.safe_load(text))
 
 
 STATIC = {name: _asset(name, body) for name, body in _read("static").items()}
