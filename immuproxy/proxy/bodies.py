@@ -2,7 +2,8 @@
 
 A client that waits for ``100 Continue`` is asked only when the body is about to be read, so that a refusal needs no
 body (H41).  An answer that comes before the end of the body closes the connection, and the rest of the body is thrown
-away for a while: to close at once would reset the connection, and the client would see that instead of the answer (H48).
+away for a while: to close at once would reset the connection, and the client would see that instead of the answer
+(H48).
 """
 
 from __future__ import annotations

@@ -98,11 +98,7 @@ class Upstream:
                 allow_redirects=False,
                 skip_auto_headers=_NEVER_ADDED,
             ) as response:
-                received = await response.content.read(_BUFFERED_LIMIT + 1) if method != "HEAD" else b""
-                while method != "HEAD" and len(received) <= _BUFFERED_LIMIT and not response.content.at_eof():
-                    received += await response.content.read(_BUFFERED_LIMIT + 1 - len(received))
-                if len(received) > _BUFFERED_LIMIT:
-                    raise UpstreamUnavailableError("its answer is larger than any manifest")
+                received = await _bounded(response) if method != "HEAD" else b""
                 pairs = (
                     (name.decode("ascii"), value.decode("utf-8", "surrogateescape"))
                     for name, value in response.raw_headers
@@ -167,9 +163,17 @@ class Upstream:
             return Answer(404, CIMultiDict())
         try:
             async with self._control.get(URL(location, encoded=True), allow_redirects=False) as response:
-                return Answer(response.status, CIMultiDict(), await response.content.read(_BUFFERED_LIMIT))
+                return Answer(response.status, CIMultiDict(), await _bounded(response))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise UpstreamUnavailableError(reason(error)) from error
+
+
+async def _bounded(response: aiohttp.ClientResponse) -> bytes:
+    """The answer's body, cut off beyond `_BUFFERED_LIMIT`: no digest that was asked for is that of such a piece."""
+    received = bytearray()
+    while len(received) < _BUFFERED_LIMIT and not response.content.at_eof():
+        received += await response.content.read(_BUFFERED_LIMIT - len(received))
+    return bytes(received)
 
 
 def _verified(answer: Answer) -> Found:
