@@ -10,13 +10,14 @@ from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import CollectorRegistry, Counter
 
 from immuproxy.ledger.audit import Audit
+from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.redis import Store, connect
 from immuproxy.ledger.register import Register
 from immuproxy.web.app import make_console
 from immuproxy.web.sources import Part, Sources
 from tests.servers import RedisServer
-from tests.web.events import RULES, in_force
+from tests.web.events import RULES, in_force, now
 
 Seed = Callable[[Sequence[Event]], Awaitable[None]]
 
@@ -49,20 +50,14 @@ async def sources(store: Store, state: State) -> Sources:
     ruling = in_force(RULES)
     return Sources(
         audit=Audit(store),
-        register=Register(store),
+        register=Register(store, Epoch(store, quarantine=0.0)),
         rules=lambda: ruling,
         status=status,
         metrics=metrics,
-        clock=_clock,
+        clock=now,
         edge="registry.example:5000",
         version="1.2.3",
     )
-
-
-def _clock() -> int:
-    import time
-
-    return time.time_ns() // 1_000_000
 
 
 @pytest.fixture

@@ -13,9 +13,13 @@ from immuproxy.web.links import Place, PlaceKind
 PREFIX = "/repositories/"
 DIGEST = "sha256:" + "a" * 64
 
-repositories = st.from_regex(names.REPOSITORY, fullmatch=True).filter(names.is_repository)
+words = st.text("abc019", min_size=1, max_size=4)
+components = st.lists(words, min_size=1, max_size=2).flatmap(
+    lambda parts: st.sampled_from([".", "_", "__", "-", "---"]).map(lambda mark: mark.join(parts))
+)
+repositories = st.lists(components, min_size=1, max_size=4).map("/".join)
 awkward = st.lists(st.sampled_from(["a", "tags", "manifests", "v1"]), min_size=1, max_size=5).map("/".join)
-tags = st.from_regex(names.TAG, fullmatch=True)
+tags = st.text("aZ09_.-", min_size=1, max_size=12).filter(names.is_tag)
 
 
 def read(url: str) -> Place | None:

@@ -1,0 +1,179 @@
+"""A week in the life of a registry, for the pages to show: the same at each run, ending now."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+from immuproxy.ledger.model import Action, ActorSource, Event, Outcome, StoredManifest
+from immuproxy.ledger.register import Content, Register
+from immuproxy.web.sources import RulesInForce
+from tests.web.events import HOSTILE, digest, in_force, now, push
+
+HOUR = 3_600_000
+DAY = 24 * HOUR
+RULES = """\
+# The rules of our registry.  The first that matches decides.
+upstream: {url: http://registry:5000}
+edge:     {listen: 0.0.0.0:5000}
+redis:    {url: redis://proxy:secret@redis:6379/0}
+
+default: immutable
+
+rules:
+  - name: moving-tags
+    tags: [latest, main, "dev-*"]
+    policy: mutable
+  - name: releases
+    repositories: ["team/**", "platform/**", "!team/sandbox/**"]
+    tags: ["semver:>=1.0.0"]
+    policy: immutable
+    overwrite:
+      - {users: [release-bot], within: 15m}
+  - name: archive
+    repositories: ["archive/**"]
+    policy: frozen
+"""
+REPOSITORIES = ("team/app", "team/api", "platform/gateway", "platform/auth", "data/etl/ingest", "web/shop")
+WEIGHTS = (8, 6, 4, 3, 3, 5)
+TAGS = ("1.4.0", "1.4.1", "1.5.0", "2.0.0-rc.1", "main", "latest")
+ACTORS = ("ci", "ci", "ci", "release-bot", "mira", "jonas")
+INDEX = "application/vnd.oci.image.index.v1+json"
+MOVING = ("main", "latest")
+LIFE = ("team/app", "1.6.0")
+
+
+def rules() -> RulesInForce:
+    return in_force(RULES)
+
+
+def story() -> list[Event]:
+    """All events, oldest first."""
+    end = now()
+    return sorted([*_everyday(end), *_life_of_a_tag(end)], key=lambda event: event.time)
+
+
+def _everyday(end: int) -> Iterator[Event]:
+    chance = random.Random(5)
+    times = sorted(end - int(chance.random() ** 1.6 * 6.5 * DAY) - 60_000 for _ in range(520))
+    held: dict[tuple[str, str], str] = {}
+    for time in times:
+        repository = chance.choices(REPOSITORIES, WEIGHTS)[0]
+        tag, actor = chance.choice(TAGS), chance.choice(ACTORS)
+        variant = chance.randint(1, 3) if chance.random() < 0.3 else 0
+        wanted = digest(f"{repository}:{tag}:{variant}:{time // DAY if tag in MOVING else 0}")
+        before = held.get((repository, tag), "")
+        outcome = _outcome(tag, before, wanted)
+        if outcome in (Outcome.CREATED, Outcome.OVERWRITTEN):
+            held[repository, tag] = wanted
+        yield _told(chance, outcome, time, repository, tag, wanted, before, actor)
+
+
+def _outcome(tag: str, before: str, wanted: str) -> Outcome:
+    if not before:
+        return Outcome.CREATED
+    if before == wanted:
+        return Outcome.UNCHANGED
+    return Outcome.OVERWRITTEN if tag in MOVING else Outcome.REFUSED
+
+
+def _told(chance: random.Random, outcome: Outcome, time: int, *what: str) -> Event:
+    repository, tag, wanted, before, actor = what
+    refusal = (
+        f"{repository}:{tag} cannot be overwritten because the tag is immutable: rule releases (line 12), "
+        f"it holds {before[:19]}"
+    )
+    return push(
+        outcome,
+        time=time,
+        repository=repository,
+        tag=tag,
+        digest=wanted,
+        previous_digest=before,
+        media_type=INDEX,
+        platforms=("linux/amd64", "linux/arm64"),
+        size=chance.randint(10**7, 3 * 10**8),
+        rule="moving-tags" if tag in MOVING else "releases",
+        rule_line=9 if tag in MOVING else 12,
+        reason=refusal if outcome is Outcome.REFUSED else "",
+        actor=actor,
+        client_address=f"10.1.4.{chance.randint(2, 60)}",
+        user_agent="docker/27.3.1 go/go1.22.7 os/linux arch/amd64",
+        request_id=f"{chance.getrandbits(64):016x}",
+        duration_ms=chance.randint(20, 900),
+    )
+
+
+def _life_of_a_tag(end: int) -> Iterator[Event]:
+    repository, tag = LIFE
+    first, second = digest("life one"), digest("life two")
+
+    def told(outcome: Outcome, time: int, wanted: str, **fields: Any) -> Event:
+        known = {"repository": repository, "tag": tag, "media_type": INDEX, "rule_line": 12}
+        return push(outcome, time=time, digest=wanted, **(known | fields))
+
+    yield told(Outcome.CREATED, end - 5 * DAY, first)
+    why = "allowed by rule releases (line 12): user release-bot, within 15m of the first push"
+    yield told(
+        Outcome.OVERWRITTEN, end - 5 * DAY + HOUR // 5, second, previous_digest=first, actor="release-bot", reason=why
+    )
+    yield told(Outcome.UNCHANGED, end - 4 * DAY, second)
+    refusal = f"{repository}:{tag} cannot be overwritten because the tag is immutable: rule releases (line 12)"
+    for number, (ago, actor) in enumerate([(40, "jonas"), (38, "jonas"), (20, HOSTILE)]):
+        yield told(
+            Outcome.REFUSED,
+            end - ago * HOUR,
+            digest(f"other {number}"),
+            previous_digest=second,
+            actor=actor,
+            actor_confirmed=actor == "jonas",
+            reason=refusal,
+        )
+    nobody: dict[str, Any] = {"actor": "", "actor_source": ActorSource.ANONYMOUS, "actor_confirmed": False}
+    nobody |= {"client_address": "", "user_agent": ""}
+    yield told(
+        Outcome.FOUND,
+        end - 5 * HOUR,
+        digest("behind our back"),
+        previous_digest=second,
+        action=Action.DRIFT,
+        reason="the registry shows another digest than the ledger holds",
+        **nobody,
+    )
+    yield told(Outcome.HEALED, end - 5 * HOUR + 2000, second, action=Action.REPAIR, **nobody)
+
+
+_PARTS = b"""{"schemaVersion":2,"mediaType":"%s","annotations":{"org.opencontainers.image.revision":"4be1c0d"},"manifests":[
+{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"%s","size":1681,
+ "platform":{"os":"linux","architecture":"amd64"}},
+{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"%s","size":1681,
+ "platform":{"os":"linux","architecture":"arm64"}}]}"""
+
+
+async def hold(register: Register) -> None:
+    """Let the ledger hold what the story pushed under immutable tags."""
+    held: dict[tuple[str, str], list[Event]] = {}
+    for event in story():
+        sets = event.outcome in (Outcome.CREATED, Outcome.OVERWRITTEN) and event.tag not in MOVING
+        if sets:
+            held.setdefault((event.repository, event.tag), []).append(event)
+    for events in held.values():
+        for generation, event in enumerate(events):
+            await _commit(register, event, generation)
+
+
+async def _commit(register: Register, event: Event, generation: int) -> None:
+    body = _PARTS % (INDEX.encode(), digest("amd64").encode(), digest("arm64").encode())
+    content = Content(
+        digest=event.digest,
+        needs=frozenset({event.digest}),
+        stored=(StoredManifest(event.digest, INDEX, body),),
+        media_type=INDEX,
+        size=event.size or 0,
+        platforms=("linux/amd64", "linux/arm64"),
+    )
+    where = (event.repository, event.tag, content)
+    await register.claim(*where, token="t", lease_ms=5000, over_generation=generation)
+    await register.arm(*where, token="t", lease_ms=5000, draft=event, closing=None)
+    await register.commit(*where, token="t", event=event, first=not generation)

@@ -1,0 +1,91 @@
+"""A console in a thread of its own, for clients that are not asyncio's: browsers and the fuzzer of the API."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Coroutine, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from immuproxy.ledger.audit import Audit
+from immuproxy.ledger.epoch import Epoch
+from immuproxy.ledger.model import Event
+from immuproxy.ledger.redis import connect
+from immuproxy.ledger.register import Register
+from immuproxy.web.app import make_console
+from immuproxy.web.sources import Part, RulesInForce, Sources
+from tests.web.events import in_force, now
+
+_T = TypeVar("_T")
+UP = (Part("redis", ok=True, detail="version 7.0.15"), Part("upstream", ok=True, detail="open to all"))
+
+
+@dataclass(slots=True)
+class RunningConsole:
+    """What a test may look at and change."""
+
+    url: str
+    sources: Sources
+    loop: asyncio.AbstractEventLoop = field(repr=False)
+
+    def run(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Do something on the console's loop and wait for it."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout=30)
+
+    def seed(self, events: Sequence[Event]) -> None:
+        """Put events into the audit, oldest first."""
+
+        async def put() -> None:
+            for event in events:
+                await self.sources.audit.append(event)
+
+        self.run(put())
+
+
+@contextlib.contextmanager
+def running_console(
+    redis_url: str, *, ruling: RulesInForce | None = None, parts: Sequence[Part] = UP, edge: str = "registry.example:5000"
+) -> Iterator[RunningConsole]:
+    """Serve a console on a free loopback port."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="console", daemon=True)
+    thread.start()
+    stack = contextlib.AsyncExitStack()
+    try:
+        opening = _open(stack, redis_url, ruling or in_force(), parts, edge)
+        url, sources = asyncio.run_coroutine_threadsafe(opening, loop).result(timeout=30)
+        yield RunningConsole(url, sources, loop)
+    finally:
+        asyncio.run_coroutine_threadsafe(stack.aclose(), loop).result(timeout=30)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(timeout=30)
+        loop.close()
+
+
+async def _open(
+    stack: contextlib.AsyncExitStack, redis_url: str, ruling: RulesInForce, parts: Sequence[Part], edge: str
+) -> tuple[str, Sources]:
+    async def status() -> Sequence[Part]:
+        return parts
+
+    store = await stack.enter_async_context(connect(redis_url, timeout=2.0))
+    sources = Sources(
+        audit=Audit(store),
+        register=Register(store, Epoch(store, quarantine=0.0)),
+        rules=lambda: ruling,
+        status=status,
+        metrics=CollectorRegistry(),
+        clock=now,
+        edge=edge,
+        version="0.1.0",
+    )
+    runner = web.AppRunner(make_console(sources), access_log=None, shutdown_timeout=2.0, max_line_size=65_536)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    return f"http://127.0.0.1:{runner.addresses[0][1]}", sources
