@@ -144,7 +144,7 @@ def running_dockerd(*options: str) -> Iterator[tuple[Docker, Server]]:
         socket = f"unix://{where}/docker.sock"
         engine = Server(
             name="dockerd",
-            command=[program("dockerd"), "--storage-driver=vfs", f"--host={socket}", *_places(where), *options],
+            command=[program("dockerd"), f"--host={socket}", *_places(where), *options],
             log_path=where / "dockerd.log",
             ready_text="API listen on",
             directory=where,
@@ -163,7 +163,21 @@ NO_NETWORK = ("--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-fo
 
 
 def _places(where: Path) -> Sequence[str]:
-    return (f"--data-root={where}/data", f"--exec-root={where}/exec", f"--pidfile={where}/dockerd.pid")
+    driver = "overlay2" if _can_overlay(where) else "vfs"  # vfs copies everything for each layer, but works anywhere
+    places = (f"--data-root={where}/data", f"--exec-root={where}/exec", f"--pidfile={where}/dockerd.pid")
+    return (f"--storage-driver={driver}", *places)
+
+
+def _can_overlay(where: Path) -> bool:
+    lower, upper, work, merged = (where / name for name in ("lower", "upper", "work", "merged"))
+    for directory in (lower, upper, work, merged):
+        directory.mkdir()
+    options = f"lowerdir={lower},upperdir={upper},workdir={work}"
+    command = ["mount", "-t", "overlay", "overlay", "-o", options, str(merged)]
+    mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
+    if mounted:
+        subprocess.run(["umount", str(merged)], check=True)
+    return mounted
 
 
 def _unmount_below(where: Path) -> None:

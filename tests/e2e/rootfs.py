@@ -20,7 +20,14 @@ _FILES = {
     "etc/nsswitch.conf": b"hosts: files dns\n",
 }
 _LINKS = {"bin": "usr/bin", "sbin": "usr/sbin", "lib": "usr/lib", "lib64": "usr/lib64"}
-_DIRECTORIES = {"tmp": 0o1777, "root": 0o700, "data": 0o755, "var/lib/registry": 0o755}
+_DIRECTORIES = {
+    "usr": 0o755,
+    "usr/lib64": 0o755,
+    "tmp": 0o1777,
+    "root": 0o700,
+    "data": 0o755,
+    "var/lib/registry": 0o755,
+}
 _DOCUMENTATION = ("/usr/share/doc/", "/usr/share/man/", "/usr/share/locale/", "/usr/share/info/")
 
 
@@ -41,6 +48,8 @@ def rootfs(packages: Sequence[str]) -> bytes:
             link = tarfile.TarInfo(name)
             link.type, link.linkname = tarfile.SYMTYPE, target
             tar.addfile(link)
+        for name, mode in _DIRECTORIES.items():
+            _add_directory(tar, name, mode)
         ours = {*_LINKS, *_FILES, *_DIRECTORIES, _CERTIFICATES_NAME}
         for path in _files(_closure(packages)):
             if path.lstrip("/") not in ours:  # an engine takes no path twice
@@ -48,8 +57,6 @@ def rootfs(packages: Sequence[str]) -> bytes:
         tar.add(CERTIFICATES, _CERTIFICATES_NAME)
         for name, content in _FILES.items():
             _add(tar, name, content)
-        for name, mode in _DIRECTORIES.items():
-            _add_directory(tar, name, mode)
     return out.getvalue()
 
 
