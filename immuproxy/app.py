@@ -55,26 +55,23 @@ class Running:
     health: Health
 
 
-async def serve(path: Path, content: bytes, config: Config) -> None:
-    """Serve until SIGINT or SIGTERM.  ``content``: the bytes of the file at ``path`` that ``config`` was read from.
-
-    Raises `CannotServeError`.
-    """
+async def serve(path: Path, config: Config) -> None:
+    """Serve until SIGINT or SIGTERM what ``config`` says, read from ``path``; raises `CannotServeError`."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    async with running(path, content, config) as service:
+    async with running(path, config) as service:
         log.info("ready", edge=_shown(service.edge), console=_shown(service.console), version=__version__)
         await stop.wait()
         log.info("stopping: pushes under way are finished first")
 
 
 @asynccontextmanager
-async def running(path: Path, content: bytes, config: Config) -> AsyncIterator[Running]:
+async def running(path: Path, config: Config) -> AsyncIterator[Running]:
     """The whole service on its listeners."""
     metrics = Metrics()
-    rules = LiveRules(path, content, config.rules, metrics)
+    rules = LiveRules(path, config, metrics)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(_ledger(config))
         upstream = await stack.enter_async_context(_upstream(config))

@@ -40,20 +40,19 @@ main.add_command(explain)
 )
 def serve(path: Path) -> None:
     """Serve the edge, which clients push to, and the console, until stopped by SIGINT or SIGTERM."""
-    from immuproxy.config import parse_config  # noqa: PLC0415  # see the module's docstring
+    from immuproxy.config import load_config  # noqa: PLC0415  # see the module's docstring
     from immuproxy.rules.problems import DocumentErrors  # noqa: PLC0415
 
     try:
-        content = path.read_bytes()
-        config = parse_config(content, str(path))
+        config = load_config(path)
     except OSError as error:
         raise _WrongFile(f"cannot read {path}: {error.strerror}; name the file with --config") from error
     except DocumentErrors as errors:
         raise _WrongFile(str(errors)) from errors
-    _serve(path, content, config)
+    _serve(path, config)
 
 
-def _serve(path: Path, content: bytes, config: Config) -> None:
+def _serve(path: Path, config: Config) -> None:
     from immuproxy import app  # noqa: PLC0415
     from immuproxy.telemetry import logs  # noqa: PLC0415
 
@@ -61,7 +60,7 @@ def _serve(path: Path, content: bytes, config: Config) -> None:
     for warning in config.warnings:
         click.echo(f"{path}:{warning}", err=True)
     try:
-        asyncio.run(app.serve(path, content, config))
+        asyncio.run(app.serve(path, config))
     except app.CannotServeError as error:
         raise click.ClickException(str(error)) from error
 

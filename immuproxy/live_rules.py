@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from immuproxy.config import parse_config
+from immuproxy.config import Config, parse_config
 from immuproxy.ledger.model import Action, ActorSource, Event, Outcome
 from immuproxy.ledger.redis import LedgerUnavailableError
 from immuproxy.proxy import record
@@ -33,13 +33,13 @@ Append = Callable[[Event], Awaitable[object]]
 class LiveRules:
     """Holds the rule set in force and follows its file."""
 
-    def __init__(self, path: Path, content: bytes, rules: RuleSet, metrics: Metrics) -> None:
-        """``content``: the bytes that ``rules`` were read from."""
+    def __init__(self, path: Path, config: Config, metrics: Metrics) -> None:
+        """``config``: what was read from ``path``."""
         self._path = path
         self._metrics = metrics
-        self._seen = hashlib.sha256(content).digest()
-        self._state = RulesInForce(rules, content.decode(), record.now_ms())
-        self._untold: list[Event] = [_event(Outcome.LOADED, rules.digest, f"{path.name} at the start")]
+        self._seen = config.digest
+        self._state = _in_force(config)
+        self._untold: list[Event] = [_event(Outcome.LOADED, config.digest, f"{path.name} at the start")]
 
     @property
     def state(self) -> RulesInForce:
@@ -64,19 +64,19 @@ class LiveRules:
         except OSError as error:
             self._reject(f"{self._path.name} cannot be read: {error.strerror}")
             return
-        digest = hashlib.sha256(content).digest()
+        digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
         if digest == self._seen:
             return
         self._seen = digest
         try:
-            rules = (await asyncio.to_thread(parse_config, content, str(self._path))).rules
+            config = await asyncio.to_thread(parse_config, content, str(self._path))
         except DocumentErrors as errors:
             self._reject(str(errors))
             return
-        self._state = RulesInForce(rules, content.decode(), record.now_ms())
+        self._state = _in_force(config)
         self._metrics.rules_reloads.labels("loaded").inc()
-        log.info("rules loaded", file=self._path.name, digest=rules.digest, rules=len(rules.rules))
-        self._untold.append(_event(Outcome.LOADED, rules.digest, f"{self._path.name} changed"))
+        log.info("rules loaded", file=self._path.name, digest=digest, rules=len(config.rules.rules))
+        self._untold.append(_event(Outcome.LOADED, digest, f"{self._path.name} changed"))
 
     def _reject(self, problem: str) -> None:
         if self._state.error == problem:
@@ -94,6 +94,11 @@ class LiveRules:
                 self._untold.pop(0)
         except LedgerUnavailableError:
             return
+
+
+def _in_force(config: Config) -> RulesInForce:
+    """The rules, with the file's text as it may be shown: passwords masked."""
+    return RulesInForce(config.rules, config.shown, record.now_ms())
 
 
 def _event(outcome: Outcome, digest: str, reason: str) -> Event:

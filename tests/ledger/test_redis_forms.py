@@ -122,8 +122,8 @@ async def test_h67_after_a_failover_the_tag_still_holds_what_was_committed(
     url = f"redis+sentinel://127.0.0.1:{sentinel}/ledger"
     await push_and_refuse(registry, url, Durability(replicas=1))
     redis_server.kill()
-    with Redis.from_url(replica.url) as client:
-        wait_until(lambda: client.info("replication")["role"] == "master", "the replica to take over")
+    with Redis(port=sentinel) as client:
+        wait_until(lambda: client.sentinel_master("ledger")["port"] == replica.port, "the replica to take over")
     async with edge_over(registry.url, url) as edge:
         assert (await edge.client.push("team/app", "1.0", image("two"))).status == 409
         assert (await edge.client.push("team/app", "2.0", image("two"))).status == 201
