@@ -22,17 +22,20 @@ from aiohttp import web
 from immuproxy import __version__
 from immuproxy.assembly import Choices, Parts, assemble
 from immuproxy.config import Config
+from immuproxy.connections import CannotOpenError, open_ledger, open_upstream, service_password
 from immuproxy.drift.service import service_caller
 from immuproxy.drift.sweep import Sweep
-from immuproxy.ledger import embedded
 from immuproxy.ledger.audit import Audit, Projector
-from immuproxy.ledger.redis import Durability, Store, connect
+from immuproxy.ledger.replicas import Replicas
 from immuproxy.live_rules import LiveRules
 from immuproxy.proxy import record
 from immuproxy.proxy.caller import Caller
 from immuproxy.proxy.handler import Door
+from immuproxy.proxy.push import Library
+from immuproxy.proxy.recovery import Recovery
 from immuproxy.proxy.server import EdgeServer
-from immuproxy.proxy.upstream import Timeouts, Upstream, opened
+from immuproxy.proxy.tokens import AccountUpstream
+from immuproxy.proxy.upstream import Upstream
 from immuproxy.status import Health
 from immuproxy.telemetry.metrics import Metrics
 from immuproxy.values import Listen
@@ -42,7 +45,7 @@ from immuproxy.web.sources import Sources
 log = structlog.get_logger("immuproxy")
 
 
-class CannotServeError(Exception):
+class CannotServeError(CannotOpenError):
     """The service cannot start; the message says what to do."""
 
 
@@ -56,7 +59,7 @@ class Running:
 
 
 async def serve(path: Path, config: Config) -> None:
-    """Serve until SIGINT or SIGTERM what ``config`` says, read from ``path``; raises `CannotServeError`."""
+    """Serve until SIGINT or SIGTERM what ``config`` says, read from ``path``; raises `CannotOpenError`."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -73,12 +76,13 @@ async def running(path: Path, config: Config) -> AsyncIterator[Running]:
     metrics = Metrics()
     rules = LiveRules(path, config, metrics)
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(_ledger(config))
-        upstream = await stack.enter_async_context(_upstream(config))
+        store = await stack.enter_async_context(open_ledger(config, alone=True))
+        upstream = await stack.enter_async_context(open_upstream(config))
+        account = AccountUpstream(upstream, config.upstream.username, service_password(config))
         projector = Projector(store)
         audit = Audit(store)
         choices = _choices(config)
-        parts = assemble(rules, store, upstream, metrics, choices, published=projector.notify)
+        parts = assemble(rules, store, upstream, metrics, choices, account=account, published=projector.notify)
         health = Health(store, upstream, metrics, strict=not config.redis.allow_unsafe_settings)
         await health.check()
         if health.unsafe:
@@ -91,7 +95,7 @@ async def running(path: Path, config: Config) -> AsyncIterator[Running]:
         console = await stack.enter_async_context(
             _listening(web.AppRunner(console_app, access_log=None), config.console.listen, "console", None)
         )
-        sweep = _sweep(choices.service, rules, parts, upstream)
+        sweep = _sweep(choices.service, rules, parts, account)
         background = (
             projector.run,
             partial(rules.follow, audit.append),
@@ -104,43 +108,13 @@ async def running(path: Path, config: Config) -> AsyncIterator[Running]:
         yield Running(edge, console, health)
 
 
-@asynccontextmanager
-async def _ledger(config: Config) -> AsyncIterator[Store]:
-    chosen = config.redis
-    async with AsyncExitStack() as stack:
-        url = chosen.url.get_secret_value() if chosen.url else ""
-        if chosen.embedded is not None:
-            try:
-                url = await stack.enter_async_context(embedded.running(Path(chosen.embedded)))
-            except embedded.EmbeddedRedisError as error:
-                raise CannotServeError(str(error)) from error
-        wait = Durability(chosen.wait.replicas, chosen.wait.aof, chosen.wait.timeout)
-        try:
-            store = await stack.enter_async_context(connect(url, timeout=chosen.timeout, durability=wait))
-        except ValueError as error:
-            raise CannotServeError(str(error)) from error
-        yield store
-
-
-@asynccontextmanager
-async def _upstream(config: Config) -> AsyncIterator[Upstream]:
-    chosen = config.upstream
-    timeouts = Timeouts(chosen.timeouts.connect, chosen.timeouts.manifest, chosen.timeouts.idle)
-    ca_file = str(chosen.ca_file) if chosen.ca_file else None
-    try:
-        async with opened(chosen.url, timeouts=timeouts, ca_file=ca_file) as upstream:
-            yield upstream
-    except ssl.SSLError as error:
-        raise CannotServeError(f"upstream.ca_file: {error}") from error
-
-
 def _choices(config: Config) -> Choices:
     return Choices(
         manifest_timeout=config.upstream.timeouts.manifest,
         authorize_always=config.upstream.authorize == "always",
         pass_unknown=config.redis.reads_when_down == "pass-through",
         door=Door(config.edge.trusted_proxies, config.edge.external_url),
-        service=service_caller(config.upstream.username, _password(config)),
+        service=service_caller(config.upstream.username, service_password(config)),
     )
 
 
@@ -161,27 +135,17 @@ def _sources(
     )
 
 
-def _sweep(service: Caller, rules: LiveRules, parts: Parts, upstream: Upstream) -> Sweep:
+def _sweep(service: Caller, rules: LiveRules, parts: Parts, account: Upstream) -> Sweep:
     return Sweep(
         rules=rules,
         register=parts.register,
         exceptions=parts.exceptions,
-        upstream=upstream,
-        recovery=parts.recovery,
+        upstream=account,
+        recovery=Recovery(parts.register, account, Library(parts.register, account)),
         limits=parts.limits,
         healer=parts.healer,
         caller=service,
     )
-
-
-def _password(config: Config) -> str | None:
-    chosen = config.upstream
-    if chosen.password_file is not None:
-        try:
-            return Path(chosen.password_file).read_text().strip()
-        except OSError as error:
-            raise CannotServeError(f"upstream.password_file: {error}") from error
-    return chosen.password.get_secret_value() if chosen.password else None
 
 
 def _tls(config: Config) -> ssl.SSLContext | None:

@@ -69,15 +69,19 @@ def assemble(
     metrics: Metrics,
     choices: Choices,
     *,
+    account: Upstream | None = None,
     published: Callable[[str], None] = _nobody,
 ) -> Parts:
     """The edge, over an open ledger and upstream.
 
-    ``rules`` gives the rule set in force; ``published`` is told each repository that may have a new event.
+    ``rules`` gives the rule set in force; ``account`` is the upstream as ``choices.service`` asks it, where that differs;
+    ``published`` is told each repository that may have a new event.
     """
     limits = Limits.of(choices.manifest_timeout)
     epoch = Epoch(store, quarantine=limits.quarantine)
-    register = Register(store, epoch, published=published)
+    register = Register(
+        store, epoch, published=published, recorded=lambda event: metrics.event(event.action, event.outcome)
+    )
     library = Library(register, upstream)
     exceptions = Exceptions(store, published)
     judge = Judge(library, exceptions)
@@ -98,7 +102,7 @@ def assemble(
         guard,
         Recorder(register, upstream, library, judge),
     )
-    healer = Healer(register, upstream, choices.service)
+    healer = Healer(register, account or upstream, choices.service)
     edge = Edge(
         rules=rules,
         upstream=upstream,

@@ -7,6 +7,7 @@ console, and the old one stays in force.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ import structlog
 from immuproxy.config import Config, parse_config
 from immuproxy.ledger.model import Action, ActorSource, Event, Outcome
 from immuproxy.ledger.redis import LedgerUnavailableError
+from immuproxy.ledger.replicas import Replicas
 from immuproxy.proxy import record
 from immuproxy.rules.model import RuleSet
 from immuproxy.rules.problems import DocumentErrors
@@ -26,6 +28,9 @@ log = structlog.get_logger("immuproxy.rules")
 
 INTERVAL = 1.0
 """Seconds between two looks at the file."""
+
+COMPARED_EVERY = 10.0
+"""Seconds between two comparisons with the other proxies."""
 
 Append = Callable[[Event], Awaitable[object]]
 
@@ -38,6 +43,7 @@ class LiveRules:
         self._path = path
         self._metrics = metrics
         self._seen = config.digest
+        self._differ = False
         self._state = _in_force(config)
         self._untold: list[Event] = [_event(Outcome.LOADED, config.digest, f"{path.name} at the start")]
 
@@ -56,6 +62,24 @@ class LiveRules:
             await self._tell(append)
             await asyncio.sleep(INTERVAL)
             await self.look()
+
+    async def compare(self, replicas: Replicas) -> None:
+        """Compare with the other proxies for ever (H57); cancel it to stop."""
+        try:
+            while True:
+                with contextlib.suppress(LedgerUnavailableError):
+                    self._say_whether_rules_differ(await replicas.announce(self._state.rules.digest))
+                await asyncio.sleep(COMPARED_EVERY)
+        finally:
+            with contextlib.suppress(LedgerUnavailableError):
+                await replicas.leave()
+
+    def _say_whether_rules_differ(self, digests: frozenset[str]) -> None:
+        differ = len(digests) > 1
+        self._metrics.rules_differ.set(differ)
+        if differ and not self._differ:
+            log.error("another proxy on this Redis has other rules; give all of them the same file")
+        self._differ = differ
 
     async def look(self) -> None:
         """Read the file if it changed."""

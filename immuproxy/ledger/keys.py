@@ -14,6 +14,9 @@ PREFIX = "immuproxy:"
 REPOSITORIES = PREFIX + "repositories"
 """Set of every repository that anything was ever written for; added before the first write of a repository."""
 
+REPLICAS = PREFIX + "replicas"
+"""Hash: id of a living proxy -> the rules file that it has, and when it last said so."""
+
 EPOCH = PREFIX + "epoch"
 """Counter that every proxy advances: it tells a Redis that came back empty or older from the one that was there before."""
 

@@ -76,16 +76,30 @@ def _nobody(_repository: str) -> None:
     pass
 
 
+def _nothing(_event: Event) -> None:
+    pass
+
+
 class Register:
     """The records of all tags."""
 
-    def __init__(self, store: Store, epoch: Epoch, *, published: Callable[[str], None] = _nobody) -> None:
-        """Use the connection of ``store``; ``published`` is told the repository after each step that may have written an
-        event.
+    def __init__(
+        self,
+        store: Store,
+        epoch: Epoch,
+        *,
+        published: Callable[[str], None] = _nobody,
+        recorded: Callable[[Event], None] = _nothing,
+    ) -> None:
+        """Use the connection of ``store``.
+
+        ``published`` is told the repository after each step that may have written an event, ``recorded`` each event
+        that this process surely wrote.
         """
         self._store = store
         self._epoch = epoch
         self._published = published
+        self._recorded = recorded
 
     # --- reading
 
@@ -205,7 +219,9 @@ class Register:
             _keys(repository, tag, "pins", "manifests", "intents", "outbox"),
             [token, without_time(event)],
         )
-        return _reply(repository, tag, reply)
+        released = _reply(repository, tag, reply)
+        self._count(event, written=released.step is Step.RELEASED)
+        return released
 
     async def commit(
         self, repository: str, tag: str, content: Content, *, token: str, event: Event, first: bool
@@ -217,7 +233,9 @@ class Register:
             _keys(repository, tag, "tags", "pins", "manifests", "intents", "outbox"),
             [token, *_held(tag, content, event, first=first)],
         )
-        return _reply(repository, tag, reply)
+        held = _reply(repository, tag, reply)
+        self._count(event, written=held.record.committed is not None and held.record.committed.event == event.id)
+        return held
 
     async def adopt(
         self,
@@ -238,7 +256,9 @@ class Register:
             _keys(repository, tag, "tags", "pins", "manifests", "intents", "outbox"),
             [seen_token, *_held(tag, content, event, first=first), without_time(closing)],
         )
-        return _reply(repository, tag, reply)
+        held = _reply(repository, tag, reply)
+        self._count(event, written=held.record.committed is not None and held.record.committed.event == event.id)
+        return held
 
     # --- pushes that the register does not guard
 
@@ -258,12 +278,13 @@ class Register:
         reply = await self._publish(
             repository, "conclude", _slot(repository, "intents", "outbox"), [event.id, without_time(event)]
         )
-        return bool(reply)
+        return self._count(event, written=bool(reply))
 
     async def record(self, event: Event) -> None:
         """Record something that changes nothing: a refusal, an unchanged push, drift."""
         await self._epoch.list(event.repository)
         await self._publish(event.repository, "record", _slot(event.repository, "outbox"), [without_time(event)])
+        self._count(event, written=True)
 
     # --- deletes
 
@@ -291,7 +312,7 @@ class Register:
             ],
             [digest, event.id, without_time(event), event.actor, *told],
         )
-        return bool(reply)
+        return self._count(event, written=bool(reply))
 
     async def overdue_marks(self, repository: str, now_ms: int) -> list[str]:
         """Digests whose delete should have ended by ``now_ms``."""
@@ -320,14 +341,14 @@ class Register:
             [keys.drift(repository), keys.outbox(repository), keys.tag(repository, tag)],
             [tag, seen or "-", held, without_time(event)],
         )
-        return bool(reply)
+        return self._count(event, written=bool(reply))
 
     async def close_drift(self, repository: str, tag: str, event: Event) -> bool:
         """End a finding with the event of its repair; false when there was none."""
         reply = await self._publish(
             repository, "drift_close", [keys.drift(repository), keys.outbox(repository)], [tag, without_time(event)]
         )
-        return bool(reply)
+        return self._count(event, written=bool(reply))
 
     async def drifts(self, repository: str) -> list[Finding]:
         """The open findings of a repository, by tag."""
@@ -337,6 +358,11 @@ class Register:
     async def take_comparison(self, repository: str, *, seconds: int) -> bool:
         """Whether nobody has compared the repository for ``seconds``; if so, the caller does it now."""
         return bool(await self._store.do(self._store.client.set(keys.compared(repository), 1, nx=True, ex=seconds)))
+
+    def _count(self, event: Event | None, *, written: bool) -> bool:
+        if event is not None and written:
+            self._recorded(event)
+        return written
 
     async def _publish(self, repository: str, name: str, keys_: Sequence[str], args: Sequence[Argument]) -> Any:
         run = self._store.durable_script if name in _DECIDING else self._store.script

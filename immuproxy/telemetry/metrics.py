@@ -24,7 +24,7 @@ class Metrics:
             buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100),
             registry=self.registry,
         )
-        self.events = Counter(
+        self._events = Counter(
             "immuproxy_events",
             "Events recorded by this process.",
             ["action", "outcome"],
@@ -36,12 +36,21 @@ class Metrics:
             ["result"],
             registry=self.registry,
         )
+        self.rules_differ = Gauge(
+            "immuproxy_rules_differ",
+            "Whether another proxy on the same Redis has another rules file (1) or not (0).",
+            registry=self.registry,
+        )
         self.up = Gauge(
             "immuproxy_up",
             "Whether a part that the proxy depends on answered when last asked (1) or not (0).",
             ["part"],
             registry=self.registry,
         )
+
+    def event(self, action: str, outcome: str) -> None:
+        """Count one event."""
+        self._events.labels(action, outcome).inc()
 
     def request(self, kind: str, method: str, status: int, seconds: float) -> None:
         """Count one request; methods outside the specification count as ``other``."""
