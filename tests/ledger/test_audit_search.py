@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
+from immuproxy.ledger import keys
 from immuproxy.ledger.audit import Audit, BadCursorError, entries, plan, walk
 from immuproxy.ledger.audit.audit import _EXPORT_PAGE
 from immuproxy.ledger.audit.project import take
@@ -247,7 +249,7 @@ async def test_a_tags_history_and_the_latest_of_some_tags(store: Store) -> None:
 async def test_events_that_two_tags_share_a_posting_with_are_not_mixed_up(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(entries, "bucket", lambda kind, *_: entries.keys.audit(f"index:{kind}:0000"))
+    monkeypatch.setattr(entries, "bucket", lambda kind, *_: keys.audit(f"index:{kind}:0000"))
     events = list(made_up_events(400, repositories=3, start=START))
     await fill(store, events)
     audit = Audit(store)
@@ -294,7 +296,7 @@ async def test_postings_ascend(store: Store) -> None:
     chance = random.Random(3)
     events = list(made_up_events(300, start=START, days=0.0001))
     await fill(store, with_late_events(events, chance))
-    raw = await store.client.get(entries.posting("action", Action.PUSH))
+    raw: Any = await store.client.get(entries.posting("action", Action.PUSH))
     ids = [raw[at : at + 8] for at in range(0, len(raw), 8)]
     assert all(one < other for one, other in pairwise(ids))
     assert len(ids) == sum(event.action is Action.PUSH for event in events)

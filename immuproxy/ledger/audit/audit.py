@@ -104,7 +104,8 @@ class Audit:
         """The values with most events between two times, most first.
 
         ``field`` is repo, actor, rule, outcome, action or ip (networks).  With an ``outcome`` (refused or failed) it is
-        repo, tag (``repository:tag``), actor or rule, and whole hours are counted.  Raises `ValueError` for others.
+        repo, tag (``repository:tag``), actor or rule, and whole hours are counted; a value that was never among the
+        hundred most frequent of an hour or day may be left out.  Raises `ValueError` for others.
         """
         if outcome is None:
             return await self._tallies.top(field, since, until, limit)

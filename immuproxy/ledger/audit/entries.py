@@ -79,7 +79,6 @@ def daily_key(outcome: str, field: str, day: int) -> str:
 EVENTS = keys.audit("events")
 WATERMARK = keys.audit("watermark")
 LATE = keys.audit("late")
-SCRATCH = keys.audit("scratch")
 SHADOW = posting("shadow", "yes")
 UNREADABLE = keys.audit("unreadable")
 """Stream: what stood in an outbox and was no event; the newest thousand or so."""
@@ -91,7 +90,7 @@ def network_of(address: str) -> str:
     parsed = parse_address(address)
     if parsed is None:
         return address
-    return str(ipaddress.ip_network((parsed, 24 if parsed.version == 4 else 64), strict=False))  # noqa: PLR2004
+    return str(ipaddress.ip_network((parsed, 24 if parsed.version == 4 else 64), strict=False))
 
 
 @dataclass(frozen=True, slots=True)

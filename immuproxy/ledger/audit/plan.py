@@ -22,7 +22,6 @@ FEW_KEYS = 128
 MOST_KEYS = 1_024
 """Postings that a step opens at most."""
 
-_FEW_VALUES = 64
 _SCAN_COUNT = 2_000
 
 
@@ -60,14 +59,16 @@ class Planner:
 
     async def groups(self, search: Search) -> tuple[Group, ...] | None:
         """The groups of a search; none at all means every event; None means that nothing can match."""
-        found = [*_exact_groups(search), *await self._tag_groups(search), *await self._value_groups(search)]
+        tagged = await self._tagged(search)
+        found = [*_exact_groups(search), *tagged, *await self._value_groups(search, {"repo"} if tagged else set())]
+        if not tagged:
+            found += _tag_names(search)
         usable = [group for group in found if len(group.keys) <= MOST_KEYS or group.lasts]
         return None if any(not group.keys for group in usable) else tuple(usable)
 
-    async def _value_groups(self, search: Search) -> list[Group]:
-        groups = [
-            await self._including(field, terms) for field in entries.VALUE_FIELDS if (terms := search.values(field))
-        ]
+    async def _value_groups(self, search: Search, without: set[str]) -> list[Group]:
+        fields = [field for field in entries.VALUE_FIELDS if search.values(field) and field not in without]
+        groups = [await self._including(field, search.values(field)) for field in fields]
         excluded = ((field, search.values(field, exclude=True)) for field in ("outcome", "action"))
         return groups + [await self._excluding(field, terms) for field, terms in excluded if terms]
 
@@ -82,21 +83,20 @@ class Planner:
         known = await self._vocabulary.values(field)
         return _group(field, set(known).difference(matching_values(terms, known)), known)
 
-    async def _tag_groups(self, search: Search) -> list[Group]:
+    async def _tagged(self, search: Search) -> list[Group]:
+        """The tags of named repositories, where those are few enough to name: one group, which knows both."""
         tags, repositories = search.values("tag"), search.values("repo")
-        if not tags:
+        if not tags or not repositories or not _all_exact(repositories):
             return []
         names = [term.value for term in tags] if _all_exact(tags) else await self._tags_like(repositories, tags)
-        if names is None:
+        if names is None or len(names) * len(repositories) > FEW_KEYS:
             return []
-        if _all_exact(repositories) and 0 < len(repositories) * len(names) <= max(_FEW_VALUES, len(names)):
-            pairs = product((term.value for term in repositories), names)
-            return [Group(tuple(dict.fromkeys(entries.bucket("tagged", *pair) for pair in pairs)))]
-        return [Group(tuple(dict.fromkeys(entries.bucket("tag", name) for name in names)))]
+        pairs = product((term.value for term in repositories), names)
+        return [Group(tuple(dict.fromkeys(entries.bucket("tagged", *pair) for pair in pairs)))]
 
     async def _tags_like(self, repositories: Sequence[Term], tags: Sequence[Term]) -> list[str] | None:
         """The tags of one repository that match; None when that is not known, or they are too many."""
-        if len(repositories) != 1 or not repositories[0].exact:
+        if len(repositories) != 1:
             return None
         key = entries.tags_key(repositories[0].value)
         found = [name async for name in scan_members(self._store, key)]
@@ -119,6 +119,13 @@ async def scan_members(store: Store, key: str, match: str | None = None) -> Asyn
 
 def _all_exact(terms: Sequence[Term]) -> bool:
     return all(term.exact for term in terms)
+
+
+def _tag_names(search: Search) -> list[Group]:
+    tags = search.values("tag")
+    if not tags or not _all_exact(tags):
+        return []
+    return [Group(tuple(dict.fromkeys(entries.bucket("tag", term.value) for term in tags)))]
 
 
 def _group(field: str, values: Iterable[str], known: Lasts) -> Group:

@@ -15,6 +15,7 @@ from immuproxy.ledger.search import Search
 
 EVERY_SECONDS = 0.25
 _CHUNK = 200
+_MOST_FAILURES = 3  # in a row; one or two are a restart
 _KIND = "newer"
 
 Entry = tuple[bytes, dict[bytes, bytes]]
@@ -81,12 +82,15 @@ class Tail:
                 self._watcher = None
 
     async def _watch(self) -> None:
+        failures = 0
         while self._failure is None:
+            newest = self._newest
             try:
-                newest = await self._end()
+                newest, failures = await self._end(), 0
             except LedgerUnavailableError as error:
-                self._failure, self._watcher = error, None
-                newest = self._newest
+                failures += 1
+                if failures >= _MOST_FAILURES:
+                    self._failure, self._watcher = error, None
             async with self._changed:
                 # The end may also move back: a Redis restored from an older copy.
                 if newest != self._newest or self._failure:

@@ -19,6 +19,8 @@ from immuproxy.ledger.redis import Store, translated
 MOST_BUCKETS = 400
 _KEYS_A_CALL = 500
 _RECENT_EVENTS = 300
+_MOST_OF_A_DAY = 100
+_LONGEST_SPAN_MS = 3_660 * entries.DAY_HOURS * entries.HOUR_MS
 
 
 class Tallies:
@@ -55,24 +57,36 @@ class Tallies:
         return {value: last for value, last in known.items() if last >= since}
 
     async def top(self, field: str, since: int, until: int | None, limit: int) -> list[Tally]:
-        """The values with most events in a span of time."""
+        """The values with most events in a span of time.
+
+        Looks at the values with most events ever first, and stops where the rest cannot have more than the best so far.
+        """
         _require(field, entries.VALUE_FIELDS)
         active = {value: last for value, last in (await self._active(field, since)).items() if value}
         times = [since, MOST_MS if until is None else until]
-        ranks = await self.ranks([entries.posting(field, value) for value in active], times)
-        tallies = (
-            Tally(value, row[1] - row[0], last) for (value, last), row in zip(active.items(), ranks, strict=True)
-        )
-        return _largest((tally for tally in tallies if tally.count), limit)
+        totals = await self.ranks([entries.posting(field, value) for value in active])
+        ordered = sorted(zip(active, (row[0] for row in totals), strict=True), key=lambda pair: -pair[1])
+        best: list[Tally] = []
+        for at in range(0, len(ordered), _KEYS_A_CALL):
+            if len(best) == limit and best[-1].count >= ordered[at][1]:
+                break
+            chunk = [value for value, _ in ordered[at : at + _KEYS_A_CALL]]
+            rows = await self.ranks([entries.posting(field, value) for value in chunk], times)
+            counted = (Tally(value, row[1] - row[0], active[value]) for value, row in zip(chunk, rows, strict=True))
+            best = _largest([*best, *(tally for tally in counted if tally.count)], limit)
+        return best
 
     async def top_of_outcome(self, field: str, outcome: str, since: int, until: int, limit: int) -> list[Tally]:
-        """The values with most events of one outcome; whole hours (UTC) are counted, the first and the last too."""
+        """The values with most events of one outcome; whole hours (UTC) are counted, the first and the last too.
+
+        Candidates are the `_MOST_OF_A_DAY` most frequent of each hour or day; their counts are exact.
+        """
         _require(field, entries.RANKED_FIELDS)
         _require(outcome, entries.RANKED_OUTCOMES)
         names = list(_span_keys(outcome, field, since, until))
         if not names:
             return []
-        pairs = await self._store.script("audit_top", [entries.SCRATCH, *names], [limit])
+        pairs = await self._store.script("audit_top", names, [limit, _MOST_OF_A_DAY])
         return [Tally(pairs[i].decode(), int(pairs[i + 1])) for i in range(0, len(pairs), 2)]
 
     async def known_values(self, field: str, prefix: str, repository: str, limit: int) -> list[Tally]:
@@ -128,7 +142,7 @@ def _best(known: dict[str, int], part: str, limit: int) -> list[str]:
 
 def _span_keys(outcome: str, field: str, since: int, until: int) -> Iterable[str]:
     """Whole days where a whole day lies inside, hours at both ends."""
-    hour, last = since // entries.HOUR_MS, max(0, until - 1) // entries.HOUR_MS
+    hour, last = max(since, until - _LONGEST_SPAN_MS) // entries.HOUR_MS, max(0, until - 1) // entries.HOUR_MS
     while hour <= last:
         if hour % entries.DAY_HOURS == 0 and hour + entries.DAY_HOURS - 1 <= last:
             yield entries.daily_key(outcome, field, hour // entries.DAY_HOURS)
