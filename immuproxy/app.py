@@ -1,7 +1,7 @@
 """The composition root: every room is opened, put together and closed here, and nothing is decided.
 
-The order matters at both ends: the ledger and the upstream open first and close last; at the end the listeners stop taking
-connections, then the pushes under way come to their end, then the rest is cancelled.
+The order matters at both ends: the ledger and the upstream open first and close last; at the end the listeners stop
+taking connections, then the pushes under way come to their end, then the rest is cancelled.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from immuproxy.connections import CannotOpenError, open_ledger, open_upstream, s
 from immuproxy.drift.service import service_caller
 from immuproxy.drift.sweep import Sweep
 from immuproxy.ledger.audit import Audit, Projector
-from immuproxy.ledger.replicas import Replicas
 from immuproxy.live_rules import LiveRules
 from immuproxy.proxy import record
 from immuproxy.proxy.caller import Caller
@@ -91,7 +90,9 @@ async def running(path: Path, config: Config) -> AsyncIterator[Running]:
             _listening(web.ServerRunner(EdgeServer(parts.edge.handle)), config.edge.listen, "edge", _tls(config))
         )
         stack.push_async_callback(parts.pushes.finished)
-        console_app = make_console(_sources(audit, parts, rules, health, metrics, edge))
+        console_app = make_console(
+            _sources(audit=audit, parts=parts, rules=rules, health=health, metrics=metrics, edge=edge)
+        )
         console = await stack.enter_async_context(
             _listening(web.AppRunner(console_app, access_log=None), config.console.listen, "console", None)
         )
@@ -119,7 +120,7 @@ def _choices(config: Config) -> Choices:
 
 
 def _sources(
-    audit: Audit, parts: Parts, rules: LiveRules, health: Health, metrics: Metrics, edge: tuple[str, int]
+    *, audit: Audit, parts: Parts, rules: LiveRules, health: Health, metrics: Metrics, edge: tuple[str, int]
 ) -> Sources:
     host, port = edge
     reached = "localhost" if host in {"0.0.0.0", "::", "127.0.0.1", "::1"} else host  # noqa: S104  # shown, not bound

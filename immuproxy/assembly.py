@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from immuproxy.drift.healer import Healer
-from immuproxy.drift.service import service_caller
+from immuproxy.drift.service import anonymous_service
 from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.exceptions import Exceptions
 from immuproxy.ledger.redis import Store
@@ -32,16 +32,17 @@ from immuproxy.telemetry.metrics import Metrics
 class Choices:
     """What the operator chooses about the edge.
 
-    ``manifest_timeout``: seconds for one manifest request.  ``authorize_always``: ask the upstream about each push, even where
-    it seems to ask nobody for credentials.  ``pass_unknown``: while Redis is down, reads of tags that this process knows
-    nothing of go through.  ``service``: who the proxy is at the upstream where no client stands behind a request.
+    ``manifest_timeout``: seconds for one manifest request.  ``authorize_always``: ask the upstream about each push,
+    even where it seems to ask nobody for credentials.  ``pass_unknown``: while Redis is down, reads of tags that this
+    process knows nothing of go through.  ``service``: who the proxy is at the upstream where no client stands behind a
+    request.
     """
 
     manifest_timeout: float = 30.0
     authorize_always: bool = False
     pass_unknown: bool = True
-    door: Door = Door()
-    service: Caller = service_caller(None, None)
+    door: Door = field(default_factory=Door)
+    service: Caller = field(default_factory=anonymous_service)
 
 
 def _nobody(_repository: str) -> None:
@@ -74,8 +75,8 @@ def assemble(
 ) -> Parts:
     """The edge, over an open ledger and upstream.
 
-    ``rules`` gives the rule set in force; ``account`` is the upstream as ``choices.service`` asks it, where that differs;
-    ``published`` is told each repository that may have a new event.
+    ``rules`` gives the rule set in force; ``account`` is the upstream as ``choices.service`` asks it, where that is
+    another; ``published`` is told each repository that may have a new event.
     """
     limits = Limits.of(choices.manifest_timeout)
     epoch = Epoch(store, quarantine=limits.quarantine)

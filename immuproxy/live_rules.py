@@ -1,7 +1,7 @@
 """The rules in force: read from the file, read again when it changes, without a restart.
 
-A good new version takes effect and is recorded as an event with its digest; a bad one is logged with its lines, counted, shown in the
-console, and the old one stays in force.
+A good new version takes effect and is recorded as an event with its digest; a bad one is logged with its lines,
+counted, shown in the console, and the old one stays in force.
 """
 
 from __future__ import annotations

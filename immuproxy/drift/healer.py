@@ -1,7 +1,7 @@
 """Healing: where the upstream shows something else than a tag holds, its link is set right from the stored bytes.
 
-Readers are served correctly all the while; healing is for those who ask the upstream itself, and for the day on which the
-proxy is taken away.  A finding is told once, when it opens, and once when it ends.
+Readers are served correctly all the while; healing is for those who ask the upstream itself, and for the day on which
+the proxy is taken away.  A finding is told once, when it opens, and once when it ends.
 """
 
 from __future__ import annotations

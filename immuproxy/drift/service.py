@@ -28,3 +28,8 @@ def service_caller(username: str | None, password: str | None) -> Caller:
         edge_origin="",
         started=0.0,
     )
+
+
+def anonymous_service() -> Caller:
+    """The proxy itself, at an upstream that asks nobody for credentials."""
+    return service_caller(None, None)

@@ -1,8 +1,8 @@
-"""The sweep: finishes pushes and deletes whose proxy is gone, so that every one of them has its event, and compares what
-the ledger holds with what the upstream shows.
+"""The sweep: finishes pushes and deletes whose proxy is gone, so that every one of them has its event, and compares
+what the ledger holds with what the upstream shows.
 
-Leaderless: every proxy sweeps, at jittered times, and each finishing step is one script that only the first gets through.
-An intent is looked at when it is older than any living owner could still be (its lease).
+Leaderless: every proxy sweeps, at jittered times, and each finishing step is one script that only the first gets
+through. An intent is looked at when it is older than any living owner could still be (its lease).
 """
 
 from __future__ import annotations

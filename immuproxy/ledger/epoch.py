@@ -1,9 +1,10 @@
 """Noticing that Redis came back empty or older than it was (H68).
 
-Two signs, neither of which needs a leader.  A repository that this process listed before has to be listed again: everything
-was lost.  The beat, a counter that every proxy advances, is lower than this process has seen it: an older copy was
-restored.  Either begins a recovery: for as long as a push that was armed before the loss could still land, no tag that the
-ledger does not know may be set for the first time.  Tags that the upstream has are adopted meanwhile, so they stay protected.
+Two signs, neither of which needs a leader.  A repository that this process listed before has to be listed again:
+everything was lost.  The beat, a counter that every proxy advances, is lower than this process has seen it: an older
+copy was restored.  Either begins a recovery: for as long as a push that was armed before the loss could still land, no
+tag that the ledger does not know may be set for the first time.  Tags that the upstream has are adopted meanwhile, so
+they stay protected.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ class Epoch:
         self._beat = 0
         self._recovered_at = asyncio.get_running_loop().time() + self._quarantine
         log.error(
-            f"{what}: tags that the upstream holds are adopted again, first pushes of others wait",
+            "ledger lost: tags that the upstream holds are adopted again, first pushes of others wait",
+            what=what,
             seconds=round(self._quarantine),
         )

@@ -18,8 +18,8 @@ from immuproxy.ledger.redis import Store
 class Exemption:
     """One permission.
 
-    ``granted`` and ``ends`` in ms; ``digest`` is the only one that may be pushed, or empty for any; ``event`` is the id of the
-    event that granted it.
+    ``granted`` and ``ends`` in ms; ``digest`` is the only one that may be pushed, or empty for any; ``event`` is the
+    id of the event that granted it.
     """
 
     repository: str

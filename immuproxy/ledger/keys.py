@@ -18,7 +18,9 @@ REPLICAS = PREFIX + "replicas"
 """Hash: id of a living proxy -> the rules file that it has, and when it last said so."""
 
 EPOCH = PREFIX + "epoch"
-"""Counter that every proxy advances: it tells a Redis that came back empty or older from the one that was there before."""
+"""Counter that every proxy advances: it tells a Redis that came back empty or older from the one that was there
+before.
+"""
 
 
 def tag(repository: str, tag_name: str) -> str:

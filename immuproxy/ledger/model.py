@@ -112,7 +112,10 @@ def event_from_dict(values: dict[str, Any]) -> Event:
 
 
 def without_time(event: Event | None) -> str:
-    """An event as the scripts want it: a JSON object without its time, which the script puts in front; none is empty."""
+    """An event as the scripts want it: a JSON object without its time, which the script puts in front.
+
+    No event is the empty string.
+    """
     if event is None:
         return ""
     values = event.to_dict()
@@ -145,9 +148,9 @@ class Claim:
 class Committed:
     """What the tag holds.
 
-    ``since`` is when it came to hold this digest, ``first`` when it first held anything; ``by`` the actor of this digest,
-    ``first_by`` the actor of the first; ``first_adopted`` tells that the tag predates the ledger, so that ``first`` is only when
-    it was found.  ``generation`` counts from 1 and grows with each allowed overwrite.
+    ``since`` is when it came to hold this digest, ``first`` when it first held anything; ``by`` the actor of this
+    digest, ``first_by`` the actor of the first; ``first_adopted`` tells that the tag predates the ledger, so that
+    ``first`` is only when it was found.  ``generation`` counts from 1 and grows with each allowed overwrite.
     """
 
     digest: str

@@ -59,8 +59,8 @@ _SCRIPTS = _sources()
 class Durability:
     """What a step that decides something waits for (H67, H68).
 
-    ``replicas``: copies on that many replicas (WAIT).  ``aof``: the append-only file of the master, and of those replicas, on
-    disk (WAITAOF, Redis 7.2 or Valkey).  ``timeout``: seconds.
+    ``replicas``: copies on that many replicas (WAIT).  ``aof``: the append-only file of the master, and of those
+    replicas, on disk (WAITAOF, Redis 7.2 or Valkey).  ``timeout``: seconds.
     """
 
     replicas: int = 0
@@ -106,7 +106,10 @@ class Store:
                 return await self._await(self.client.eval(text, len(keys), *keys, *args))
 
     async def durable_script(self, name: str, keys: Sequence[str], args: Sequence[Argument] = ()) -> Any:
-        """As `script`, and wait for what `Durability` asks; raises `LedgerUnavailableError` when that did not come in time."""
+        """As `script`, and wait for what `Durability` asks.
+
+        Raises `LedgerUnavailableError` also when that did not come in time.
+        """
         wait = self._durability.command
         if not wait or isinstance(self.client, RedisCluster):
             return await self.script(name, keys, args)
@@ -179,8 +182,8 @@ async def connect(
     """Open the ledger's connection; nothing is sent until the first command.
 
     ``url``: ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://``, ``redis+cluster://`` (see
-    `immuproxy.ledger.urls`).  ``timeout``: seconds for connecting and for each reply.  Raises `ValueError` for a durability that the
-    form of the URL cannot give.
+    `immuproxy.ledger.urls`).  ``timeout``: seconds for connecting and for each reply.  Raises `ValueError` for a
+    durability that the form of the URL cannot give.
     """
     wanted = durability or Durability()
     client = _client(url, timeout + (wanted.timeout if wanted.command else 0.0))

@@ -1,7 +1,8 @@
 """The write-once register of each tag: ABSENT -> CLAIMED -> ARMED -> COMMITTED, one script for each step.
 
 The linearisation point of a push is the one script that makes its claim COMMITTED.  Every step may be repeated: after a
-lost reply it answers what it answered before (H65).  The steps judge nothing; who may overwrite is decided by the caller.
+lost reply it answers what it answered before (H65).  The steps judge nothing; who may overwrite is decided by the
+caller.
 
 Every method raises `immuproxy.ledger.redis.LedgerUnavailableError` when Redis does not answer.
 """
@@ -170,8 +171,9 @@ class Register:
     ) -> Reply:
         """Claim the tag for a digest (``claim.lua``).
 
-        ``over_generation``: the generation that the caller may overwrite.  ``resolved_token``: the stale armed claim that
-        the caller found absent upstream; it is replaced once it is ``quarantine_ms`` old, and ``closing`` is its event.
+        ``over_generation``: the generation that the caller may overwrite.  ``resolved_token``: the stale armed claim
+        that the caller found absent upstream; it is replaced once it is ``quarantine_ms`` old, and ``closing`` is its
+        event.
         """
         await self._epoch.list(repository)
         reply = await self._publish(
@@ -324,7 +326,9 @@ class Register:
         return int(await self._store.do(self._store.client.hget(keys.pins(repository), digest)) or 0)
 
     async def adopted_under(self, repository: str) -> str:
-        """Digest of the rules file under which every protected tag of the repository was last adopted; empty if never."""
+        """Digest of the rules file under which every protected tag of the repository was last adopted; empty if
+        never.
+        """
         return (await self._store.do(self._store.client.get(keys.adopted(repository))) or b"").decode()
 
     async def set_adopted(self, repository: str, rules_digest: str) -> None:
@@ -334,7 +338,9 @@ class Register:
     # --- drift
 
     async def open_drift(self, repository: str, tag: str, *, seen: str, held: str, event: Event) -> bool:
-        """Note that the upstream shows ``seen`` (empty for nothing) where the tag holds ``held``; true when that is new."""
+        """Note that the upstream shows ``seen`` (empty for nothing) where the tag holds ``held``; true when that is
+        new.
+        """
         reply = await self._publish(
             repository,
             "drift_open",

@@ -43,7 +43,9 @@ class SentinelAddress:
 
 
 def parse_url(url: str) -> SingleAddress | ClusterAddress | SentinelAddress:
-    """Tell the forms apart; raises `ValueError` with what is wrong (the URL itself is not repeated: it may hold a password)."""
+    """Tell the forms apart; raises `ValueError` with what is wrong (the URL itself is not repeated: it may hold a
+    password).
+    """
     scheme = urlsplit(url).scheme
     match scheme:
         case "redis" | "rediss" | "unix":

@@ -1,8 +1,9 @@
-"""May this client push here?  Only the upstream knows, so it is asked before the proxy says anything of its own (H53-H56).
+"""May this client push here?  Only the upstream knows, so it is asked before the proxy says anything of its own
+(H53-H56).
 
-A PUT with an empty body has no side effect: the registry answers 401 or 403 before it looks at the body, and 400 after it
-was let in.  It is sent to the digest of the pushed content, never to a tag, so that even a lenient registry could not tag
-an empty body.
+A PUT with an empty body has no side effect: the registry answers 401 or 403 before it looks at the body, and 400 after
+it was let in.  It is sent to the digest of the pushed content, never to a tag, so that even a lenient registry could
+not tag an empty body.
 """
 
 from __future__ import annotations

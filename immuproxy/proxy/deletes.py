@@ -54,7 +54,7 @@ class Deletes:
         return await self._delete_digest(operation, caller)
 
     async def _refused_by_upstream(self, operation: Operation, caller: Caller) -> Answer | None:
-        """Ask for the delete of something that cannot exist: tells whether the client may, and changes nothing (H55)."""
+        """Ask for the delete of something that cannot exist: that tells whether the client may (H55)."""
         nothing = f"sha256:{hashlib.sha256(secrets.token_bytes(32)).hexdigest()}"
         path = build_path(operation.kind, operation.repository, nothing)
         answer = await self._upstream.exchange("DELETE", path, _sent(caller))
@@ -146,7 +146,9 @@ class Deletes:
         try:
             return await listing.tags(self._upstream, repository, caller)
         except ListingRefusedError as refused:
-            message = "the proxy must see the repository's tags before it lets anything be deleted, and this client may not list them"
+            message = (
+                "the proxy must see all tags before it lets anything be deleted, and this client may not list them"
+            )
             raise OciError(405, "UNSUPPORTED", message, headers={"Allow": "GET, HEAD"}) from refused
 
     # --- both
@@ -184,7 +186,7 @@ class Deletes:
             raise unavailable("another delete of this has not ended yet; try again")
         answer = await self._upstream.exchange("DELETE", operation.target, _sent(caller))
         if answer.status >= 500:
-            raise UpstreamUnavailableError(f"the upstream answered {answer.status} to the delete")  # noqa: TRY003, EM102
+            raise UpstreamUnavailableError(f"the upstream answered {answer.status} to the delete")
         if answer.status >= 300:
             reason = f"the upstream answered {answer.status}: {first_message(answer)}"
             event, gone = replace(event, outcome=Outcome.FAILED, reason=reason), []

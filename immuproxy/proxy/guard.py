@@ -34,8 +34,10 @@ CREATED = 201
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Seconds.  ``put``: one manifest request; ``lease``: how long a claim stands for its owner, room for two PUTs and a
-    check after each; ``quarantine``: how long after arming a PUT of a lost owner might still land (H62)."""
+    """Seconds.  ``put``: one manifest request; ``lease``: how long a claim stands for its owner, room for two PUTs and
+    a
+    check after each; ``quarantine``: how long after arming a PUT of a lost owner might still land (H62).
+    """
 
     put: float
     lease: float
@@ -47,7 +49,7 @@ class Limits:
         return cls(put=put, lease=4 * put + 1, quarantine=10 * put)
 
 
-class Retry(Exception):  # noqa: N818  # not an error: the claim was lost, and the push starts again
+class Retry(Exception):  # not an error: the claim was lost, and the push starts again
     """Somebody else moved the record; look again."""
 
 
@@ -55,9 +57,9 @@ class Retry(Exception):  # noqa: N818  # not an error: the claim was lost, and t
 class Attempt:
     """What one push carries from step to step.
 
-    ``over_generation`` and ``over_digest``: what a verdict allows it to overwrite.  ``resolved``: somebody's stale claim that was
-    seen not to have arrived, and ``closing`` the event that ends it.  ``resumed``: the record with an armed claim of the same
-    digest that this push took over.
+    ``over_generation`` and ``over_digest``: what a verdict allows it to overwrite.  ``resolved``: somebody's stale
+    claim that was seen not to have arrived, and ``closing`` the event that ends it.  ``resumed``: the record with an
+    armed claim of the same digest that this push took over.
     """
 
     push: Push
@@ -114,8 +116,8 @@ class Guard:
     async def push_all(self, pushes: Sequence[Push]) -> Answer:
         """Carry pushes of one manifest to several tags: all are claimed before the first is sent, or none is (H11).
 
-        ``pushes`` in the order of their tags, so that two such pushes cannot wait for each other.  Returns the first answer
-        that is no success.  Raises like `push`.
+        ``pushes`` in the order of their tags, so that two such pushes cannot wait for each other.  Returns the first
+        answer that is no success.  Raises like `push`.
         """
         first = pushes[0]
         content = await self._library.content(first.repository, first.manifest, first.caller)
@@ -245,8 +247,7 @@ class Guard:
         """Nothing was sent yet: whatever goes wrong up to the arming gives the claim back."""
         push = attempt.push
         try:
-            if attempt.over_generation != reply.record.generation:
-                raise Retry
+            _require_generation(attempt, reply)
             if attempt.verdict is None:
                 await self._look(attempt)
                 attempt.verdict = await self._judge.push(push, reply.record, now_ms=reply.now)
@@ -399,6 +400,12 @@ class Guard:
 
     def _timed(self, event: Event, push: Push) -> Event:
         return record.timed(event, push.caller)
+
+
+def _require_generation(attempt: Attempt, reply: Reply) -> None:
+    """A verdict on another generation than the one now claimed is void."""
+    if attempt.over_generation != reply.record.generation:
+        raise Retry
 
 
 class _Waiting:

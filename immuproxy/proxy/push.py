@@ -45,7 +45,9 @@ class Library:
         self._upstream = upstream
 
     async def content(self, repository: str, manifest: Manifest, caller: Caller) -> Content:
-        """What a tag that holds ``manifest`` needs: the transitive closure (H31), and the bytes of every manifest in it."""
+        """What a tag that holds ``manifest`` needs: the transitive closure (H31), and the bytes of every manifest in
+        it.
+        """
         walk = _Walk()
         await self._visit(repository, manifest, caller, walk)
         return Content(

@@ -29,7 +29,8 @@ CREATED = 201
 class Pushes:
     """The door for manifests.
 
-    Every push runs in a task of its own: neither a client that hangs up nor the end of its request stops it half-way (H47).
+    Every push runs in a task of its own: neither a client that hangs up nor the end of its request stops it half-way
+    (H47).
     """
 
     def __init__(self, rules: Callable[[], RuleSet], authority: Authority, guard: Guard, recorder: Recorder) -> None:

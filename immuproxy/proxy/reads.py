@@ -1,7 +1,7 @@
 """``GET`` and ``HEAD /v2/<name>/manifests/<tag>`` of a protected tag: answered according to the ledger (H23-H28).
 
-The upstream is asked as the client asked, so that its own authorisation and content negotiation hold.  What it answers is
-passed on only when it is what the ledger says; otherwise the content is fetched by its digest, which cannot lie.
+The upstream is asked as the client asked, so that its own authorisation and content negotiation hold.  What it answers
+is passed on only when it is what the ledger says; otherwise the content is fetched by its digest, which cannot lie.
 """
 
 from __future__ import annotations
@@ -44,8 +44,10 @@ class Reads:
         *,
         pass_unknown: bool,
     ) -> None:
-        """``drifted(record, seen)`` is told when the upstream holds something else, and must not wait; ``pass_unknown`` lets reads of tags
-        pass that this process knows nothing of while Redis is down."""
+        """``drifted(record, seen)`` is told when the upstream holds something else, and must not wait;
+        ``pass_unknown`` lets reads of tags
+        pass that this process knows nothing of while Redis is down.
+        """
         self._register = register
         self._upstream = upstream
         self._library = library
@@ -104,7 +106,7 @@ class Reads:
         return await self._exactly(operation, caller, held)
 
     async def _exactly(self, operation: Operation, caller: Caller, held: Committed) -> Answer:
-        """The digest held, from the upstream by digest, or where the upstream has lost it from the ledger's own copy."""
+        """The digest held: from the upstream by digest, or where that has lost it, from the ledger's own copy."""
         answer = await self._as_asked(operation, caller, held.digest)
         if answer.status in {401, 403, 429}:
             return answer
@@ -116,7 +118,9 @@ class Reads:
         return self._conditional(caller, answers.manifest(stored.digest, stored.media_type, stored.body), held.digest)
 
     async def _as_asked(self, operation: Operation, caller: Caller, reference: str) -> Answer:
-        """The client's own request, without conditions (H24); a 5xx is tried again: links are half-written for moments (H15)."""
+        """The client's own request, without conditions (H24); a 5xx is tried again: links are half-written for
+        moments (H15).
+        """
         sent = headers.without(caller.headers, headers.CONDITIONAL | {"content-length"})
         target = build_path(Kind.MANIFEST, operation.repository, reference)
         for _ in range(TRIES - 1):
@@ -141,7 +145,9 @@ class Reads:
     # --- the ledger does not know (yet)
 
     async def _uncommitted(self, operation: Operation, caller: Caller, rule: Rule, found: TagRecord) -> Answer:
-        """Absent or only claimed: what the upstream shows is adopted; an armed claim is helped, or not visible yet (H28)."""
+        """Absent or only claimed: what the upstream shows is adopted; an armed claim is helped, or not visible yet
+        (H28).
+        """
         seen = await self._upstream.probe(operation.repository, operation.reference, caller)
         if not isinstance(seen, Found):
             return seen

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from immuproxy.ledger.model import Event, Outcome, Step, TagRecord
 from immuproxy.ledger.model import Committed as Held
+from immuproxy.ledger.model import Event, Outcome, Step, TagRecord
 from immuproxy.ledger.register import Register
 from immuproxy.oci import errors
 from immuproxy.proxy import answers, record

@@ -12,11 +12,11 @@ from typing import Any
 from immuproxy.ledger.model import Action, Event, Outcome, Reply, State, TagRecord
 from immuproxy.ledger.register import Content, Register
 from immuproxy.oci import manifests
+from immuproxy.oci.errors import unavailable
 from immuproxy.proxy import record
 from immuproxy.proxy.caller import Caller
 from immuproxy.proxy.push import Library
 from immuproxy.proxy.upstream import Found, Upstream
-from immuproxy.oci.errors import unavailable
 from immuproxy.rules.model import Rule
 
 

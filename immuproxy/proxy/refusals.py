@@ -6,7 +6,6 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime
 
-
 from immuproxy.ledger.model import Event, Outcome, TagRecord
 from immuproxy.ledger.register import Register
 from immuproxy.oci.errors import OciError
@@ -53,9 +52,7 @@ def _problem(push: Push, verdict: Verdict, found: TagRecord, event: Event) -> Oc
     }
     name = f"{push.repository}:{push.tag}"
     if found.committed is None:
-        return OciError(
-            409, "DENIED", f"tag {name} cannot be pushed: {verdict.reason}", detail=detail
-        )
+        return OciError(409, "DENIED", f"tag {name} cannot be pushed: {verdict.reason}", detail=detail)
     held = found.committed
     detail |= {
         "current_digest": held.digest,

@@ -38,6 +38,10 @@ _NOT_EXECUTED = frozenset(range(400, 500)) - {408, 499}
 _KEEPALIVE = 15.0
 
 
+Tls = ssl.SSLContext | bool
+"""A context, or True for the system's authorities."""
+
+
 class UpstreamUnavailableError(Exception):
     """The upstream did not answer, or not in a way that tells what is true."""
 
@@ -67,7 +71,7 @@ class Timeouts:
 class Upstream:
     """The registry behind the proxy."""
 
-    def __init__(self, url: str, *, timeouts: Timeouts, tls: ssl.SSLContext | bool = True) -> None:
+    def __init__(self, url: str, *, timeouts: Timeouts, tls: Tls = True) -> None:
         """``url``: scheme, host, port.  Needs a running loop.  Use `opened`."""
         self.url = url.rstrip("/")
         self.origin = headers.origin(self.url)
@@ -110,8 +114,8 @@ class Upstream:
     async def probe(self, repository: str, reference: str, caller: Caller) -> Found | Answer:
         """What the upstream holds under a tag or digest, asked for with all four manifest types (H23).
 
-        `Found` with verified bytes; or the upstream's own answer when it is 404, 401 or 403.  Anything else tells nothing:
-        raises `UpstreamUnavailableError`.
+        `Found` with verified bytes; or the upstream's own answer when it is 404, 401 or 403.  Anything else tells
+        nothing: raises `UpstreamUnavailableError`.
         """
         sent = headers.without(caller.headers, headers.CONDITIONAL | {"accept", "content-length", "content-type"})
         sent["Accept"] = manifests.ACCEPT_ALL
@@ -139,7 +143,9 @@ class Upstream:
         raise OutcomeUnknownError(message)
 
     async def small_blob(self, repository: str, digest: str, caller: Caller) -> bytes | None:
-        """A blob of at most a manifest's size (an image's config); None when it is missing or not what its digest says."""
+        """A blob of at most a manifest's size (an image's config); None when it is missing or not what its digest
+        says.
+        """
         sent = headers.without(caller.headers, headers.CONDITIONAL | {"accept", "content-length", "content-type"})
         answer = await self.exchange("GET", build_path(Kind.BLOB, repository, digest), sent)
         if answer.status in {301, 302, 303, 307, 308}:
@@ -154,7 +160,7 @@ class Upstream:
         if answer.status in {404, 416}:
             return answer.status != 404
         if answer.status >= 400:
-            raise UpstreamUnavailableError(f"the upstream answered {answer.status} when asked for {repository} {digest}")
+            raise UpstreamUnavailableError(f"the upstream answered {answer.status} when asked for {digest}")
         return answer.status >= 300 or bool(answer.body)
 
     async def _elsewhere(self, location: str) -> Answer:
@@ -192,7 +198,7 @@ def _verified(answer: Answer) -> Found:
     return Found(digest, media_type, answer.body)
 
 
-def _session(limit: int, timeout: ClientTimeout, tls: ssl.SSLContext | bool) -> aiohttp.ClientSession:
+def _session(limit: int, timeout: ClientTimeout, tls: Tls) -> aiohttp.ClientSession:
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=limit, keepalive_timeout=_KEEPALIVE, ssl=tls),
         timeout=timeout,

@@ -29,9 +29,9 @@ async def history(edge: RunningEdge) -> list[tuple[Action, Outcome]]:
 
 async def agreed(edge: RunningEdge, digest: str) -> None:
     async with asyncio.timeout(5):
-        while (await edge.direct.pull("team/app", "1.0")).digest != digest:  # noqa: ASYNC110  # a server has no event
+        while (await edge.direct.pull("team/app", "1.0")).digest != digest:
             await asyncio.sleep(0.01)
-        while await edge.parts.register.drifts("team/app"):  # noqa: ASYNC110
+        while await edge.parts.register.drifts("team/app"):
             await asyncio.sleep(0.01)
 
 

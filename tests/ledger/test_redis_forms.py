@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -133,7 +133,7 @@ async def test_h67_after_a_failover_the_tag_still_holds_what_was_committed(
 
 
 @pytest.fixture
-async def cluster(start_redis: Callable[..., RedisServer]) -> AsyncIterator[str]:
+async def cluster(start_redis: Callable[..., RedisServer]) -> str:
     servers = [start_redis(more={"cluster-enabled": "yes", "cluster-node-timeout": "2000"}) for _ in range(3)]
     share = 16384 // 3 + 1
     for number, server in enumerate(servers):
@@ -144,7 +144,7 @@ async def cluster(start_redis: Callable[..., RedisServer]) -> AsyncIterator[str]
     for server in servers:
         with Redis(port=server.port) as client:
             wait_until(lambda client=client: b"cluster_state:ok" in _raw(client), "the cluster to form")
-    yield f"redis+cluster://127.0.0.1:{servers[0].port}"
+    return f"redis+cluster://127.0.0.1:{servers[0].port}"
 
 
 def _raw(client: Redis) -> bytes:
