@@ -23,6 +23,8 @@ from immuproxy import __version__
 from immuproxy.assembly import Choices, Parts, assemble
 from immuproxy.config import Config
 from immuproxy.connections import CannotOpenError, open_ledger, open_upstream, service_password
+from immuproxy.drift.notifications import PATH as NOTIFICATIONS_PATH
+from immuproxy.drift.notifications import Notifications
 from immuproxy.drift.service import service_caller
 from immuproxy.drift.sweep import Sweep
 from immuproxy.ledger.audit import Audit, Projector
@@ -93,6 +95,8 @@ async def running(path: Path, config: Config) -> AsyncIterator[Running]:
         console_app = make_console(
             _sources(audit=audit, parts=parts, rules=rules, health=health, metrics=metrics, edge=edge)
         )
+        notifications = Notifications(parts.register, parts.healer)
+        console_app.router.add_post(NOTIFICATIONS_PATH, notifications.receive)
         console = await stack.enter_async_context(
             _listening(web.AppRunner(console_app, access_log=None), config.console.listen, "console", None)
         )

@@ -1,0 +1,97 @@
+"""The registry's notifications make the proxy look, and nothing more (H58)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from hypothesis import given
+from hypothesis import strategies as st
+
+from immuproxy.drift.notifications import PATH, Hint, Notifications, read
+from immuproxy.ledger.model import Action
+from tests.conversation import RunningEdge, edge_over, image
+from tests.servers import RedisServer, RegistryServer, free_port
+
+
+def envelope(*events: Any) -> bytes:
+    return json.dumps({"events": events}).encode()
+
+
+def event(action: str, **target: str) -> dict[str, Any]:
+    return {"action": action, "target": {"repository": "team/app", **target}}
+
+
+def test_pushes_and_deletes_are_hints_and_pulls_are_not() -> None:
+    digest = image("one").digest
+    body = envelope(
+        event("push", tag="1.0", digest=digest),
+        event("pull", tag="1.0"),
+        event("delete", tag="2.0"),
+        event("delete", digest=digest),
+        event("push", digest=digest),
+        event("push", tag="../etc"),
+        {"action": "push", "target": {"repository": "Team/App", "tag": "1.0"}},
+    )
+    assert read(body) == [
+        Hint("team/app", tag="1.0", digest=digest),
+        Hint("team/app", tag="2.0"),
+        Hint("team/app", digest=digest),
+    ]
+
+
+@given(
+    st.recursive(
+        st.none() | st.text() | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    )
+)
+def test_whatever_comes_it_is_read_or_refused(value: Any) -> None:
+    for body in (json.dumps(value).encode(), envelope(value), json.dumps({"events": value}).encode()):
+        with contextlib.suppress(ValueError):
+            assert isinstance(read(body), list)
+
+
+@pytest.fixture
+async def edge(start_registry: Callable[..., RegistryServer], redis_server: RedisServer) -> AsyncIterator[RunningEdge]:
+    """An edge whose registry tells it of every push."""
+    port = free_port()
+    endpoint = {
+        "name": "immuproxy",
+        "url": f"http://127.0.0.1:{port}{PATH}",
+        "timeout": "1s",
+        "threshold": 3,
+        "backoff": "100ms",
+        "ignore": {"actions": ["pull"]},
+    }
+    registry = start_registry(more={"notifications": {"endpoints": [endpoint]}})
+    async with edge_over(registry.url, redis_server.url) as running:
+        notifications = Notifications(running.parts.register, running.parts.healer)
+        app = web.Application()
+        app.router.add_post(PATH, notifications.receive)
+        following = asyncio.create_task(notifications.run())
+        async with TestServer(app, port=port):
+            yield running
+        following.cancel()
+
+
+async def test_h58_a_direct_write_is_noticed_and_healed_within_five_seconds(edge: RunningEdge) -> None:
+    ours = image("ours")
+    await edge.client.push("team/app", "1.0", ours)
+    await edge.direct.push("team/app", "1.0", image("other"))
+    async with asyncio.timeout(5):
+        while not [told for told in await edge.events("team/app") if told.action is Action.REPAIR]:
+            await asyncio.sleep(0.02)
+    assert (await edge.direct.pull("team/app", "1.0")).digest == ours.digest
+
+
+async def test_h58_our_own_pushes_and_forged_hints_change_nothing(edge: RunningEdge) -> None:
+    ours = image("ours")
+    await edge.client.push("team/app", "1.0", ours)
+    await asyncio.sleep(1)
+    assert [told.action for told in await edge.events("team/app")] == [Action.PUSH]
