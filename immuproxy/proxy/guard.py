@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from immuproxy.ledger.epoch import Epoch
-from immuproxy.ledger.model import Claim, Event, Outcome, Reply, Step, TagRecord
+from immuproxy.ledger.model import Claim, Event, Outcome, Reply, State, Step, TagRecord
 from immuproxy.ledger.redis import LedgerUnavailableError
 from immuproxy.ledger.register import Content, Register
 from immuproxy.oci import errors
@@ -23,7 +24,7 @@ from immuproxy.proxy.judge import Judge
 from immuproxy.proxy.push import Library, Push
 from immuproxy.proxy.recovery import Recovery
 from immuproxy.proxy.refusals import Refusals, first_message
-from immuproxy.proxy.upstream import Found, OutcomeUnknownError, Upstream
+from immuproxy.proxy.upstream import Found, OutcomeUnknownError, Upstream, UpstreamUnavailableError
 from immuproxy.rules.model import Decision, Verdict
 
 FIRST_WAIT = 0.02
@@ -57,9 +58,9 @@ class Retry(Exception):  # not an error: the claim was lost, and the push starts
 class Attempt:
     """What one push carries from step to step.
 
-    ``over_generation`` and ``over_digest``: what a verdict allows it to overwrite.  ``resolved``: somebody's stale
-    claim that was seen not to have arrived, and ``closing`` the event that ends it.  ``resumed``: the record with an
-    armed claim of the same digest that this push took over.
+    ``armed_at``: the loop's time before the claim was armed.  ``over_generation`` and ``over_digest``: what a verdict
+    allows it to overwrite.  ``resolved``: somebody's stale claim that was seen not to have arrived, and ``closing`` the
+    event that ends it.  ``resumed``: the record with an armed claim of the same digest that this push took over.
     """
 
     push: Push
@@ -71,6 +72,7 @@ class Attempt:
     resolved: Claim | None = None
     closing: Event | None = None
     resumed: TagRecord | None = None
+    armed_at: float = 0.0
 
 
 class Guard:
@@ -111,7 +113,7 @@ class Guard:
                 answer = await self._acquire(attempt)
                 return await self._carry(attempt) if answer is None else answer
             except Retry:
-                continue
+                push = _renewed(push)
 
     async def push_all(self, pushes: Sequence[Push]) -> Answer:
         """Carry pushes of one manifest to several tags: all are claimed before the first is sent, or none is (H11).
@@ -126,7 +128,7 @@ class Guard:
             try:
                 return await self._all_or_none(pushes, content, attempts)
             except Retry:
-                continue
+                pushes = [_renewed(push) for push in pushes]
             finally:
                 await self._release_all(attempts)
 
@@ -173,6 +175,8 @@ class Guard:
                     await self._stale(attempt, reply)
                 case _:
                     await waiting.once(attempt.push)
+                    if waiting.is_long:
+                        await self._help(attempt.push, reply.record)
 
     async def _carry(self, attempt: Attempt) -> Answer:
         """From the claim to the commit."""
@@ -196,6 +200,12 @@ class Guard:
             quarantine_ms=_ms(self._limits.quarantine),
             closing=attempt.closing,
         )
+
+    async def _help(self, push: Push, found: TagRecord) -> None:
+        """Somebody's armed claim takes long: where its content has arrived, finish it as a reader would (H64)."""
+        if found.claim and found.claim.state is State.ARMED:
+            with suppress(UpstreamUnavailableError):
+                await self._recovery.settle(found, push.caller, push.rule)
 
     # --- the tag holds something already
 
@@ -280,6 +290,7 @@ class Guard:
         push = attempt.push
         verdict = attempt.verdict
         intent = replace(push.draft, shadow=verdict.shadow if verdict else False)
+        attempt.armed_at = asyncio.get_running_loop().time()
         reply = await self._register.arm(
             push.repository,
             push.tag,
@@ -334,6 +345,7 @@ class Guard:
         """One PUT; after an unknown outcome and a look that shows nothing, one more of the same bytes."""
         push = attempt.push
         for _ in range(2):
+            self._check_lease(attempt)
             reach(Failpoint.PUT_SENT)
             try:
                 answer = await self._upstream.put_manifest(push.repository, push.tag, push.manifest.body, push.caller)
@@ -345,6 +357,12 @@ class Guard:
             if await self._verified(push):
                 return await self._commit(attempt)
         raise errors.unavailable("the upstream did not store the push; try again, the tag is kept for this content")
+
+    def _check_lease(self, attempt: Attempt) -> None:
+        """Send nothing that could arrive after the lease: this process may have stood still since it armed (H62)."""
+        age = asyncio.get_running_loop().time() - attempt.armed_at
+        if age > self._limits.lease - self._limits.put:
+            raise errors.unavailable("the proxy stood still for too long in the middle of this push; try again")
 
     async def _let_go(self, attempt: Attempt) -> None:
         """End the lease but not the claim: a push of the same content may go on at once, other content may not."""
@@ -365,8 +383,15 @@ class Guard:
         return answer
 
     async def _verified(self, push: Push) -> bool:
-        """Whether the upstream gives out the very bytes under the tag (H16, H25)."""
-        found = await self._upstream.probe(push.repository, push.tag, push.caller)
+        """Whether the upstream gives out the very bytes under the tag (H25).
+
+        A registry that was killed may have left an empty link, which only another PUT mends: it counts as not stored
+        (H16).
+        """
+        try:
+            found = await self._upstream.probe(push.repository, push.tag, push.caller)
+        except UpstreamUnavailableError:
+            return False
         return isinstance(found, Found) and found.digest == push.manifest.digest
 
     async def _commit(self, attempt: Attempt) -> Answer:
@@ -408,12 +433,22 @@ def _require_generation(attempt: Attempt, reply: Reply) -> None:
         raise Retry
 
 
+def _renewed(push: Push) -> Push:
+    """The push as it starts again: whoever took its claim may have written its event, and no event is written twice."""
+    return replace(push, draft=replace(push.draft, id=record.new_event_id()))
+
+
 class _Waiting:
     """For somebody else's claim: looks again soon, then less often, and gives up after ``longest`` seconds (H74)."""
 
     def __init__(self, longest: float) -> None:
         self._ends = asyncio.get_running_loop().time() + longest
         self._pause = FIRST_WAIT
+
+    @property
+    def is_long(self) -> bool:
+        """Whether this lasts longer than a push does whose proxy is alive and not slow."""
+        return self._pause == LONGEST_WAIT
 
     async def once(self, push: Push) -> None:
         if asyncio.get_running_loop().time() > self._ends:

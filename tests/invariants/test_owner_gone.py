@@ -1,0 +1,118 @@
+"""Claims whose owner is gone, slow or was declared dead: what others, and the owner itself, make of them (H62-H64)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from immuproxy.ledger.model import Action, Outcome, Reply
+from immuproxy.ledger.register import Content
+from immuproxy.proxy import record
+from immuproxy.proxy.answers import Answer
+from immuproxy.proxy.guard import Limits
+from immuproxy.proxy.upstream import Upstream
+from tests.conversation import Image, RunningEdge, edge_over, image
+from tests.servers import RedisServer, RegistryServer
+
+REPOSITORY, TAG = "team/app", "1.0"
+
+
+async def leave_armed(edge: RunningEdge, pushed: Image, *, lease_ms: int, token: str = "gone") -> None:
+    """The state that a proxy leaves which stops between arming and committing."""
+    content = Content(digest=pushed.digest, needs=frozenset({pushed.digest}))
+    register = edge.parts.register
+    draft = replace(
+        record.own(Action.PUSH, Outcome.FAILED, REPOSITORY, tag=TAG, digest=pushed.digest, reason=record.UNKNOWN),
+        actor="gone",
+    )
+    await register.claim(REPOSITORY, TAG, content, token=token, lease_ms=10_000)
+    await register.arm(REPOSITORY, TAG, content, token=token, lease_ms=lease_ms, draft=draft, closing=None)
+
+
+@pytest.fixture
+async def blobs(edge: RunningEdge) -> tuple[Image, Image]:
+    ours, other = image("ours"), image("other")
+    for pushed in (ours, other):
+        await edge.direct.blobs(REPOSITORY, pushed)
+    return ours, other
+
+
+@pytest.mark.parametrize("same", [True, False])
+async def test_h64_what_arrived_is_settled_long_before_the_lease_ends(
+    edge: RunningEdge, blobs: tuple[Image, Image], same: bool
+) -> None:
+    ours, other = blobs
+    await leave_armed(edge, ours, lease_ms=60_000)
+    await edge.direct.put(REPOSITORY, TAG, ours)
+    began = time.monotonic()
+    answer = await edge.client.put(REPOSITORY, TAG, ours if same else other)
+    assert answer.status == (201 if same else 409)
+    assert time.monotonic() - began < 10
+    first, second = await edge.events(REPOSITORY)
+    assert (first.outcome, first.actor, first.digest) == (Outcome.CREATED, "gone", ours.digest)
+    assert second.outcome is (Outcome.UNCHANGED if same else Outcome.REFUSED)
+
+
+async def test_h16_a_link_that_a_crash_of_the_registry_left_empty_is_written_again(
+    edge: RunningEdge, blobs: tuple[Image, Image], registry: RegistryServer
+) -> None:
+    ours, _ = blobs
+    await leave_armed(edge, ours, lease_ms=0)
+    await edge.direct.put(REPOSITORY, TAG, ours)
+    (link,) = registry.storage.glob(f"**/{REPOSITORY}/_manifests/tags/{TAG}/current/link")
+    link.write_text("")
+    assert (await edge.direct.pull(REPOSITORY, TAG)).status == 500
+    assert (await edge.client.put(REPOSITORY, TAG, ours)).status == 201
+    assert (await edge.direct.pull(REPOSITORY, TAG)).digest == ours.digest
+
+
+async def test_i10_an_owner_that_was_declared_dead_and_goes_on_writes_an_event_of_its_own(
+    edge: RunningEdge, blobs: tuple[Image, Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, _ = blobs
+    real = Upstream.put_manifest
+    register = edge.parts.register
+
+    async def slow(self: Upstream, *arguments: Any) -> Answer:
+        monkeypatch.setattr(Upstream, "put_manifest", real)
+        claim = (await register.read(REPOSITORY, TAG)).claim
+        assert claim is not None
+        draft = await register.intent(REPOSITORY, claim.event)
+        assert draft is not None
+        await register.release(REPOSITORY, TAG, token=claim.token, event=replace(draft, outcome=Outcome.FAILED))
+        return await real(self, *arguments)
+
+    monkeypatch.setattr(Upstream, "put_manifest", slow)
+    assert (await edge.client.put(REPOSITORY, TAG, ours)).status == 201
+    events = await edge.events(REPOSITORY)
+    assert [event.outcome for event in events] == [Outcome.FAILED, Outcome.ADOPTED, Outcome.UNCHANGED]
+    assert len({event.id for event in events}) == 3
+    assert events[0].request_id == events[2].request_id
+
+
+async def test_h62_an_owner_that_slept_through_its_lease_sends_nothing(
+    registry: RegistryServer, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = Limits(put=0.2, lease=0.3, quarantine=30)
+    monkeypatch.setattr(Limits, "of", classmethod(lambda _cls, _put: short))
+    async with edge_over(registry.url, redis_server.url) as edge:
+        ours = image("ours")
+        await edge.direct.blobs(REPOSITORY, ours)
+        real = edge.parts.register.arm
+
+        async def slept(*arguments: Any, **named: Any) -> Reply:
+            reply = await real(*arguments, **named)
+            await asyncio.sleep(0.4)
+            return reply
+
+        monkeypatch.setattr(edge.parts.register, "arm", slept)
+        answer = await edge.client.put(REPOSITORY, TAG, ours)
+        assert answer.status == 503
+        assert (await edge.direct.pull(REPOSITORY, TAG)).status == 404
+        monkeypatch.setattr(edge.parts.register, "arm", real)
+        monkeypatch.setattr(short.__class__, "of", Limits.of)
+        assert (await edge.client.put(REPOSITORY, TAG, ours)).status == 201
