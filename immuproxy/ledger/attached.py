@@ -22,22 +22,23 @@ async def reached(directory: Path) -> AsyncIterator[str]:
 
     Raises `immuproxy.ledger.embedded.EmbeddedRedisError` where none runs and none can be started.
     """
-    url = f"unix://{directory.resolve() / 'redis.sock'}"
+    socket = await asyncio.to_thread(directory.joinpath("redis.sock").resolve)
+    url = f"unix://{socket}"
     async with AsyncExitStack() as stack:
         if not await _answers(url):
-            url = await _started(stack, directory, url)
+            url = await _started(stack, socket)
         yield url
 
 
-async def _started(stack: AsyncExitStack, directory: Path, url: str) -> str:
+async def _started(stack: AsyncExitStack, socket: Path) -> str:
     """The URL of a server that is started here, or that another process is just starting in the same directory."""
-    loop = asyncio.get_running_loop()
+    loop, url = asyncio.get_running_loop(), f"unix://{socket}"
     ends = loop.time() + WAIT_SECONDS
     while True:
         try:
-            return await stack.enter_async_context(embedded.running(directory))
+            return await stack.enter_async_context(embedded.running(socket.parent))
         except embedded.EmbeddedRedisError:
-            if not (directory / "redis.sock").exists() or loop.time() > ends:
+            if not await asyncio.to_thread(socket.exists) or loop.time() > ends:
                 raise
             if await _answers(url):
                 return url

@@ -1,0 +1,63 @@
+"""The ledger and the upstream that a configuration names, opened; decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from immuproxy.config import Config
+from immuproxy.ledger import embedded
+from immuproxy.ledger.attached import reached
+from immuproxy.ledger.redis import Durability, Store, connect
+from immuproxy.proxy.upstream import Timeouts, Upstream, opened
+
+
+class CannotOpenError(Exception):
+    """Something cannot be opened as the file says; the message says what to do."""
+
+
+@asynccontextmanager
+async def open_ledger(config: Config, *, alone: bool = False) -> AsyncIterator[Store]:
+    """The ledger.
+
+    An embedded one is that of the proxy which runs already, else one that runs as long as the context; with ``alone``
+    there must be no other.  Raises `CannotOpenError`.
+    """
+    chosen = config.redis
+    wait = Durability(chosen.wait.replicas, chosen.wait.aof, chosen.wait.timeout)
+    async with AsyncExitStack() as stack:
+        try:
+            url = chosen.url.get_secret_value() if chosen.url else ""
+            if chosen.embedded is not None:
+                run = embedded.running if alone else reached
+                url = await stack.enter_async_context(run(Path(chosen.embedded)))
+            store = await stack.enter_async_context(connect(url, timeout=chosen.timeout, durability=wait))
+        except (embedded.EmbeddedRedisError, ValueError) as error:
+            raise CannotOpenError(str(error)) from error
+        yield store
+
+
+@asynccontextmanager
+async def open_upstream(config: Config) -> AsyncIterator[Upstream]:
+    """The upstream, as clients are forwarded to it; raises `CannotOpenError`."""
+    chosen = config.upstream
+    timeouts = Timeouts(chosen.timeouts.connect, chosen.timeouts.manifest, chosen.timeouts.idle)
+    ca_file = str(chosen.ca_file) if chosen.ca_file else None
+    async with AsyncExitStack() as stack:
+        try:
+            upstream = await stack.enter_async_context(opened(chosen.url, timeouts=timeouts, ca_file=ca_file))
+        except OSError as error:  # a certificate that is none is one, too
+            raise CannotOpenError(f"upstream.ca_file: {error}") from error
+        yield upstream
+
+
+def service_password(config: Config) -> str | None:
+    """The password of the proxy's own account; raises `CannotOpenError` where its file cannot be read."""
+    chosen = config.upstream
+    if chosen.password_file is not None:
+        try:
+            return Path(chosen.password_file).read_text().strip()
+        except OSError as error:
+            raise CannotOpenError(f"upstream.password_file: {error}") from error
+    return chosen.password.get_secret_value() if chosen.password else None
