@@ -12,7 +12,7 @@ from functools import lru_cache
 import re2
 
 from immuproxy.ledger.audit.entries import FIELDS, Row, hex_digits
-from immuproxy.ledger.search import TEXT, Search, Term
+from immuproxy.ledger.search import TEXT, Search, Term, has_wildcard
 from immuproxy.values import parse_address
 
 RowTest = Callable[[Row], bool]
@@ -23,6 +23,9 @@ def value_test(term: Term) -> ValueTest:
     """A test for values of the term's key (``exclude`` is left to the caller)."""
     if term.exact:
         return term.value.__eq__
+    beginning = term.value.removesuffix("**" if term.key == "repo" else "*")
+    if beginning != term.value and not has_wildcard(beginning):
+        return lambda value: value.startswith(beginning)
     if term.key == "repo":
         return _compiled(_path_pattern(term.value))
     return _compiled("".join(_PLAIN.get(character) or re2.escape(character) for character in term.value))
@@ -32,8 +35,11 @@ _PLAIN = {"*": ".*", "?": "."}
 
 
 def _compiled(pattern: str) -> ValueTest:
-    compiled = re2.compile(f"(?s){pattern}")
-    return lambda value: compiled.fullmatch(value) is not None
+    # A set of one: asking it is one native call, where `fullmatch` builds a match object (six times slower).
+    compiled = re2.Set.FullMatchSet()
+    compiled.Add(f"(?s){pattern}")
+    compiled.Compile()
+    return lambda value: bool(compiled.Match(value))
 
 
 def _path_pattern(glob: str) -> str:
@@ -139,7 +145,12 @@ def _field_test(term: Term) -> RowTest:
         wanted = term.value.encode(errors="replace")
         return lambda row: row[at] == wanted
     test = value_test(term)
-    return lambda row: test(row[at].decode())
+
+    @lru_cache(maxsize=4_096)
+    def matches(value: bytes) -> bool:
+        return test(value.decode())
+
+    return lambda row: matches(row[at])
 
 
 _TESTS: dict[str, Callable[[Term], RowTest]] = {

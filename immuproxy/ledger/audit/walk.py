@@ -26,7 +26,7 @@ _MOST_STEPS = 20
 _READINGS = 6_000
 _MOST_CHUNK = 250
 
-_STREAM_DISCOUNT = 4
+_STREAM_DISCOUNT = 2
 """An event read in a row from the stream costs Redis this much less than one that a posting points at."""
 
 
