@@ -10,6 +10,7 @@ from multidict import MultiMapping
 
 from immuproxy.ledger.search import Search, SearchError, from_parameters, parse
 from immuproxy.oci.names import is_repository, is_tag
+from immuproxy.web.contexts.log import sentence
 from immuproxy.web.contexts.overview import RANGES, USUAL_RANGE, Range
 from immuproxy.web.problems import bad_parameter
 
@@ -39,12 +40,13 @@ def search_of(query: Query, now: int) -> Search:
         written = parse(text, now)
     except SearchError as error:
         word = text[error.offset : error.offset + error.length]
-        raise bad_parameter("q", f"{error.message} (at character {error.offset + 1}: {word!r}).") from error
+        where = f"At character {error.offset + 1}: {word!r}."
+        raise bad_parameter("q", sentence(error.message), where) from error
     given = {name: query.getall(name) for name in FILTERS if name in query}
     try:
         filtered = from_parameters(now, **given)
     except SearchError as error:
-        raise bad_parameter(error.key or "q", f"{error.message}.") from error
+        raise bad_parameter(error.key or "q", sentence(error.message)) from error
     return Search(
         tuple(dict.fromkeys(written.terms + filtered.terms)),
         filtered.since or written.since,

@@ -1,7 +1,7 @@
 """Debian's Chromium before a console full of a week's events.
 
-The browser is one a module: Playwright keeps a loop of its own on this thread while it runs, and the async tests of other
-modules must not meet it.
+The browser is one a module: Playwright keeps a loop of its own on this thread while it runs, and the async tests of
+other modules must not meet it.
 """
 
 from __future__ import annotations
@@ -45,9 +45,7 @@ def console() -> Iterator[RunningConsole]:
 def browser() -> Iterator[Browser]:
     environment: dict[str, Any] = {**os.environ, "FONTCONFIG_FILE": str(HERE / "fonts.conf")}
     with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(
-            executable_path=program("chromium"), args=list(QUIET), env=environment
-        )
+        launched = playwright.chromium.launch(executable_path=program("chromium"), args=list(QUIET), env=environment)
         yield launched
         launched.close()
 

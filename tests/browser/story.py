@@ -6,10 +6,11 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
+from immuproxy.ledger import keys
 from immuproxy.ledger.model import Action, ActorSource, Event, Outcome, StoredManifest
 from immuproxy.ledger.register import Content, Register
 from immuproxy.web.sources import RulesInForce
-from tests.web.events import HOSTILE, digest, in_force, now, push
+from tests.web.events import digest, in_force, now, push
 
 HOUR = 3_600_000
 DAY = 24 * HOUR
@@ -110,7 +111,7 @@ def _life_of_a_tag(end: int) -> Iterator[Event]:
     first, second = digest("life one"), digest("life two")
 
     def told(outcome: Outcome, time: int, wanted: str, **fields: Any) -> Event:
-        known = {"repository": repository, "tag": tag, "media_type": INDEX, "rule_line": 12}
+        known = {"repository": repository, "tag": tag, "media_type": INDEX, "rule_line": 12, "size": 187_654_321}
         return push(outcome, time=time, digest=wanted, **(known | fields))
 
     yield told(Outcome.CREATED, end - 5 * DAY, first)
@@ -120,7 +121,7 @@ def _life_of_a_tag(end: int) -> Iterator[Event]:
     )
     yield told(Outcome.UNCHANGED, end - 4 * DAY, second)
     refusal = f"{repository}:{tag} cannot be overwritten because the tag is immutable: rule releases (line 12)"
-    for number, (ago, actor) in enumerate([(40, "jonas"), (38, "jonas"), (20, HOSTILE)]):
+    for number, (ago, actor) in enumerate([(40, "jonas"), (38, "jonas"), (20, "old-jenkins")]):
         yield told(
             Outcome.REFUSED,
             end - ago * HOUR,
@@ -144,7 +145,8 @@ def _life_of_a_tag(end: int) -> Iterator[Event]:
     yield told(Outcome.HEALED, end - 5 * HOUR + 2000, second, action=Action.REPAIR, **nobody)
 
 
-_PARTS = b"""{"schemaVersion":2,"mediaType":"%s","annotations":{"org.opencontainers.image.revision":"4be1c0d"},"manifests":[
+_PARTS = b"""{"schemaVersion":2,"mediaType":"%s","annotations":{"org.opencontainers.image.revision":"4be1c0d"},
+"manifests":[
 {"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"%s","size":1681,
  "platform":{"os":"linux","architecture":"amd64"}},
 {"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"%s","size":1681,
@@ -177,3 +179,5 @@ async def _commit(register: Register, event: Event, generation: int) -> None:
     await register.claim(*where, token="t", lease_ms=5000, over_generation=generation)
     await register.arm(*where, token="t", lease_ms=5000, draft=event, closing=None)
     await register.commit(*where, token="t", event=event, first=not generation)
+    moments: dict[Any, Any] = {"since": event.time} | ({"first": event.time} if not generation else {})
+    await register._store.do(register._store.client.hset(keys.tag(event.repository, event.tag), mapping=moments))

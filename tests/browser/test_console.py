@@ -25,7 +25,9 @@ PAGES = [
 ]
 
 
-def test_a_refusal_shows_in_the_live_tail_by_itself_until_it_is_paused(open_page: Open, console: RunningConsole) -> None:
+def test_a_refusal_shows_in_the_live_tail_by_itself_until_it_is_paused(
+    open_page: Open, console: RunningConsole
+) -> None:
     page = open_page("/audit?q=outcome:refused%20repo:live/app")
     expect(page.get_by_text("Nothing matches this search")).to_be_visible()
     console.seed([push(Outcome.REFUSED, repository="live/app", tag="before", reason="no")])
@@ -63,7 +65,8 @@ def test_a_search_is_completed_by_keyboard_and_is_a_url(open_page: Open) -> None
     box.press("ArrowDown")
     box.press("Enter")
     expect(box).to_have_value("outcome:")
-    box.press_sequentially("ref")
+    box.press_sequentially("refu")
+    expect(page.get_by_role("option")).to_have_count(1)
     expect(page.get_by_role("option")).to_contain_text("outcome:refused")
     box.press("ArrowDown")
     box.press("Enter")
@@ -72,6 +75,19 @@ def test_a_search_is_completed_by_keyboard_and_is_a_url(open_page: Open) -> None
     expect(page).to_have_url(re.compile(r"/audit\?q=outcome%3Arefused"))
     expect(page.locator("#log-rows .chip.good")).to_have_count(0)
     expect(page.locator("#log-rows .chip.bad")).not_to_have_count(0)
+
+
+def test_hostile_text_stays_text(open_page: Open, console: RunningConsole) -> None:
+    told = {"actor": HOSTILE, "user_agent": HOSTILE, "reason": HOSTILE, "rule": HOSTILE, "request_id": HOSTILE}
+    event = push(Outcome.REFUSED, repository="hostile/app", id="hostile", **told)
+    console.seed([event])
+    for path in ("/", "/audit", "/repositories/hostile/app", "/repositories/hostile/app/tags/1.0", "/events/hostile"):
+        page = open_page(path)
+        expect(page.get_by_text(HOSTILE).first).to_be_visible()
+        assert page.locator("img").count() == 0
+    page = open_page("/audit")
+    page.locator("#q").press_sequentially("actor:<scr")
+    expect(page.get_by_role("option").first).to_contain_text("<script>")
 
 
 def test_escape_closes_the_suggestions(open_page: Open) -> None:

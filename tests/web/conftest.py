@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 import pytest
+from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import CollectorRegistry, Counter
 
@@ -19,6 +20,7 @@ from immuproxy.web.sources import Part, Sources
 from tests.servers import RedisServer
 from tests.web.events import RULES, in_force, now
 
+Console = TestClient[web.Request, web.Application]
 Seed = Callable[[Sequence[Event]], Awaitable[None]]
 
 
@@ -61,7 +63,7 @@ async def sources(store: Store, state: State) -> Sources:
 
 
 @pytest.fixture
-async def console(sources: Sources) -> AsyncIterator[TestClient]:
+async def console(sources: Sources) -> AsyncIterator[Console]:
     async with TestClient(TestServer(make_console(sources))) as client:
         yield client
 

@@ -49,7 +49,11 @@ class RunningConsole:
 
 @contextlib.contextmanager
 def running_console(
-    redis_url: str, *, ruling: RulesInForce | None = None, parts: Sequence[Part] = UP, edge: str = "registry.example:5000"
+    redis_url: str,
+    *,
+    ruling: RulesInForce | None = None,
+    parts: Sequence[Part] = UP,
+    edge: str = "registry.example:5000",
 ) -> Iterator[RunningConsole]:
     """Serve a console on a free loopback port."""
     loop = asyncio.new_event_loop()

@@ -27,7 +27,7 @@ rules:
       - {users: [release-bot], within: 15m}
 """
 
-HOSTILE = '<script>alert(1)</script>"\'><img src=x onerror=alert(2)>'
+HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 _numbers = itertools.count(1)
 
 

@@ -14,7 +14,9 @@ counts = st.fixed_dictionaries(
 )
 
 
-@pytest.mark.parametrize(("value", "ceiling"), [(0, 0), (1, 1), (3, 4), (6, 10), (10, 10), (11, 20), (451, 500), (999, 1000)])
+@pytest.mark.parametrize(
+    ("value", "ceiling"), [(0, 0), (1, 1), (3, 4), (6, 10), (10, 10), (11, 20), (451, 500), (999, 1000)]
+)
 def test_scales_end_in_round_numbers(value: int, ceiling: int) -> None:
     assert drawing.nice_ceiling(value) == ceiling
 

@@ -6,14 +6,13 @@ import json
 
 import aiohttp
 import pytest
-from aiohttp.test_utils import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 
 from immuproxy.ledger.model import Outcome
 from immuproxy.web import exports
 from tests.servers import RedisServer
-from tests.web.conftest import Seed
+from tests.web.conftest import Console, Seed
 from tests.web.events import push
 
 
@@ -30,7 +29,7 @@ def test_a_line_is_read_back_to_its_values(values: list[str]) -> None:
     assert read == [exports.harmless(value) for value in values]
 
 
-async def test_the_whole_search_as_csv(console: TestClient, seed: Seed) -> None:
+async def test_the_whole_search_as_csv(console: Console, seed: Seed) -> None:
     hostile = push(Outcome.REFUSED, actor="=HYPERLINK(1)", reason='one "two"\nthree', platforms=("linux/amd64", "a/b"))
     await seed([push(actor="ci"), hostile])
     async with console.get("/api/v1/events.csv", params={"q": "outcome:refused"}) as response:
@@ -43,7 +42,7 @@ async def test_the_whole_search_as_csv(console: TestClient, seed: Seed) -> None:
     assert list(row) == list(exports.COLUMNS)
 
 
-async def test_the_whole_search_as_json_lines(console: TestClient, seed: Seed) -> None:
+async def test_the_whole_search_as_json_lines(console: Console, seed: Seed) -> None:
     events = [push(tag=f"1.{number}") for number in range(1200)]
     await seed(events)
     async with console.get("/api/v1/events.jsonl") as response:
@@ -52,19 +51,19 @@ async def test_the_whole_search_as_json_lines(console: TestClient, seed: Seed) -
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
-async def test_a_wrong_search_is_no_empty_export(console: TestClient, suffix: str) -> None:
+async def test_a_wrong_search_is_no_empty_export(console: Console, suffix: str) -> None:
     async with console.get(f"/api/v1/events.{suffix}", params={"q": "a:b"}) as response:
         assert response.status == 400
         assert (await response.json())["error"]["parameter"] == "q"
 
 
-async def test_an_export_of_nothing_has_a_head_only(console: TestClient) -> None:
+async def test_an_export_of_nothing_has_a_head_only(console: Console) -> None:
     async with console.get("/api/v1/events.csv") as response:
         assert (await response.text()).count("\r\n") == 1
 
 
 async def test_an_export_that_breaks_off_does_not_look_whole(
-    console: TestClient, seed: Seed, redis_server: RedisServer
+    console: Console, seed: Seed, redis_server: RedisServer
 ) -> None:
     await seed([push(reason="x" * 500) for _ in range(1500)])
     async with console.get("/api/v1/events.jsonl") as response:

@@ -6,11 +6,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import ClientResponse
-from aiohttp.test_utils import TestClient
 
 from immuproxy.ledger.model import Outcome
 from immuproxy.web.live import message
-from tests.web.conftest import Seed
+from tests.web.conftest import Console, Seed
 from tests.web.events import HOSTILE, push
 
 
@@ -39,7 +38,7 @@ def test_line_breaks_cannot_end_a_message() -> None:
     assert b"\ndata: event: x\n" in message("row", "a\nevent: x")
 
 
-async def test_a_new_event_comes_by_itself(console: TestClient, seed: Seed) -> None:
+async def test_a_new_event_comes_by_itself(console: Console, seed: Seed) -> None:
     async with console.get("/api/v1/live", params={"q": "outcome:refused"}) as response:
         assert response.content_type == "text/event-stream"
         await seed([push(), push(Outcome.REFUSED, tag="2.0")])
@@ -48,7 +47,7 @@ async def test_a_new_event_comes_by_itself(console: TestClient, seed: Seed) -> N
     assert json.loads(frame["data"])["tag"] == "2.0"
 
 
-async def test_as_a_row_it_is_the_row_of_the_page_with_hostile_text_as_text(console: TestClient, seed: Seed) -> None:
+async def test_as_a_row_it_is_the_row_of_the_page_with_hostile_text_as_text(console: Console, seed: Seed) -> None:
     async with console.get("/api/v1/live", params={"as": "row"}) as response:
         await seed([push(Outcome.REFUSED, actor=HOSTILE, reason=HOSTILE)])
         frame = await following(response)
@@ -56,7 +55,7 @@ async def test_as_a_row_it_is_the_row_of_the_page_with_hostile_text_as_text(cons
     assert "<script>" not in frame["data"]
 
 
-async def test_who_comes_back_misses_nothing(console: TestClient, seed: Seed) -> None:
+async def test_who_comes_back_misses_nothing(console: Console, seed: Seed) -> None:
     async with console.get("/api/v1/live") as response:
         await seed([push(tag="a", id="1")])
         frame = await following(response)
@@ -65,7 +64,7 @@ async def test_who_comes_back_misses_nothing(console: TestClient, seed: Seed) ->
         assert json.loads((await following(response))["data"])["tag"] == "b"
 
 
-async def test_what_came_since_the_page_was_made_comes_first(console: TestClient, seed: Seed) -> None:
+async def test_what_came_since_the_page_was_made_comes_first(console: Console, seed: Seed) -> None:
     await seed([push(tag="old", id="1"), push(tag="b", id="2"), push(tag="c", id="3")])
     async with console.get("/api/v1/live", params={"shown": "1"}) as response:
         stream = frames(response)
@@ -74,12 +73,12 @@ async def test_what_came_since_the_page_was_made_comes_first(console: TestClient
 
 
 @pytest.mark.parametrize("query", [{"q": "a:b"}, {"after": "nonsense"}, {"as": "xml"}])
-async def test_what_cannot_begin_is_an_error(console: TestClient, query: dict[str, str]) -> None:
+async def test_what_cannot_begin_is_an_error(console: Console, query: dict[str, str]) -> None:
     async with console.get("/api/v1/live", params=query) as response:
         assert response.status == 400
 
 
-async def test_listeners_do_not_hold_up_the_end(console: TestClient) -> None:
+async def test_listeners_do_not_hold_up_the_end(console: Console) -> None:
     async with console.get("/api/v1/live") as response:
         await asyncio.sleep(0.1)
         async with asyncio.timeout(3):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import requests
@@ -44,7 +45,7 @@ def filled() -> Iterator[RunningConsole]:
     suppress_health_check=list(HealthCheck),
 )
 @pytest.mark.timeout(120)
-def test_answers_are_as_described_whatever_is_asked(case: schemathesis.Case, filled: RunningConsole) -> None:
+def test_answers_are_as_described_whatever_is_asked(case: schemathesis.Case[Any], filled: RunningConsole) -> None:
     response = case.call(base_url=filled.url)
     case.validate_response(response, checks=CHECKS)
 

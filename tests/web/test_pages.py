@@ -5,13 +5,12 @@ from html import unescape
 from html.parser import HTMLParser
 
 import pytest
-from aiohttp.test_utils import TestClient
 
 from immuproxy.ledger.model import Action, Outcome
 from immuproxy.ledger.register import Content, Register
 from immuproxy.web.sources import Part, Sources
 from tests.servers import RedisServer
-from tests.web.conftest import Seed, State
+from tests.web.conftest import Console, Seed, State
 from tests.web.events import HOSTILE, digest, now, push
 
 EVERY_PAGE = [
@@ -49,7 +48,7 @@ class Links(HTMLParser):
             self.loaded.append(given["href"])
 
 
-async def page(console: TestClient, path: str, status: int = 200) -> str:
+async def page(console: Console, path: str, status: int = 200) -> str:
     async with console.get(path) as response:
         text = await response.text()
         assert response.status == status, text
@@ -57,12 +56,12 @@ async def page(console: TestClient, path: str, status: int = 200) -> str:
         return text
 
 
-async def test_an_empty_console_says_how_to_push(console: TestClient) -> None:
+async def test_an_empty_console_says_how_to_push(console: Console) -> None:
     for path in ("/", "/audit", "/repositories"):
         assert "docker push registry.example:5000/team/app:1.0" in await page(console, path)
 
 
-async def test_a_push_and_a_refusal_show_on_every_page(console: TestClient, seed: Seed) -> None:
+async def test_a_push_and_a_refusal_show_on_every_page(console: Console, seed: Seed) -> None:
     refused = push(Outcome.REFUSED, digest=digest("two"), previous_digest=digest("one"), actor="mira", reason="not so")
     await seed([push(id="first"), refused])
     for path in ("/", "/audit", "/repositories/team/app", "/repositories/team/app/tags/1.0"):
@@ -75,7 +74,7 @@ async def test_a_push_and_a_refusal_show_on_every_page(console: TestClient, seed
 
 @pytest.mark.parametrize("path", EVERY_PAGE)
 async def test_every_page_loads_only_its_own_files_and_runs_nothing_inline(
-    console: TestClient, seed: Seed, path: str
+    console: Console, seed: Seed, path: str
 ) -> None:
     await seed([push(id="first"), push(Outcome.REFUSED, reason="no")])
     found = Links()
@@ -86,7 +85,7 @@ async def test_every_page_loads_only_its_own_files_and_runs_nothing_inline(
 
 
 @pytest.mark.parametrize("path", EVERY_PAGE)
-async def test_every_link_of_every_page_leads_somewhere(console: TestClient, seed: Seed, path: str) -> None:
+async def test_every_link_of_every_page_leads_somewhere(console: Console, seed: Seed, path: str) -> None:
     await seed([push(id="first"), push(Outcome.REFUSED, digest=digest("two"), reason="no")])
     found = Links()
     found.feed(await page(console, path))
@@ -97,7 +96,7 @@ async def test_every_link_of_every_page_leads_somewhere(console: TestClient, see
             assert response.status == 200, link
 
 
-async def test_files_are_kept_for_ever_under_their_version(console: TestClient) -> None:
+async def test_files_are_kept_for_ever_under_their_version(console: Console) -> None:
     found = Links()
     found.feed(await page(console, "/"))
     for loaded in found.loaded:
@@ -108,13 +107,13 @@ async def test_files_are_kept_for_ever_under_their_version(console: TestClient) 
 
 
 @pytest.mark.parametrize("path", ["/static/nothing.css", "/static/..%2Fapp.py", "/nowhere", "/repositories/Team"])
-async def test_what_is_not_there_is_a_page_too(console: TestClient, path: str) -> None:
+async def test_what_is_not_there_is_a_page_too(console: Console, path: str) -> None:
     text = await page(console, path, 404)
     assert "Overview" in text
 
 
 @pytest.mark.parametrize("path", ["/", "/nowhere", "/audit?q=a:b", "/healthz", "/api/v1/events", "/static/base.css"])
-async def test_every_answer_carries_the_strict_headers(console: TestClient, path: str) -> None:
+async def test_every_answer_carries_the_strict_headers(console: Console, path: str) -> None:
     async with console.get(path) as response:
         policy = response.headers["Content-Security-Policy"]
         assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'")
@@ -124,11 +123,16 @@ async def test_every_answer_carries_the_strict_headers(console: TestClient, path
         assert response.headers["Referrer-Policy"] == "same-origin"
 
 
-async def test_hostile_text_is_shown_as_text_everywhere(console: TestClient, seed: Seed) -> None:
+async def test_hostile_text_is_shown_as_text_everywhere(console: Console, seed: Seed) -> None:
     told = {"actor": HOSTILE, "user_agent": HOSTILE, "reason": HOSTILE, "rule": HOSTILE, "client_address": HOSTILE}
     event = push(Outcome.REFUSED, id="first", media_type=HOSTILE, request_id=HOSTILE, platforms=(HOSTILE,), **told)
     await seed([event, push(Outcome.FOUND, action=Action.DRIFT, tag=HOSTILE, repository=HOSTILE)])
-    for path in [*EVERY_PAGE, "/audit?q=%3Cscript%3Ealert(1)", "/repositories?filter=<script>x", "/rules?tag=<script>x"]:
+    for path in [
+        *EVERY_PAGE,
+        "/audit?q=%3Cscript%3Ealert(1)",
+        "/repositories?filter=<script>x",
+        "/rules?tag=<script>x",
+    ]:
         async with console.get(path) as response:
             text = await response.text()
         assert "<script>" not in text
@@ -137,14 +141,14 @@ async def test_hostile_text_is_shown_as_text_everywhere(console: TestClient, see
     assert HOSTILE in unescape(await page(console, "/events/first"))
 
 
-async def test_a_wrong_search_is_pointed_at_and_a_better_one_is_a_click_away(console: TestClient) -> None:
+async def test_a_wrong_search_is_pointed_at_and_a_better_one_is_a_click_away(console: Console) -> None:
     text = await page(console, "/audit?q=repo:a outcme:refused", 400)
     assert '<span class="pointed">outcme:refused</span>' in text
     assert 'href="/audit?q=repo:a%20outcome:refused"' in text
     assert 'aria-invalid="true"' in text
 
 
-async def test_pages_of_the_log_follow_each_other_without_a_gap(console: TestClient, seed: Seed) -> None:
+async def test_pages_of_the_log_follow_each_other_without_a_gap(console: Console, seed: Seed) -> None:
     await seed([push(tag=f"1.{number}") for number in range(25)])
     path, seen = "/audit?limit=10", []
     for _ in range(5):
@@ -158,19 +162,19 @@ async def test_pages_of_the_log_follow_each_other_without_a_gap(console: TestCli
     assert seen == [f"/repositories/team/app/tags/1.{number}" for number in reversed(range(25))]
 
 
-async def test_a_search_without_a_match_says_what_to_do(console: TestClient, seed: Seed) -> None:
+async def test_a_search_without_a_match_says_what_to_do(console: Console, seed: Seed) -> None:
     await seed([push()])
     assert "Nothing matches this search" in await page(console, "/audit?q=actor:nobody")
 
 
-async def test_an_unknown_repository_is_not_an_empty_one(console: TestClient, seed: Seed) -> None:
+async def test_an_unknown_repository_is_not_an_empty_one(console: Console, seed: Seed) -> None:
     for path in ("/repositories/no/such", "/repositories/no/such/tags/1.0"):
         assert "has never seen a push to no/such" in await page(console, path, 404)
     await seed([push()])
     assert "It is free" in await page(console, "/repositories/team/app/tags/9.9")
 
 
-async def test_a_committed_tag_shows_what_a_pull_gets(console: TestClient, sources: Sources, seed: Seed) -> None:
+async def test_a_committed_tag_shows_what_a_pull_gets(console: Console, sources: Sources, seed: Seed) -> None:
     event = push()
     content = Content(digest=event.digest, needs=frozenset({event.digest}), media_type=event.media_type, size=5)
     await hold(sources.register, content)
@@ -187,7 +191,7 @@ async def hold(register: Register, content: Content) -> None:
     await register.commit("team/app", "1.0", content, token="t", event=event, first=True)
 
 
-async def test_a_repository_named_like_a_tag_page_is_reached_by_its_link(console: TestClient, seed: Seed) -> None:
+async def test_a_repository_named_like_a_tag_page_is_reached_by_its_link(console: Console, seed: Seed) -> None:
     await seed([push(repository="team/tags/v1", tag="x"), push(repository="team", tag="v1")])
     found = Links()
     found.feed(await page(console, "/repositories"))
@@ -196,7 +200,7 @@ async def test_a_repository_named_like_a_tag_page_is_reached_by_its_link(console
     assert "<h1>v1 " in await page(console, "/repositories/team/tags/v1")
 
 
-async def test_the_bar_says_what_does_not_answer(console: TestClient, state: State) -> None:
+async def test_the_bar_says_what_does_not_answer(console: Console, state: State) -> None:
     state.parts = (Part("redis", ok=True), Part("upstream", ok=False, detail="connection refused"))
     text = await page(console, "/")
     assert "Upstream down" in text
@@ -204,7 +208,7 @@ async def test_the_bar_says_what_does_not_answer(console: TestClient, state: Sta
 
 
 async def test_without_redis_every_page_says_so_and_comes_back(
-    console: TestClient, redis_server: RedisServer, seed: Seed
+    console: Console, redis_server: RedisServer, seed: Seed
 ) -> None:
     await seed([push(id="first")])
     redis_server.stop()
@@ -214,29 +218,34 @@ async def test_without_redis_every_page_says_so_and_comes_back(
     await page(console, "/")
 
 
-async def test_the_rules_page_marks_the_line_that_decides(console: TestClient) -> None:
+async def test_the_rules_page_marks_the_line_that_decides(console: Console) -> None:
     text = await page(console, "/rules?tag=team/app:1.0&user=mira")
     assert '<li id="L6" class="hit">' in text
     assert "none of its overwrite conditions can hold for mira" in text
 
 
-async def test_a_tag_that_cannot_be_explained_is_said_so(console: TestClient) -> None:
+async def test_a_tag_that_cannot_be_explained_is_said_so(console: Console) -> None:
     assert "Write it as repository:tag" in await page(console, "/rules?tag=nonsense", 400)
 
 
-async def test_what_a_page_shows_is_what_its_json_says(console: TestClient, seed: Seed) -> None:
+async def test_what_a_page_shows_is_what_its_json_says(console: Console, seed: Seed) -> None:
     await seed([push(id="first"), push(Outcome.REFUSED, reason="no")])
     for path in EVERY_PAGE:
         found = Links()
         found.feed(await page(console, path))
-        (link,) = [link for link in found.links if link.startswith("/api/v1/") and "openapi" not in link
-                   and not link.startswith(("/api/v1/events.csv", "/api/v1/events.jsonl"))]
+        (link,) = [
+            link
+            for link in found.links
+            if link.startswith("/api/v1/")
+            and "openapi" not in link
+            and not link.startswith(("/api/v1/events.csv", "/api/v1/events.jsonl"))
+        ]
         async with console.get(link) as response:
             assert response.status == 200
             assert json.loads(await response.text())
 
 
-async def test_the_overview_counts_what_happened(console: TestClient, seed: Seed) -> None:
+async def test_the_overview_counts_what_happened(console: Console, seed: Seed) -> None:
     await seed([push(), push(Outcome.UNCHANGED), push(Outcome.REFUSED, time=now())])
     text = await page(console, "/?range=1h")
     assert "1 accepted, 1 unchanged, 1 refused, 0 failed" in text

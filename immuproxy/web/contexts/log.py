@@ -48,11 +48,16 @@ def events_context(page: EventPage, search: Search) -> dict[str, Any]:
     }
 
 
+def sentence(text: str) -> str:
+    """With a capital letter and a full stop, unless it ends with a mark of its own."""
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '?', '!')) else '.'}"
+
+
 def search_problem(text: str, error: SearchError) -> dict[str, Any]:
     """Where the search goes wrong: ``before``, ``word`` and ``after`` put together are the search as typed."""
     end = error.offset + error.length
     return {
-        "message": f"{error.message[:1].upper()}{error.message[1:]}.",
+        "message": sentence(error.message),
         "before": text[: error.offset],
         "word": text[error.offset : end],
         "after": text[end:],

@@ -17,6 +17,8 @@ function liveTail(button) {
     row.classList.add("fresh");
     window.immuproxy.showTimes(holder.content);
     rows.prepend(row);
+    document.getElementById("log").hidden = false;
+    document.getElementById("nothing")?.remove();
     while (rows.rows.length > MOST_ROWS) rows.lastElementChild.remove();
   }
 
