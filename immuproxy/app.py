@@ -28,6 +28,7 @@ from immuproxy.drift.notifications import Notifications
 from immuproxy.drift.service import service_caller
 from immuproxy.drift.sweep import Sweep
 from immuproxy.ledger.audit import Audit, Projector
+from immuproxy.ledger.replicas import Replicas
 from immuproxy.live_rules import LiveRules
 from immuproxy.proxy import record
 from immuproxy.proxy.caller import Caller
@@ -104,6 +105,7 @@ async def running(path: Path, config: Config) -> AsyncIterator[Running]:
         background = (
             projector.run,
             partial(rules.follow, audit.append),
+            partial(rules.compare, Replicas(store)),
             sweep.run,
             health.watch,
             parts.epoch.watch,
