@@ -1,12 +1,14 @@
 """The command ``immuproxy``.
 
-The server is imported only by the command that serves, so that ``check`` and ``explain`` answer at once.
+The server, and whatever speaks to Redis or the upstream, is imported only by the command that needs it, so that
+``--help``, ``check`` and ``explain`` answer at once.
 Exit status: 0 done, 1 it could not be done, 2 a wrong command line or a wrong file.
 """
 
 from __future__ import annotations
 
 import asyncio
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +21,38 @@ if TYPE_CHECKING:
     from immuproxy.config import Config
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+LATER = {
+    "history": ("history:history", "Show the life of a tag or repository."),
+    "tail": ("tail:tail", "Follow events as they happen."),
+    "allow": ("allow:allow", "Allow a tag to be overwritten for a while."),
+    "import": ("importing:import_", "Take the tags that the upstream holds into the ledger."),
+    "verify": ("verify:verify", "Compare what the ledger holds with the upstream."),
+    "simulate": ("simulate:simulate", "Replay the past under other rules."),
+    "prune": ("prune:prune", "Remove old events from the audit."),
+}
+"""Commands that are imported when they are called: where in `immuproxy.commands` they are, and what the list says."""
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), *LATER]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in LATER:
+            return super().get_command(ctx, cmd_name)
+        module, _, name = LATER[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(f"immuproxy.commands.{module}"), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # click's signature
+        """The list of commands, without importing those that come later."""
+        rows = [(name, command.get_short_help_str(80)) for name, command in self.commands.items()]
+        rows += [(name, text) for name, (_, text) in LATER.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="immuproxy")
 def main() -> None:
     """A registry proxy that makes image tags immutable."""
@@ -54,6 +87,7 @@ def serve(path: Path) -> None:
 
 def _serve(path: Path, config: Config) -> None:
     from immuproxy import app  # noqa: PLC0415
+    from immuproxy.connections import CannotOpenError  # noqa: PLC0415
     from immuproxy.telemetry import logs  # noqa: PLC0415
 
     logs.configure(level=config.log.level, form=config.log.format)
@@ -61,7 +95,7 @@ def _serve(path: Path, config: Config) -> None:
         click.echo(f"{path}:{warning}", err=True)
     try:
         asyncio.run(app.serve(path, config))
-    except app.CannotServeError as error:
+    except CannotOpenError as error:
         raise click.ClickException(str(error)) from error
 
 

@@ -1,0 +1,171 @@
+"""``immuproxy allow``: exceptions, which are temporary and recorded permissions to overwrite one tag."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from immuproxy import __version__
+from immuproxy.commands.options import (
+    SETTINGS,
+    config_option,
+    examples,
+    json_option,
+    read_digest,
+    read_duration,
+    split_reference,
+)
+from immuproxy.commands.running import GOOD, WRONG, carry_out, ledger_of, now_ms, operator
+from immuproxy.commands.screen import json_line, moment, plain, say, short, table, warn
+from immuproxy.config import Config
+from immuproxy.ledger.epoch import Epoch
+from immuproxy.ledger.exceptions import Exceptions, Exemption
+from immuproxy.ledger.model import Action, ActorSource, Event, Outcome
+from immuproxy.ledger.redis import Store
+from immuproxy.ledger.register import Register
+from immuproxy.proxy import record
+
+MAX_REASON = 500
+"""Characters."""
+
+_HEADINGS = ("tag", "until", "digest", "granted by", "reason")
+
+
+@click.command(
+    context_settings=SETTINGS,
+    epilog=examples(
+        'immuproxy allow team/app:1.4 --for 30m --reason "rebuild without the debug key"',
+        "immuproxy allow team/app:1.4 --end",
+        "immuproxy allow --list",
+    ),
+)
+@click.argument("reference", metavar="[REPO:TAG]", required=False)
+@config_option
+@click.option("--for", "lasts", metavar="DURATION", type=read_duration, help="How long, such as 30m; at most 30d.")
+@click.option("--reason", metavar="TEXT", help="Why; it stands in the audit.")
+@click.option("--digest", metavar="DIGEST", type=read_digest, help="Allow this digest only.")
+@click.option("--end", is_flag=True, help="End the tag's exception now.")
+@click.option("--list", "listing", is_flag=True, help="List the exceptions in force.")
+@json_option("Print the exception, or the list as JSON Lines.")
+def allow(
+    reference: str | None,
+    *,
+    path: Path,
+    lasts: int | None,
+    reason: str | None,
+    digest: str | None,
+    end: bool,
+    listing: bool,
+    as_json: bool,
+) -> None:
+    """Allow one tag to be overwritten for a while, whatever its rule says.
+
+    It is recorded who allowed it and why, and each push that made use of it.  A later exception of the same tag takes
+    the place of the earlier one.
+    """
+    if listing:
+        _refuse_with("--list", {"REPO:TAG": reference, "--for": lasts, "--digest": digest, "--end": end or None})
+        carry_out(path, lambda config: _list(config, as_json=as_json))
+    if reference is None:
+        raise click.UsageError("name the tag as REPO:TAG, or give --list")
+    repository, tag = split_reference(reference, tag_needed=True)
+    _check_reason(reason)
+    event = _event(repository, tag, reason or "", digest or "")
+    if end:
+        _refuse_with("--end", {"--for": lasts, "--digest": digest})
+        carry_out(path, lambda config: _end(config, event, as_json=as_json))
+    if lasts is None or not reason:
+        raise click.UsageError("an exception needs --for and --reason")
+    carry_out(path, lambda config: _grant(config, event, lasts, as_json=as_json))
+
+
+def _refuse_with(option: str, others: dict[str, Any]) -> None:
+    given = [name for name, value in others.items() if value is not None]
+    if given:
+        raise click.UsageError(f"{option} does not go with {given[0]}")
+
+
+def _check_reason(reason: str | None) -> None:
+    if reason is None:
+        return
+    if not reason.strip():
+        raise click.BadParameter("say in a few words why", param_hint="--reason")
+    if len(reason) > MAX_REASON or plain(reason) != reason:
+        raise click.BadParameter(f"it is one line of at most {MAX_REASON} characters", param_hint="--reason")
+
+
+def _event(repository: str, tag: str, reason: str, digest: str) -> Event:
+    return Event(
+        id=record.new_event_id(),
+        action=Action.EXCEPTION,
+        outcome=Outcome.GRANTED,
+        repository=repository,
+        tag=tag,
+        digest=digest,
+        reason=reason,
+        actor=operator(),
+        actor_source=ActorSource.OPERATOR,
+        user_agent=f"immuproxy/{__version__}",
+    )
+
+
+async def _grant(config: Config, event: Event, lasts: int, *, as_json: bool) -> int:
+    rule = config.rules.match(event.repository, event.tag)
+    event = replace(event, rule=rule.name, rule_line=rule.line)
+    async with ledger_of(config) as store:
+        ends = await _exceptions(store).grant(event, lasts_ms=lasts)
+        granted = await _exceptions(store).of(event.repository, event.tag)
+    if not rule.protects:
+        warn(f"{rule} does not hold {event.repository}:{event.tag}, so it may be overwritten without an exception")
+    if as_json and granted:
+        json_line(asdict(granted))
+    else:
+        what = event.digest or "any image"
+        click.echo(f"{event.repository}:{event.tag} may be overwritten with {what} until {moment(ends)}")
+    return GOOD
+
+
+async def _end(config: Config, event: Event, *, as_json: bool) -> int:
+    async with ledger_of(config) as store:
+        exemption = await _exceptions(store).of(event.repository, event.tag)
+        ended = exemption is not None and await _exceptions(store).end(exemption, _ending(event, exemption))
+    if exemption is None or not ended:
+        say(f"there is no exception for {event.repository}:{event.tag}")
+        return WRONG
+    if as_json:
+        json_line(asdict(exemption))
+    else:
+        click.echo(f"the exception for {event.repository}:{event.tag} has ended")
+    return GOOD
+
+
+def _ending(event: Event, exemption: Exemption) -> Event:
+    reason = event.reason or f"ended by hand: {exemption.reason}"
+    return replace(event, outcome=Outcome.ENDED, digest=exemption.digest, reason=reason)
+
+
+async def _list(config: Config, *, as_json: bool) -> int:
+    async with ledger_of(config) as store:
+        register = Register(store, Epoch(store, quarantine=0.0))
+        every = [found for name in await register.repositories() for found in await _exceptions(store).all(name)]
+    in_force = [exemption for exemption in every if exemption.ends > now_ms()]
+    if as_json:
+        for exemption in in_force:
+            json_line(asdict(exemption))
+    elif in_force:
+        table(_HEADINGS, map(_row, in_force))
+    else:
+        say("no exception is in force")
+    return GOOD
+
+
+def _row(exemption: Exemption) -> tuple[str, ...]:
+    name = f"{exemption.repository}:{exemption.tag}"
+    return name, moment(exemption.ends), short(exemption.digest) or "any", exemption.by, exemption.reason
+
+
+def _exceptions(store: Store) -> Exceptions:
+    return Exceptions(store, lambda _repository: None)

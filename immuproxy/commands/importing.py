@@ -1,0 +1,104 @@
+"""``immuproxy import``: the tags that the upstream holds come under protection at once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import click
+
+from immuproxy.commands.options import SETTINGS, config_option, examples, json_option, rate_option, read_repository
+from immuproxy.commands.running import GOOD, WRONG, carry_out
+from immuproxy.commands.screen import json_line, progress_bar, say, table
+from immuproxy.commands.walks import SHOWN, Walk, opened_walk
+from immuproxy.config import Config
+from immuproxy.connections import CannotOpenError
+from immuproxy.drift.importing import Imported, Importer, Listed, Result
+from immuproxy.proxy.listing import ListingRefusedError
+
+RATE = 50
+
+
+@dataclass(slots=True)
+class _Report:
+    """What was found, by repository, and what a person should look at."""
+
+    counts: dict[str, Counter[Result]] = field(default_factory=dict)
+    remarkable: dict[Result, list[Imported]] = field(default_factory=dict)
+
+    def add(self, imported: Imported) -> None:
+        self.counts.setdefault(imported.repository, Counter())[imported.result] += 1
+        if imported.result in {Result.GHOST, Result.UNREADABLE}:
+            self.remarkable.setdefault(imported.result, []).append(imported)
+
+
+@click.command(
+    "import", context_settings=SETTINGS, epilog=examples("immuproxy import", "immuproxy import team/app team/web")
+)
+@click.argument("repositories", metavar="[REPO]...", nargs=-1)
+@config_option
+@rate_option(RATE)
+@json_option("Print what became of each tag as JSON Lines.")
+def import_(repositories: tuple[str, ...], *, path: Path, rate: float, as_json: bool) -> None:
+    """Take the tags that the upstream holds into the ledger: of the named repositories, or of all.
+
+    Each protected tag is held to the digest that it has now.  May be interrupted and run again: what is known already
+    is passed over.  Ends with status 1 where something could not be read.
+    """
+    wanted = [read_repository(repository) for repository in repositories]
+
+    async def work(config: Config) -> int:
+        report = _Report()
+        async with opened_walk(config, rate) as walk:
+            importer = Importer(config.rules, walk.register, walk.recovery, walk.questions)
+            await _follow(importer, await _chosen(walk, importer, wanted), report, as_json=as_json)
+        _tell(report, as_json=as_json)
+        return WRONG if Result.UNREADABLE in report.remarkable else GOOD
+
+    carry_out(path, work)
+
+
+async def _chosen(walk: Walk, importer: Importer, wanted: Sequence[str]) -> Sequence[str]:
+    await walk.questions.alive()
+    try:
+        return wanted or await importer.repositories()
+    except ListingRefusedError as error:
+        raise CannotOpenError(
+            f"the upstream does not list its repositories (it answered {error.status}): "
+            "name them, as in `immuproxy import team/app`, or set upstream.username"
+        ) from error
+
+
+async def _follow(importer: Importer, repositories: Sequence[str], report: _Report, *, as_json: bool) -> None:
+    tags = 0
+    with progress_bar("importing", "tags", as_json=as_json) as bar:
+        async for step in importer.run(repositories):
+            if isinstance(step, Listed):
+                tags += step.tags
+                bar.total(tags)
+                bar.at(step.repository)
+                continue
+            bar.advance()
+            report.add(step)
+            if as_json:
+                json_line(step.to_dict())
+
+
+def _tell(report: _Report, *, as_json: bool) -> None:
+    if as_json:
+        return
+    if not report.counts:
+        say("the upstream lists no tags")
+        return
+    rows = [(name, *(str(counts[result]) for result in Result)) for name, counts in report.counts.items()]
+    if len(rows) > 1:
+        rows.append(("all", *(str(sum(counts[result] for counts in report.counts.values())) for result in Result)))
+    table(("repository", *Result), rows)
+    for result, found in report.remarkable.items():
+        for imported in found[:SHOWN]:
+            name = f"{imported.repository}:{imported.tag}" if imported.tag else imported.repository
+            say(f"{result.value}: {name}: {imported.reason}")
+        if len(found) > SHOWN:
+            say(f"{result.value}: {len(found) - SHOWN:,} more; --json lists them all")

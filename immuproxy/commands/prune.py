@@ -1,0 +1,89 @@
+"""``immuproxy prune``: old events are removed for good; what tags hold stays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from immuproxy import __version__
+from immuproxy.commands.options import SETTINGS, config_option, examples, json_option, read_moment
+from immuproxy.commands.running import GOOD, MISUSED, carry_out, ledger_of, now_ms, operator
+from immuproxy.commands.screen import counted, json_line, moment, progress_bar, say
+from immuproxy.config import Config
+from immuproxy.ledger.audit import Audit
+from immuproxy.ledger.model import Action, ActorSource, Event, Outcome
+from immuproxy.proxy import record
+
+
+@click.command(context_settings=SETTINGS, epilog=examples("immuproxy prune --before 365d --dry-run"))
+@config_option
+@click.option(
+    "--before",
+    metavar="90d|DATE",
+    required=True,
+    help="Remove what is older than 90d, or than 2026-01-31 (UTC).",
+)
+@click.option("--dry-run", is_flag=True, help="Say how many events would go, and remove nothing.")
+@click.option("--yes", is_flag=True, help="Remove them; there is no way back.")
+@json_option("Print the result as JSON.")
+def prune(*, path: Path, before: str, dry_run: bool, yes: bool, as_json: bool) -> None:
+    """Remove old events from the audit, for good.
+
+    What tags hold is not touched, only the record of how that came to be.  The removal is an event itself.
+    """
+    at = read_moment(before, now_ms())
+
+    async def work(config: Config) -> int:
+        async with ledger_of(config) as store:
+            audit = Audit(store)
+            going = await _going(audit, at)
+            if going and yes and not dry_run:
+                going = await _remove(audit, at, going, as_json=as_json)
+        return _tell(at, going, removed=yes and not dry_run, asked=bool(going) and not (yes or dry_run), as_json=as_json)
+
+    carry_out(path, work)
+
+
+async def _going(audit: Audit, before: int) -> int:
+    """How many events entered the audit before the time."""
+    if not before:
+        return 0
+    return sum(series.total for series in (await audit.counts(0, before, 1)).series)
+
+
+async def _remove(audit: Audit, before: int, going: int, *, as_json: bool) -> int:
+    """Record it, then remove; an interrupted removal was recorded, and can be run again."""
+    await audit.append(_event(before, going))
+    removed = 0
+    with progress_bar("removing", "steps", as_json=as_json) as bar:
+        async for progress in audit.prune(before):
+            bar.total(progress.steps)
+            bar.done(progress.done)
+            removed = progress.removed
+    return removed
+
+
+def _event(before: int, going: int) -> Event:
+    return Event(
+        id=record.new_event_id(),
+        time=record.now_ms(),
+        action=Action.RULES,
+        outcome=Outcome.DELETED,
+        reason=f"{counted(going, 'event')} from before {moment(before)} removed from the audit",
+        actor=operator(),
+        actor_source=ActorSource.OPERATOR,
+        user_agent=f"immuproxy/{__version__}",
+    )
+
+
+def _tell(before: int, events: int, *, removed: bool, asked: bool, as_json: bool) -> int:
+    if as_json:
+        json_line({"before": before, "events": events, "removed": removed})
+    else:
+        verb = "removed" if removed else "would go"
+        click.echo(f"{counted(events, 'event')} from before {moment(before)} {verb}")
+    if asked:
+        say("nothing was removed: give --yes to remove them for good, or --dry-run to look only")
+        return MISUSED
+    return GOOD

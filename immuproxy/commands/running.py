@@ -1,0 +1,101 @@
+"""How a command is carried out: the file is read, the work is done, and what went wrong is put into words."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from immuproxy.commands.screen import plain, say
+from immuproxy.config import Config, load_config
+from immuproxy.connections import CannotOpenError, open_ledger
+from immuproxy.ledger.audit import Projector
+from immuproxy.ledger.redis import LedgerUnavailableError, Store
+from immuproxy.oci.errors import OciError
+from immuproxy.proxy.upstream import UpstreamUnavailableError
+from immuproxy.rules.problems import DocumentErrors
+from immuproxy.telemetry import logs
+
+GOOD, WRONG, MISUSED, INTERRUPTED = 0, 1, 2, 130
+
+Work = Callable[[Config], Coroutine[Any, Any, int]]
+
+
+def carry_out(path: Path, work: Work, *, interrupted: int = INTERRUPTED) -> NoReturn:
+    """Do ``work`` with the configuration at ``path``, and end the process with the status that it returns.
+
+    ``interrupted``: the status after Ctrl-C.
+    """
+    config = _configuration(path)
+    logs.configure(level="critical")  # a command tells of its own failures, once and in its own words
+    try:
+        status = asyncio.run(work(config))
+    except KeyboardInterrupt:
+        status = interrupted
+    except LedgerUnavailableError as error:
+        status = _fail(f"Redis at {config.redis.shown} does not do what it was asked: {error}", _redis_remedy(config))
+    except UpstreamUnavailableError as error:
+        remedy = f"is the registry running, and is upstream.url in {path} right?"
+        status = _fail(f"the upstream {config.upstream.url} does not answer: {error}", remedy)
+    except (CannotOpenError, OciError) as error:
+        status = _fail(str(error))
+    raise SystemExit(status)
+
+
+def _configuration(path: Path) -> Config:
+    try:
+        return load_config(path)
+    except OSError as error:
+        misused(f"cannot read {path}: {error.strerror}; name the file with --config")
+    except DocumentErrors as errors:
+        for line in str(errors).splitlines():
+            say(line)
+        raise SystemExit(MISUSED) from None
+
+
+def misused(message: str) -> NoReturn:
+    """End the process because of a wrong file."""
+    say(message)
+    raise SystemExit(MISUSED)
+
+
+def _fail(message: str, remedy: str = "") -> int:
+    click.echo(f"{click.style('error', fg='red')}: {plain(message)}", err=True)
+    if remedy:
+        say(remedy)
+    return WRONG
+
+
+def _redis_remedy(config: Config) -> str:
+    if config.redis.embedded is not None:
+        return f"its log is {config.redis.embedded / 'redis.log'}"
+    return f"is it running, and is redis.url in {config.source} right?"
+
+
+@asynccontextmanager
+async def ledger_of(config: Config) -> AsyncIterator[Store]:
+    """The ledger, with all that was written to it so far in the audit; at the end what the command wrote, too."""
+    async with open_ledger(config) as store:
+        await Projector(store).sweep()
+        yield store
+        await Projector(store).sweep()
+
+
+def operator() -> str:
+    """The name under which the operating system knows whoever runs the command."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid {os.getuid()}"
+
+
+def now_ms() -> int:
+    """Milliseconds since 1970 UTC."""
+    return time.time_ns() // 1_000_000

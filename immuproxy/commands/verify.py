@@ -1,0 +1,62 @@
+"""``immuproxy verify``: whether every tag can still be pulled as the ledger holds it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from immuproxy.commands.options import SETTINGS, config_option, examples, json_option, rate_option, read_repository
+from immuproxy.commands.running import GOOD, WRONG, carry_out
+from immuproxy.commands.screen import counted, json_line, plain, progress_bar, short
+from immuproxy.commands.walks import opened_walk
+from immuproxy.config import Config
+from immuproxy.drift.verifying import Checked, Verifier
+
+RATE = 100
+
+
+@click.command(
+    context_settings=SETTINGS, epilog=examples("immuproxy verify", "immuproxy verify team/app --heal --rate 20")
+)
+@click.argument("repositories", metavar="[REPO]...", nargs=-1)
+@config_option
+@click.option("--heal", is_flag=True, help="Set tags right, and put missing manifests back, from the stored bytes.")
+@rate_option(RATE)
+@json_option("Print the result for each tag as JSON Lines.")
+def verify(repositories: tuple[str, ...], *, path: Path, heal: bool, rate: float, as_json: bool) -> None:
+    """Compare every tag that the ledger holds with the upstream: of the named repositories, or of all.
+
+    Looked at are the tag, its manifests by their digests, and a first byte of each blob.  Nothing is written, unless
+    --heal is given.  Ends with status 1 where something does not hold, also after a healing that could not mend all.
+    """
+    wanted = [read_repository(repository) for repository in repositories]
+
+    async def work(config: Config) -> int:
+        checked = wrong = healed = 0
+        async with opened_walk(config, rate) as walk:
+            verifier = Verifier(walk.register, walk.healer, walk.questions)
+            chosen = wanted or await walk.register.repositories()
+            with progress_bar("verifying", "tags", as_json=as_json) as bar:
+                bar.total(await verifier.count(chosen))
+                async for tag in verifier.run(chosen, heal=heal):
+                    bar.at(f"{tag.repository}:{tag.tag}")
+                    bar.advance()
+                    checked, wrong, healed = checked + 1, wrong + bool(tag.faults), healed + tag.healed
+                    _show(tag, as_json=as_json)
+        if not as_json:
+            repaired = f", {healed:,} repaired" if heal else ""
+            click.echo(f"{counted(checked, 'tag')} verified, {wrong:,} not as recorded{repaired}")
+        return WRONG if wrong else GOOD
+
+    carry_out(path, work)
+
+
+def _show(tag: Checked, *, as_json: bool) -> None:
+    name = f"{tag.repository}:{tag.tag}"
+    if as_json:
+        json_line(tag.to_dict())
+    elif tag.healed and not tag.faults:
+        click.echo(plain(f"{name}  {short(tag.digest)}  repaired"))
+    for fault in () if as_json else tag.faults:
+        click.echo(plain(f"{name}  {fault.problem.value} {fault.part.value} {fault.digest}: {fault.reason}"))

@@ -1,0 +1,50 @@
+"""What ``import`` and ``verify`` share: the parts of the proxy, opened to work as its own account."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from immuproxy.commands.running import ledger_of
+from immuproxy.config import Config
+from immuproxy.connections import open_upstream, service_password
+from immuproxy.drift.asking import Questions
+from immuproxy.drift.healer import Healer
+from immuproxy.drift.pace import Pace
+from immuproxy.drift.service import service_caller
+from immuproxy.ledger.epoch import Epoch
+from immuproxy.ledger.register import Register
+from immuproxy.proxy.push import Library
+from immuproxy.proxy.recovery import Recovery
+from immuproxy.proxy.tokens import AccountUpstream
+
+SHOWN = 50
+"""Findings of one kind that are shown to a person; JSON has them all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """The parts that a walk over the upstream or the ledger needs."""
+
+    register: Register
+    recovery: Recovery
+    healer: Healer
+    questions: Questions
+
+
+@asynccontextmanager
+async def opened_walk(config: Config, rate: float) -> AsyncIterator[Walk]:
+    """The parts, for as long as the context lasts; raises `CannotOpenError`."""
+    password = await asyncio.to_thread(service_password, config)
+    caller = service_caller(config.upstream.username, password)
+    async with ledger_of(config) as store, open_upstream(config) as upstream:
+        account = AccountUpstream(upstream, config.upstream.username, password)
+        register = Register(store, Epoch(store, quarantine=0.0))
+        yield Walk(
+            register=register,
+            recovery=Recovery(register, account, Library(register, account)),
+            healer=Healer(register, account, caller),
+            questions=Questions(account, caller, Pace(rate)),
+        )

@@ -1,0 +1,84 @@
+"""Asking the upstream about one thing after another, politely and with patience.
+
+A 5xx is asked about again: links are half-written for moments (H15).  An upstream that answers nothing any more ends
+the walk, so that a long one does not turn an outage into a thousand findings.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from immuproxy.drift.compare import Seen
+from immuproxy.drift.pace import Pace
+from immuproxy.proxy.caller import Caller
+from immuproxy.proxy.upstream import Found, Upstream, UpstreamUnavailableError
+
+TRIES = 3
+PAUSE = 0.2
+"""Seconds between two tries."""
+
+PATIENCE = 5
+"""Questions in a row that may stay without an answer."""
+
+_T = TypeVar("_T")
+
+
+class Questions:
+    """The questions of one walk."""
+
+    def __init__(self, upstream: Upstream, caller: Caller, pace: Pace) -> None:
+        """``caller``: who the proxy is at the upstream."""
+        self.upstream = upstream
+        self.caller = caller
+        self._pace = pace
+        self._unanswered = 0
+
+    async def manifest(self, repository: str, reference: str) -> tuple[Seen, Found | None]:
+        """What the upstream shows under a tag or digest, and the manifest where there is one.
+
+        Raises `UpstreamUnavailableError` when patience is at its end.
+        """
+        try:
+            found = await self._patiently(lambda: self.upstream.probe(repository, reference, self.caller))
+        except UpstreamUnavailableError as error:
+            return await self._unanswered_by(error), None
+        return (Seen(found.digest), found) if isinstance(found, Found) else (Seen(status=found.status), None)
+
+    async def blob(self, repository: str, digest: str) -> Seen:
+        """Whether the first byte of a blob can be read (H25); raises as `manifest`."""
+        try:
+            present = await self._patiently(lambda: self.upstream.has_blob(repository, digest, self.caller))
+        except UpstreamUnavailableError as error:
+            return await self._unanswered_by(error)
+        return Seen(status=200 if present else 404)
+
+    async def _patiently(self, ask: Callable[[], Awaitable[_T]]) -> _T:
+        for _ in range(TRIES - 1):
+            await self._pace.turn()
+            try:
+                answer = await ask()
+            except UpstreamUnavailableError:
+                await asyncio.sleep(PAUSE)
+            else:
+                self._unanswered = 0
+                return answer
+        await self._pace.turn()
+        answer = await ask()
+        self._unanswered = 0
+        return answer
+
+    async def _unanswered_by(self, error: UpstreamUnavailableError) -> Seen:
+        """A finding; or the end of the walk, where the upstream does not answer anything else either."""
+        self._unanswered += 1
+        if self._unanswered >= PATIENCE:
+            await self.alive()
+            self._unanswered = 0
+        return Seen(status=0, failure=str(error))
+
+    async def alive(self) -> None:
+        """Raise `UpstreamUnavailableError` where the upstream does not answer at all."""
+        answer = await self.upstream.exchange("GET", "/v2/", self.caller.headers.copy())
+        if answer.status >= 500:
+            raise UpstreamUnavailableError(f"it answers {answer.status}")
