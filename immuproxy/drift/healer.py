@@ -25,6 +25,7 @@ MAX_WAITING = 1000
 """Reports that wait for their turn; what does not fit is found again by the next reader or the sweep."""
 
 PAUSE = 0.05
+DAMAGED = 500
 
 
 class Healer:
@@ -51,12 +52,27 @@ class Healer:
         while True:
             found, seen = await self._waiting.get()
             try:
-                await self.repair(found, seen)
+                await self._follow(found, seen)
             except (LedgerUnavailableError, UpstreamUnavailableError) as error:
                 log.warning("not healed yet", repository=found.repository, tag=found.tag, reason=str(error))
             finally:
                 self._reported.discard((found.repository, found.tag))
             await asyncio.sleep(PAUSE)
+
+    async def _follow(self, found: TagRecord, seen: str) -> None:
+        """What a reader was shown instead is drift; that he was shown nothing may be for want of rights, so look.
+
+        A registry whose storage is damaged answers 500 for that one manifest.
+        """
+        if seen:
+            await self.repair(found, seen)
+            return
+        try:
+            await self.check(found)
+        except UpstreamUnavailableError as error:
+            if error.status != DAMAGED:
+                raise
+            await self.repair(found, "")
 
     async def check(self, found: TagRecord) -> bool:
         """Compare one tag with the upstream, and heal it where it drifted; true when they agree in the end.

@@ -63,6 +63,7 @@ class Sweep:
         self._limits = limits
         self._healer = healer
         self._caller = caller
+        self._now = 0
 
     async def run(self) -> None:
         """Sweep for ever; cancel it to stop."""
@@ -73,6 +74,7 @@ class Sweep:
     async def once(self) -> None:
         """One pass over every repository; what cannot be finished now stays for the next."""
         try:
+            self._now = await self._register.now_ms()
             for repository in await self._register.repositories():
                 await self._repository(repository)
                 await self._end_exceptions(repository)
@@ -93,7 +95,7 @@ class Sweep:
     async def _end_exceptions(self, repository: str) -> None:
         """Temporary permissions whose time is over end with an event."""
         for exemption in await self._exceptions.all(repository):
-            if exemption.ends <= record.now_ms():
+            if exemption.ends <= self._now:
                 event = record.own(
                     Action.EXCEPTION,
                     Outcome.ENDED,
@@ -116,8 +118,7 @@ class Sweep:
             await asyncio.sleep(1 / RATE)
 
     def _is_overdue(self, intent: Event) -> bool:
-        began = int(intent.id[:12], 16)
-        return record.now_ms() - began > self._limits.lease * 1000
+        return self._now - intent.time > self._limits.lease * 1000
 
     async def _finish(self, intent: Event) -> None:
         if intent.action is not Action.PUSH:
@@ -132,11 +133,11 @@ class Sweep:
     async def _finish_claim(self, found: TagRecord) -> None:
         """An armed claim whose lease has passed: commit what arrived; after the quarantine give up the rest."""
         claim = found.claim
-        if claim is None or claim.state is not State.ARMED or claim.lease > record.now_ms():
+        if claim is None or claim.state is not State.ARMED or claim.lease > self._now:
             return
         if await self._recovery.settle(found, self._caller, self._rules().match(found.repository, found.tag)):
             return
-        if record.now_ms() - claim.armed < self._limits.quarantine * 1000:
+        if self._now - claim.armed < self._limits.quarantine * 1000:
             return
         closing = await self._recovery.closing(found, "the push never reached the upstream")
         await self._register.release(found.repository, found.tag, token=claim.token, event=closing)

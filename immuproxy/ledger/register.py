@@ -10,7 +10,7 @@ Every method raises `immuproxy.ledger.redis.LedgerUnavailableError` when Redis d
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -144,8 +144,13 @@ class Register:
         found = await self._store.do(self._store.client.smembers(keys.REPOSITORIES))
         return sorted(name.decode() for name in found)
 
+    async def now_ms(self) -> int:
+        """The clock of Redis, by which all records are dated (H73)."""
+        seconds, microseconds = await self._store.do(self._store.client.time())
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
     async def intents(self, repository: str) -> list[Event]:
-        """Drafts of pushes that may have reached the upstream and have no outcome yet."""
+        """Drafts of what may have reached the upstream and has no outcome yet; ``time`` is when each was written."""
         found = await self._store.do(self._store.client.hgetall(keys.intents(repository)))
         return [event_from_dict(json.loads(draft)) for draft in found.values()]
 
@@ -320,6 +325,13 @@ class Register:
         """Digests whose delete should have ended by ``now_ms``."""
         found = await self._store.do(self._store.client.zrangebyscore(keys.marks(repository), 0, now_ms))
         return [digest.decode() for digest in found]
+
+    async def pin(self, repository: str, needs: Iterable[str]) -> None:
+        """Pin for good what a tag turns out to need beyond what was known when it was committed (H31)."""
+        pipeline = self._store.client.pipeline(transaction=False)
+        for digest in needs:
+            pipeline.hincrby(keys.pins(repository), digest, 1)
+        await self._store.do(pipeline.execute())
 
     async def pin_count(self, repository: str, digest: str) -> int:
         """How many tags, and pushes under way, need the digest."""

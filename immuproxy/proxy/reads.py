@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from immuproxy.ledger.model import Committed, State, TagRecord
+from immuproxy.ledger.model import Committed, State, StoredManifest, TagRecord
 from immuproxy.ledger.redis import LedgerUnavailableError
 from immuproxy.ledger.register import Register
 from immuproxy.oci import errors, manifests
@@ -115,7 +115,25 @@ class Reads:
         stored = await self._register.stored(operation.repository, held.digest)
         if stored is None:
             raise errors.unavailable(f"the upstream does not give out {held.digest}, which this tag holds")
+        if not await self._may_pull(operation.repository, stored, caller):
+            return answer
         return self._conditional(caller, answers.manifest(stored.digest, stored.media_type, stored.body), held.digest)
+
+    async def _may_pull(self, repository: str, stored: StoredManifest, caller: Caller) -> bool:
+        """Before the ledger's own copy is given out: the upstream lets this client have something the manifest needs.
+
+        Some registries answer 404 to whom they hide a repository from (H54, H55).
+        """
+        needs = manifests.describe(stored.body, stored.media_type)
+        if needs.is_index:
+            children = [await self._library.manifest(repository, child, caller) for child in needs.children]
+            configs = [child.config for child in children if child]
+        else:
+            configs = [needs.config]
+        for config in filter(None, configs):
+            if await self._upstream.has_blob(repository, config, caller):
+                return True
+        return False
 
     async def _as_asked(self, operation: Operation, caller: Caller, reference: str) -> Answer:
         """The client's own request, without conditions (H24); a 5xx is tried again: links are half-written for

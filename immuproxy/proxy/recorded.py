@@ -51,8 +51,14 @@ class Recorder:
                 )
                 await self._register.record(record.timed(event, push.caller))
                 return answers.created(push.repository, push.manifest.digest, push.caller.edge_origin)
+            await self._pin_all(push)
         event = replace(push.draft, outcome=Outcome.CREATED, reason="pushed by digest")
         return await self._carry(push, push.manifest.digest, event)
+
+    async def _pin_all(self, push: Push) -> None:
+        """A child that a committed index lists, and that comes only now: the tag needs what it needs (H31)."""
+        content = await self._library.content(push.repository, push.manifest, push.caller)
+        await self._register.pin(push.repository, content.needs)
 
     async def _foreseen(self, push: Push, before: Found | None) -> Event:
         """The event that a success will have."""

@@ -43,7 +43,11 @@ Tls = ssl.SSLContext | bool
 
 
 class UpstreamUnavailableError(Exception):
-    """The upstream did not answer, or not in a way that tells what is true."""
+    """The upstream did not answer, or not in a way that tells what is true; ``status`` is that of its answer, or 0."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class OutcomeUnknownError(UpstreamUnavailableError):
@@ -124,8 +128,9 @@ class Upstream:
             return _verified(answer)
         if answer.status in {401, 403, 404}:
             return answer
-        message = f"the upstream answered {answer.status} when asked for {repository} {reference}"
-        raise UpstreamUnavailableError(message)
+        raise UpstreamUnavailableError(
+            f"the upstream answered {answer.status} when asked for {repository} {reference}", answer.status
+        )
 
     async def put_manifest(self, repository: str, reference: str, body: bytes, caller: Caller) -> Answer:
         """Exactly one PUT of a manifest.

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Callable
 
+import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from immuproxy.ledger.model import ActorSource, Outcome
 from tests.conversation import RunningEdge, edge_over, image
@@ -17,9 +21,7 @@ rules:
 
 
 @pytest.fixture
-async def edge(
-    start_registry: Callable[..., RegistryServer], redis_server: RedisServer
-) -> AsyncIterator[RunningEdge]:
+async def edge(start_registry: Callable[..., RegistryServer], redis_server: RedisServer) -> AsyncIterator[RunningEdge]:
     registry = start_registry(htpasswd={"alice": "secret", "robot": "secret"})
     async with edge_over(registry.url, redis_server.url, rules=USERS) as running:
         yield running
@@ -67,3 +69,36 @@ async def test_where_nobody_is_asked_for_credentials_a_name_proves_nothing(
         assert answer.status == 409
         events = await edge.events("team/app")
         assert {(event.actor, event.actor_confirmed) for event in events} == {("robot", False)}
+
+
+async def test_h55_the_ledgers_own_copy_is_not_given_to_whom_the_upstream_hides_the_repository_from(
+    registry: RegistryServer, redis_server: RedisServer
+) -> None:
+    """An upstream that answers 404 instead of 401 to strangers."""
+    async with hiding(registry.url) as url, edge_over(url, redis_server.url, rules=USERS) as edge:
+        alice, pushed = edge.client.as_user("alice"), image("one")
+        await alice.push("team/app", "1.0", pushed)
+        await edge.direct.as_user("alice").ask("DELETE", f"/v2/team/app/manifests/{pushed.digest}")
+        assert (await alice.pull("team/app", "1.0")).body == pushed.body
+        assert (await edge.client.pull("team/app", "1.0")).status == 404
+
+
+@contextlib.asynccontextmanager
+async def hiding(registry_url: str) -> AsyncIterator[str]:
+    """The registry behind a door that shows nothing to strangers."""
+    async with aiohttp.ClientSession() as session:
+
+        async def handle(request: web.Request) -> web.Response:
+            if "Authorization" not in request.headers:
+                return web.json_response({"errors": [{"code": "NAME_UNKNOWN"}]}, status=404)
+            sent = {name: value for name, value in request.headers.items() if name not in {"Host", "Authorization"}}
+            async with session.request(
+                request.method, registry_url + request.path_qs, headers=sent, data=await request.read()
+            ) as answer:
+                kept = {name: value for name, value in answer.headers.items() if name not in {"Content-Length", "Date"}}
+                return web.Response(status=answer.status, headers=kept, body=await answer.read())
+
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", handle)
+        async with TestServer(app) as server:
+            yield str(server.make_url("")).rstrip("/")

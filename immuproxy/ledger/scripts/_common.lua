@@ -60,11 +60,14 @@ local function marked(marks, needs)
   return false
 end
 
--- Append an event in the same step as the change it tells of; `event` is a JSON object without "time".
+-- An event, a JSON object without "time", with it.
+local function stamped(event, now)
+  return '{"time":' .. text(now) .. ',' .. string.sub(event, 2)
+end
+
+-- Append an event in the same step as the change it tells of.
 local function publish(outbox, event, now)
-  if event ~= '' then
-    redis.call('XADD', outbox, '*', 'event', '{"time":' .. text(now) .. ',' .. string.sub(event, 2))
-  end
+  if event ~= '' then redis.call('XADD', outbox, '*', 'event', stamped(event, now)) end
 end
 
 local function drop_claim(key, pins, manifests, record)

@@ -12,7 +12,7 @@ if record.claim_token ~= ARGV[1] then return reply('LOST', key, now) end
 if record.claim_event and record.claim_event ~= ARGV[4] and redis.call('HDEL', intents, record.claim_event) == 1 then
   publish(outbox, ARGV[6], now)
 end
-redis.call('HSET', intents, ARGV[4], ARGV[5])
+redis.call('HSET', intents, ARGV[4], stamped(ARGV[5], now))
 pin(pins, ARGV[3])
 unpin(pins, manifests, record.claim_needs)
 redis.call('HSET', key, 'claim_state', 'armed', 'claim_lease', text(now + tonumber(ARGV[2])),

@@ -7,6 +7,7 @@
 -- Returns GRANTED, PINNED, or BUSY (another delete of the digest is under way).
 if tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or 0) > tonumber(ARGV[2]) then return 'PINNED' end
 if redis.call('ZSCORE', KEYS[2], ARGV[1]) then return 'BUSY' end
-redis.call('ZADD', KEYS[2], text(now_ms() + tonumber(ARGV[3])), ARGV[1])
-redis.call('HSET', KEYS[3], ARGV[4], ARGV[5])
+local now = now_ms()
+redis.call('ZADD', KEYS[2], text(now + tonumber(ARGV[3])), ARGV[1])
+redis.call('HSET', KEYS[3], ARGV[4], stamped(ARGV[5], now))
 return 'GRANTED'

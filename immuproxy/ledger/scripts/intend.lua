@@ -18,5 +18,5 @@ if KEYS[6] then
     redis.call('ZREM', KEYS[5], ARGV[4])
   end
 end
-redis.call('HSET', intents, ARGV[1], ARGV[2])
+redis.call('HSET', intents, ARGV[1], stamped(ARGV[2], now))
 return {'OK', text(now)}
