@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import CollectorRegistry, Counter
 
-from immuproxy.ledger.audit import Audit
+from immuproxy.ledger.audit import Audit, entries
+from immuproxy.ledger.audit.project import take
 from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.redis import Store, connect
@@ -21,6 +22,7 @@ from tests.servers import RedisServer
 from tests.web.events import RULES, in_force, now
 
 Console = TestClient[web.Request, web.Application]
+BATCH = 100
 Seed = Callable[[Sequence[Event]], Awaitable[None]]
 
 
@@ -69,11 +71,12 @@ async def console(sources: Sources) -> AsyncIterator[Console]:
 
 
 @pytest.fixture
-def seed(sources: Sources) -> Seed:
+def seed(store: Store) -> Seed:
     """Put events into the audit, oldest first."""
 
     async def put(events: Sequence[Event]) -> None:
-        for number, event in enumerate(events):
-            await sources.audit.append(replace(event, id=event.id or f"{number:08d}"))
+        written = [("", entries.entry(event.to_dict())) for event in events]
+        for start in range(0, len(written), BATCH):
+            await take(store, "", "", written[start : start + BATCH])
 
     return put

@@ -43,7 +43,7 @@ async def test_the_whole_search_as_csv(console: Console, seed: Seed) -> None:
 
 
 async def test_the_whole_search_as_json_lines(console: Console, seed: Seed) -> None:
-    events = [push(tag=f"1.{number}") for number in range(600)]
+    events = [push(tag=f"1.{number}") for number in range(1200)]
     await seed(events)
     async with console.get("/api/v1/events.jsonl") as response:
         lines = (await response.text()).splitlines()
@@ -65,7 +65,7 @@ async def test_an_export_of_nothing_has_a_head_only(console: Console) -> None:
 async def test_an_export_that_breaks_off_does_not_look_whole(
     console: Console, seed: Seed, redis_server: RedisServer
 ) -> None:
-    await seed([push(reason="x" * 2000) for _ in range(700)])
+    await seed([push(reason="x" * 6000) for _ in range(1500)])
     async with console.get("/api/v1/events.jsonl") as response:
         await response.content.readany()
         redis_server.stop()
