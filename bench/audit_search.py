@@ -3,7 +3,8 @@
 Usage: python bench/audit_search.py [EVENTS ...]     (default: 10000 100000 1000000; run from the repository's root)
 
 Each size is a fresh Redis, filled by the projector's own script with events over 90 days and 5,000 repositories, one of
-which gets a tag for every fiftieth event.  A figure is the median of fifteen runs and, in brackets, the fastest of them, in milliseconds.
+which gets a tag for every fiftieth event.  A figure is the median of fifteen runs, in milliseconds, and in brackets the
+fastest of them.
 """
 
 from __future__ import annotations

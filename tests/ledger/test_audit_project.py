@@ -49,7 +49,7 @@ async def outbox_lengths(store: Store, events: list[Event]) -> set[int]:
 
 async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 10) -> None:
     async with asyncio.timeout(seconds):
-        while not await condition():  # noqa: ASYNC110  # another process is waited for
+        while not await condition():
             await asyncio.sleep(0.005)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import struct
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
@@ -300,3 +301,40 @@ async def test_postings_ascend(store: Store) -> None:
     ids = [raw[at : at + 8] for at in range(0, len(raw), 8)]
     assert all(one < other for one, other in pairwise(ids))
     assert len(ids) == sum(event.action is Action.PUSH for event in events)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_long_postings_are_walked_from_anywhere(store: Store, seed: int) -> None:
+    chance = random.Random(seed)
+    ids = sorted(chance.sample(range(1, 40_000), 4_000))
+    sets = [set(chance.sample(ids, size)) for size in (4_000, 2_113, 321, 97)]
+    async with store.client.pipeline(transaction=False) as pipeline:
+        for number in ids:
+            pipeline.xadd(entries.EVENTS, {"id": number}, id=f"{number // 4}-{number % 4}")
+        for index, chosen in enumerate(sets):
+            packed = b"".join(struct.pack(">HIH", 0, number // 4, number % 4) for number in sorted(chosen))
+            pipeline.set(entries.posting("action", str(index)), packed)
+        await pipeline.execute()
+    for _ in range(400):
+        groups = [chance.sample(range(4), chance.choice([1, 1, 2])) for _ in range(chance.choice([1, 2, 3]))]
+        bound, floor = chance.randrange(40_000), chance.choice([0, chance.randrange(10_000)])
+        matching = set(ids).intersection(*(set().union(*(sets[index] for index in group)) for group in groups))
+        expected = [number for number in sorted(matching, reverse=True) if number <= bound and number // 4 >= floor][:5]
+        names = [entries.posting("action", str(index)) for group in groups for index in group]
+        arguments = [bound // 4, bound % 4, floor, 5, 100_000, *map(len, groups)]
+        reply = await store.script("audit_walk", [entries.EVENTS, *names], arguments)
+        assert [int(fields[1]) for _, fields in reply[3]] == expected
+
+
+@pytest.mark.parametrize("length", [1, 32, 33, 64, 97, 129, 193])
+async def test_each_event_of_a_posting_is_found_from_its_own_place(store: Store, length: int) -> None:
+    name, ids = entries.posting("action", "x"), range(10, 10 + length * 2, 2)
+    async with store.client.pipeline(transaction=False) as pipeline:
+        for number in ids:
+            pipeline.xadd(entries.EVENTS, {"id": number}, id=f"{number}-0")
+        pipeline.set(name, b"".join(struct.pack(">HIH", 0, number, 0) for number in ids))
+        await pipeline.execute()
+    for number in range(9, 10 + length * 2):
+        reply = await store.script("audit_walk", [entries.EVENTS, name], [number, 7, 0, 1, 100_000, 1])
+        expected = [number - number % 2] if number > 9 else []
+        assert [int(fields[1]) for _, fields in reply[3]] == expected

@@ -57,6 +57,14 @@ async def test_a_chart_counts_each_bucket(audit: Audit, field: str) -> None:
     assert sum(series.total for series in chart.series) == sum(since <= event.time < until for event in EVENTS)
 
 
+async def test_the_edges_of_a_chart_are_exact(audit: Audit) -> None:
+    created = [event.time for event in EVENTS if event.outcome == "created"]
+    for one in range(len(created) - 1):
+        chart = await audit.counts(created[one], created[-1], 1)
+        counts = {series.value: series.total for series in chart.series}
+        assert counts["created"] == sum(created[one] <= time < created[-1] for time in created)
+
+
 @pytest.mark.parametrize(("since", "until", "buckets"), [(5, 5, 3), (9, 5, 3), (-1, 5, 3), (0, 5, 0), (0, 5, 401)])
 async def test_a_chart_that_makes_no_sense_is_refused(audit: Audit, since: int, until: int, buckets: int) -> None:
     with pytest.raises(ValueError, match="chart"):
