@@ -99,7 +99,12 @@ async def running(path: Path, config: Config) -> AsyncIterator[Running]:
         notifications = Notifications(parts.register, parts.healer)
         console_app.router.add_post(NOTIFICATIONS_PATH, notifications.receive)
         console = await stack.enter_async_context(
-            _listening(web.AppRunner(console_app, access_log=None), config.console.listen, "console", None)
+            _listening(
+                web.AppRunner(console_app, access_log=None, max_line_size=MAX_LINE, max_field_size=MAX_LINE),
+                config.console.listen,
+                "console",
+                None,
+            )
         )
         sweep = _sweep(choices.service, rules, parts, account)
         background = (
