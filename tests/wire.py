@@ -20,6 +20,9 @@ from immuproxy.proxy.server import EdgeServer
 
 Headers = list[tuple[str, str]]
 
+LINE = 1_000_000
+"""Bytes of a head that either side here takes."""
+
 
 @dataclass
 class WireAnswer:
@@ -117,13 +120,11 @@ async def _chunked(reader: asyncio.StreamReader) -> tuple[bytes, bool]:
 
 @contextlib.asynccontextmanager
 async def wire(port: int) -> AsyncIterator[Wire]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=LINE)
     try:
         yield Wire(reader, writer)
     finally:
-        writer.close()
-        with contextlib.suppress(ConnectionError):
-            await writer.wait_closed()
+        writer.transport.abort()
 
 
 async def ask(port: int, raw: bytes, *, method: str | None = None, seconds: float = 10.0) -> WireAnswer:
@@ -192,7 +193,8 @@ class Exchange:
         lines = [f"HTTP/1.1 {status} Scripted", *(f"{name}: {value}" for name, value in headers)]
         if body is not None:
             lines.append(f"Content-Length: {len(body)}")
-        await self.send("\r\n".join([*lines, "", ""]).encode("latin-1") + (body or b""))
+        sent = b"" if self.method == "HEAD" else body or b""
+        await self.send("\r\n".join([*lines, "", ""]).encode("latin-1") + sent)
 
     def hang_up(self) -> None:
         self.writer.close()
@@ -229,13 +231,13 @@ async def scripted(script: Script) -> AsyncIterator[ScriptedUpstream]:
         connections.add(task)
         try:
             await _serve(upstream, script, reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # asyncio's streams complain about a connection whose task was cancelled
         finally:
             connections.discard(task)
             writer.close()
 
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    server = await asyncio.start_server(connected, "127.0.0.1", 0, limit=LINE)
     upstream.port = server.sockets[0].getsockname()[1]
     try:
         yield upstream

@@ -8,7 +8,7 @@ import secrets
 from dataclasses import dataclass, replace
 
 import jwt
-from aiohttp import HttpVersion11, web
+from aiohttp import HttpVersion10, HttpVersion11, web
 from multidict import CIMultiDict
 
 from immuproxy.ledger.model import ActorSource
@@ -67,7 +67,9 @@ def identify(request: web.BaseRequest, *, trusted: headers.Networks, external_ur
 
 
 def _reached_as(request: web.BaseRequest, *, through_proxy: bool, external_url: str | None) -> tuple[str, str]:
-    if request.version >= HttpVersion11 and not request.headers.get("Host"):
+    if request.version not in {HttpVersion10, HttpVersion11}:
+        raise errors.bad_target("the request is neither HTTP/1.0 nor HTTP/1.1")
+    if request.version == HttpVersion11 and not request.headers.get("Host"):
         raise errors.bad_target("the Host header is missing")
     if external_url:
         scheme, _, host = external_url.rstrip("/").partition("://")

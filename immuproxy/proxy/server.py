@@ -5,7 +5,9 @@ No router, no decompression (H38), 64 KiB lines and headers (H42), and an OCI er
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
 
@@ -38,7 +40,16 @@ def require_c_parser() -> None:
 
 
 class _Protocol(RequestHandler):
-    """Answers a broken request as the specification would have it."""
+    """Answers a broken request as the specification would have it, and ends with its client what is for it alone."""
+
+    relaying: asyncio.Task[Any] | None = None
+    """The task that nobody needs once the client is gone."""
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The client hung up, or was cut off."""
+        super().connection_lost(exc)
+        if self.relaying is not None:
+            self.relaying.cancel()
 
     def handle_error(
         self,
@@ -60,6 +71,26 @@ class _Protocol(RequestHandler):
         response = answers.WholeResponse(status=status, body=answer.body, headers=answer.headers)
         response.force_close()
         return response
+
+
+@contextmanager
+def ending_with_client(request: web.BaseRequest) -> Iterator[None]:
+    """What runs in here is broken off with `ConnectionResetError` when the client goes away (H47).
+
+    Not for pushes: those come to their end without a client.
+    """
+    protocol, task = request.protocol, asyncio.current_task()
+    if not isinstance(protocol, _Protocol) or task is None:
+        raise TypeError("the request came in by another listener")
+    protocol.relaying = task
+    try:
+        yield
+    except asyncio.CancelledError:
+        if request.transport is None and task.uncancel() == 0:
+            raise ConnectionResetError("the client went away") from None
+        raise
+    finally:
+        protocol.relaying = None
 
 
 def _one_line(text: str) -> str:

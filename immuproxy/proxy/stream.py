@@ -7,6 +7,7 @@ half an answer for a whole one.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import aiohttp
 import structlog
@@ -19,9 +20,13 @@ from immuproxy.proxy import bodies, headers
 from immuproxy.proxy.answers import Response
 from immuproxy.proxy.caller import Caller
 from immuproxy.proxy.faults import reason
+from immuproxy.proxy.server import ending_with_client
 from immuproxy.proxy.upstream import Upstream
 
 log = structlog.get_logger("immuproxy.edge")
+
+STALLED = 300.0
+"""Seconds after which an upstream that takes no more of a body is given up."""
 
 _NEVER_ADDED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 _BROKEN = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
@@ -29,15 +34,19 @@ _FIRST_FINAL_STATUS = 200
 
 
 async def relay(request: web.BaseRequest, operation: Operation, caller: Caller, upstream: Upstream) -> Response:
-    """Forward ``operation`` with the request's body, and the upstream's answer back."""
-    try:
-        upstream_response = await _sent(request, operation, caller, upstream)
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        raise _problem(error, caller) from error
-    async with upstream_response:
-        if upstream_response.status < _FIRST_FINAL_STATUS:
-            raise errors.unavailable("the upstream registry wants to speak another protocol")  # H40
-        return await _respond(request, upstream_response, caller, upstream)
+    """Forward ``operation`` with the request's body, and the upstream's answer back.
+
+    Raises `OciError`, and `ConnectionResetError` when the client goes away.
+    """
+    with ending_with_client(request):
+        try:
+            upstream_response = await _sent(request, operation, caller, upstream)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _problem(error, caller) from error
+        async with upstream_response:
+            if upstream_response.status < _FIRST_FINAL_STATUS:
+                raise errors.unavailable("the upstream registry wants to speak another protocol")  # H40
+            return await _respond(request, upstream_response, caller, upstream)
 
 
 async def _sent(
@@ -50,14 +59,15 @@ async def _sent(
     """
 
     async def send() -> aiohttp.ClientResponse:
-        return await upstream.data.request(
-            operation.method,
-            upstream.locate(operation.target),
-            headers=caller.headers,
-            data=bodies.chunks(request) if bodies.is_expected(request) else None,
-            allow_redirects=False,
-            skip_auto_headers=_NEVER_ADDED,
-        )
+        async with asyncio.timeout(None) as limit:
+            return await upstream.data.request(
+                operation.method,
+                upstream.locate(operation.target),
+                headers=caller.headers,
+                data=_moving(request, limit) if bodies.is_expected(request) else None,
+                allow_redirects=False,
+                skip_auto_headers=_NEVER_ADDED,
+            )
 
     if operation.is_write or bodies.is_expected(request):
         return await send()
@@ -69,12 +79,24 @@ async def _sent(
         return await send()
 
 
+async def _moving(request: web.BaseRequest, limit: asyncio.Timeout) -> AsyncIterator[bytes]:
+    """The request's body; ``limit`` runs while the upstream takes a piece of it, and `STALLED` is the longest it may.
+
+    While one side waits for the other, the client's socket is not read, so nobody would notice that the client is gone.
+    """
+    loop = asyncio.get_running_loop()
+    async for chunk in bodies.chunks(request):
+        limit.reschedule(loop.time() + STALLED)
+        yield chunk
+        limit.reschedule(None)
+
+
 def _problem(error: BaseException, caller: Caller) -> OciError:
     """The client's own fault where its body broke, else the upstream's."""
     cause = error.__cause__
     if isinstance(cause, OciError):
         return cause
-    log.warning("upstream unavailable", reason=repr(error), request_id=caller.request_id)
+    log.warning("upstream unavailable", reason=f"{type(error).__name__}: {error}", request_id=caller.request_id)
     return errors.unavailable(f"the upstream registry does not answer: {reason(error)}")
 
 
@@ -112,5 +134,5 @@ async def _respond(
 def _cut(request: web.BaseRequest, error: BaseException, caller: Caller) -> None:
     """Reset the client's connection: half an answer must not look like a whole one."""
     if request.transport and not request.transport.is_closing():
-        log.warning("answer cut short", reason=repr(error), request_id=caller.request_id)
+        log.warning("answer cut short", reason=f"{type(error).__name__}: {error}", request_id=caller.request_id)
         request.transport.abort()
