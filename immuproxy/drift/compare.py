@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 from immuproxy.ledger.model import TagRecord
-from immuproxy.oci import names
-from immuproxy.oci.manifests import Manifest
-
-EMPTY_BLOB = names.digest_of(b"")
-"""Has no first byte that could be read, and nothing that could be lost."""
 
 _NOT_FOUND = 404
 
@@ -97,31 +89,3 @@ def _absence(part: Part, digest: str, seen: Seen) -> Fault | None:
         reason = f"the upstream answered {seen.status}: immuproxy may not look (upstream.username)"
         return Fault(Problem.UNREADABLE, part, digest, reason)
     return None
-
-
-def required_blobs(manifest: Manifest) -> tuple[str, ...]:
-    """The blobs without which the manifest cannot be pulled: config and layers, each once.
-
-    Layers that are stored elsewhere (image specification, "Non-Distributable Layers") are not among them.
-    """
-    if manifest.is_index:
-        return ()
-    elsewhere = _stored_elsewhere(manifest.body)
-    blobs = dict.fromkeys((manifest.config, *manifest.entries))
-    return tuple(blob for blob in blobs if blob and blob not in elsewhere and blob != EMPTY_BLOB)
-
-
-def _stored_elsewhere(body: bytes) -> frozenset[str]:
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        return frozenset()
-    layers = document.get("layers") if isinstance(document, dict) else None
-    described = [layer for layer in layers if isinstance(layer, dict)] if isinstance(layers, list) else []
-    return frozenset(layer["digest"] for layer in described if _is_foreign(layer))
-
-
-def _is_foreign(layer: Mapping[str, Any]) -> bool:
-    kind = layer.get("mediaType")
-    named = isinstance(kind, str) and (".foreign." in kind or ".nondistributable." in kind)
-    return named and isinstance(layer.get("digest"), str)

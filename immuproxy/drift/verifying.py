@@ -134,7 +134,7 @@ class Verifier:
         if known is None:
             return _Looked(fault)
         manifest = manifests.describe(known.body, known.media_type)
-        return _Looked(fault, manifest.children, compare.required_blobs(manifest))
+        return _Looked(fault, manifest.children, manifests.required_blobs(manifest))
 
     async def _blob(self, repository: str, digest: str, memory: _Memory) -> Fault | None:
         if digest not in memory.blobs:

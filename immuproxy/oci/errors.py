@@ -104,6 +104,15 @@ def not_found(message: str) -> OciError:
     return OciError(404, "UNSUPPORTED", message)
 
 
+def blob_unknown(digest: str) -> OciError:
+    """A blob that a manifest needs and that the upstream does not give out, whatever it answers to HEAD (H25)."""
+    message = (
+        f"the registry gives out no byte of {digest}; push it again, and where the client finds it there already, "
+        "restart the registry: its descriptor cache has outlived the blob"
+    )
+    return OciError(400, "MANIFEST_BLOB_UNKNOWN", message, detail={"digest": digest})
+
+
 def unavailable(message: str, *, retry_after: int = 5) -> OciError:
     """The proxy cannot decide now; the client should try again (H78).  ``retry_after`` in seconds."""
     return OciError(503, "UNAVAILABLE", message, headers={"Retry-After": str(retry_after)})

@@ -39,6 +39,9 @@ MEDIA_TYPES = (OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST)
 """The four manifest types; a probe accepts all of them, or the registry hides what it has (H23)."""
 
 INDEX_TYPES = frozenset({DOCKER_LIST, OCI_INDEX})
+EMPTY_BLOB = names.digest_of(b"")
+"""Has no first byte that could be read, and nothing that could be lost."""
+
 ACCEPT_ALL = ", ".join(MEDIA_TYPES)
 
 
@@ -140,6 +143,35 @@ def _refuse_misspelt(keys: Iterable[str]) -> None:
         spelling = _KEYS.get(key.casefold(), key)
         if key != spelling:
             raise errors.bad_manifest(f"the manifest has a key {key[:MAX_SHOWN]!r}; it must be {spelling!r}")
+
+
+def required_blobs(manifest: Manifest) -> tuple[str, ...]:
+    """The blobs without which the manifest cannot be pulled: config and layers, each once.
+
+    Layers that are stored elsewhere (image specification, "Non-Distributable Layers") are not among them.
+    """
+    if manifest.is_index:
+        return ()
+    elsewhere = _stored_elsewhere(manifest.body)
+    blobs = dict.fromkeys((manifest.config, *manifest.entries))
+    return tuple(blob for blob in blobs if blob and blob not in elsewhere and blob != EMPTY_BLOB)
+
+
+def _stored_elsewhere(body: bytes) -> frozenset[str]:
+    if b".foreign." not in body and b".nondistributable." not in body:
+        return frozenset()
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return frozenset()
+    layers = document.get("layers") if isinstance(document, dict) else None
+    return frozenset(layer["digest"] for layer in _objects(layers) if _is_foreign(layer))
+
+
+def _is_foreign(layer: Mapping[str, Any]) -> bool:
+    kind = layer.get("mediaType")
+    named = isinstance(kind, str) and (".foreign." in kind or ".nondistributable." in kind)
+    return named and isinstance(layer.get("digest"), str)
 
 
 def _refuse_constant(name: str) -> Any:

@@ -261,6 +261,7 @@ class Guard:
             if attempt.verdict is None:
                 await self._look(attempt)
                 attempt.verdict = await self._judge.push(push, reply.record, now_ms=reply.now)
+            lacking = await self._lacking(attempt)
             reach(Failpoint.POST_PROBE)
         except BaseException:
             await self._release(attempt, None)
@@ -268,7 +269,18 @@ class Guard:
         if attempt.verdict.outcome is Decision.REFUSE:
             await self._release(attempt, None)
             return await self._refusals.push(push, attempt.verdict, reply.record)
-        return None
+        return await self._without(attempt, lacking) if lacking else None
+
+    async def _lacking(self, attempt: Attempt) -> str:
+        if attempt.verdict is None or attempt.verdict.outcome is Decision.REFUSE:
+            return ""
+        return await self._library.lacking(attempt.push.repository, attempt.content, attempt.push.caller)
+
+    async def _without(self, attempt: Attempt, lacking: str) -> Answer:
+        """Refuse what could not be pulled: a registry takes it whose descriptor cache outlived the blob (H25, H36)."""
+        reason = f"the upstream gives out no byte of {lacking}, which the manifest needs"
+        await self._release(attempt, self._timed(replace(attempt.push.draft, reason=reason), attempt.push))
+        return answers.error(errors.blob_unknown(lacking))
 
     async def _look(self, attempt: Attempt) -> None:
         """Does the upstream already have the tag?  Then it predates us, or came by another way: adopt it (H71)."""

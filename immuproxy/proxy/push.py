@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -13,6 +14,9 @@ from immuproxy.oci.manifests import Manifest
 from immuproxy.proxy.caller import Caller
 from immuproxy.proxy.upstream import Found, Upstream
 from immuproxy.rules.model import Image, Rule
+
+ASKED_AT_ONCE = 8
+"""Blobs of one push that the upstream is asked for at the same time."""
 
 MAX_CLOSURE = 1000
 """Manifests that one index may reach; real ones reach about twenty."""
@@ -77,6 +81,19 @@ class Library:
             return manifests.describe(stored.body, stored.media_type)
         found = await self._upstream.probe(repository, digest, caller)
         return manifests.describe(found.body, found.media_type) if isinstance(found, Found) else None
+
+    async def lacking(self, repository: str, content: Content, caller: Caller) -> str:
+        """A blob of the manifest or of its children that the upstream does not give out (H25); empty when there is
+        none.
+        """
+        kept = [manifests.describe(stored.body, stored.media_type) for stored in content.stored]
+        needed = list(dict.fromkeys(blob for manifest in kept for blob in manifests.required_blobs(manifest)))
+        for at in range(0, len(needed), ASKED_AT_ONCE):
+            batch = needed[at : at + ASKED_AT_ONCE]
+            found = await asyncio.gather(*(self._upstream.has_blob(repository, blob, caller) for blob in batch))
+            if not all(found):
+                return batch[found.index(False)]
+        return ""
 
     async def image(self, repository: str, manifest: Manifest, caller: Caller, *, labels: bool) -> Image:
         """A manifest as the rules see it; labels cost a look at each config, so only where a rule asks for them."""

@@ -54,6 +54,12 @@ class OutcomeUnknownError(UpstreamUnavailableError):
     """A request that changes something was sent, and it is unknown whether it took effect (H63)."""
 
 
+class CutShortError(UpstreamUnavailableError):
+    """The upstream announced a body and sent less of it, as a registry does whose descriptor cache outlived a blob
+    (H25).
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """A manifest as the upstream holds it, its bytes checked against its digest."""
@@ -112,6 +118,8 @@ class Upstream:
                     for name, value in response.raw_headers
                 )
                 return Answer(response.status, headers.end_to_end(pairs), received)
+        except aiohttp.ClientPayloadError as error:
+            raise CutShortError(reason(error)) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise UpstreamUnavailableError(reason(error)) from error
 
@@ -161,7 +169,14 @@ class Upstream:
         """Whether the blob can be read: at least its first byte (H25)."""
         sent = headers.without(caller.headers, headers.CONDITIONAL | {"accept", "content-length", "content-type"})
         sent["Range"] = "bytes=0-0"
-        answer = await self.exchange("GET", build_path(Kind.BLOB, repository, digest), sent)
+        target = build_path(Kind.BLOB, repository, digest)
+        try:
+            answer = await self.exchange("GET", target, sent)
+        except CutShortError:  # perhaps its connection broke; twice is no chance
+            try:
+                answer = await self.exchange("GET", target, sent)
+            except CutShortError:
+                return False
         if answer.status in {404, 416}:
             return answer.status != 404
         if answer.status >= 400:
