@@ -37,7 +37,7 @@ from immuproxy.proxy.push import Library
 from immuproxy.proxy.recovery import Recovery
 from immuproxy.proxy.server import EdgeServer
 from immuproxy.proxy.tokens import AccountUpstream
-from immuproxy.proxy.upstream import Upstream
+from immuproxy.proxy.upstream import MAX_LINE, Upstream
 from immuproxy.status import Health
 from immuproxy.telemetry.metrics import Metrics
 from immuproxy.values import Listen
