@@ -35,6 +35,8 @@ async def open_ledger(config: Config, *, alone: bool = False) -> AsyncIterator[S
             store = await stack.enter_async_context(connect(url, timeout=chosen.timeout, durability=wait))
         except (embedded.EmbeddedRedisError, ValueError) as error:
             raise CannotOpenError(str(error)) from error
+        except OSError as error:
+            raise CannotOpenError(f"redis.embedded: {chosen.embedded} cannot be used: {error.strerror}") from error
         yield store
 
 

@@ -40,7 +40,9 @@ def prune(*, path: Path, before: str, dry_run: bool, yes: bool, as_json: bool) -
             going = await _going(audit, at)
             if going and yes and not dry_run:
                 going = await _remove(audit, at, going, as_json=as_json)
-        return _tell(at, going, removed=yes and not dry_run, asked=bool(going) and not (yes or dry_run), as_json=as_json)
+        return _tell(
+            at, going, removed=yes and not dry_run, asked=bool(going) and not (yes or dry_run), as_json=as_json
+        )
 
     carry_out(path, work)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.redis import Store
 from immuproxy.ledger.register import Register
-from immuproxy.ledger.search import from_parameters
+from immuproxy.ledger.search import Moment, from_parameters
 from immuproxy.replay import REQUESTS, FirstPushes, replayed, was_judged
 from immuproxy.rules.document import load_rules
 from immuproxy.rules.model import Decision, RuleSet
@@ -87,7 +88,7 @@ def _rules(file: Path) -> RuleSet:
 
 async def _past(store: Store, since: int, most: int, *, as_json: bool) -> list[Event]:
     """The newest judged requests, oldest first."""
-    search = from_parameters(now_ms(), action=list(REQUESTS), since=moment(since))
+    search = replace(from_parameters(now_ms(), action=list(REQUESTS)), since=Moment(since, moment(since)))
     found: list[Event] = []
     with progress_bar("reading", "events", as_json=as_json) as bar:
         async for event in Audit(store).export(search):

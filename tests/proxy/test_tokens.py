@@ -1,80 +1,208 @@
-"""An upstream that asks for bearer tokens: its word on who may do what is the last one (H53-H56)."""
+"""The proxy's own account fetches its tokens as a client would, at a real registry that asks for them."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from urllib.parse import parse_qs, urlsplit
 
+import aiohttp
 import pytest
 
-from immuproxy.ledger.model import ActorSource, Outcome
-from tests.conversation import Client, RunningEdge, edge_over, image
+from immuproxy.drift.service import service_caller
+from immuproxy.ledger.model import Action, Outcome
+from immuproxy.proxy import listing, tokens
+from immuproxy.proxy.tokens import AccountUpstream, Challenge, read_challenge, read_token
+from immuproxy.proxy.upstream import Found, Timeouts, UpstreamUnavailableError, opened
+from tests.answering import AnsweringServer, Asked, Said, answering
+from tests.conversation import Client, edge_over, image
 from tests.servers import RedisServer, RegistryServer
 from tests.tokens import TokenIssuer
 
+BASIC = aiohttp.encode_basic_auth("immuproxy", "secret")
+CALLER = service_caller("immuproxy", "secret")
+ONE = image("one")
+
 
 @dataclass
-class Guarded:
-    edge: RunningEdge
-    issuer: TokenIssuer
+class TokenServer:
+    """Gives the account what it asks for, and others nothing."""
 
-    def client(self, *actions: str, user: str = "ci", seconds: float = 300) -> Client:
-        token = self.issuer.issue(user, {"team/app": actions}, seconds)
-        return Client(self.edge.client.url, self.edge.client.session, {"Authorization": f"Bearer {token}"})
+    server: AnsweringServer
+    issuer: TokenIssuer
+    seconds: float = 300
+    said: list[Said] = field(default_factory=list)
+
+    def answer(self, asked: Asked) -> Said:
+        if self.said:
+            return self.said[0]
+        if asked.headers.get("Authorization") != BASIC:
+            return Said(401)
+        query = parse_qs(urlsplit(asked.target).query)
+        kind, _, rest = query.get("scope", ["::"])[0].partition(":")
+        name, _, actions = rest.rpartition(":")
+        access = {name: actions.split(",")} if kind == "repository" else {}
+        token = self.issuer.issue("immuproxy", access, self.seconds)
+        return Said(body=json.dumps({"token": token, "expires_in": int(self.seconds)}).encode())
 
 
 @pytest.fixture
-async def guarded(start_registry: Callable[..., RegistryServer], redis_server: RedisServer) -> AsyncIterator[Guarded]:
-    issuer = TokenIssuer()
-    registry = start_registry(token=issuer)
-    async with edge_over(registry.url, redis_server.url) as edge:
-        yield Guarded(edge, issuer)
+def token_server() -> Iterator[TokenServer]:
+    made: list[TokenServer] = []
+    with answering(lambda asked: made[0].answer(asked)) as server:  # noqa: PLW0108  # made once its port is known
+        made.append(TokenServer(server, TokenIssuer(f"{server.url}/token")))
+        yield made[0]
 
 
-async def test_h53_the_challenge_comes_back_verbatim_and_nothing_is_kept(guarded: Guarded) -> None:
-    path = "/v2/team/app/manifests/1.0"
-    answer = await guarded.edge.client.ask("PUT", path, image("one").body, Content_Type=image("one").media_type)
-    direct = await guarded.edge.direct.ask("PUT", path, image("one").body, Content_Type=image("one").media_type)
-    assert answer.status == direct.status == 401
-    assert answer.headers["WWW-Authenticate"] == direct.headers["WWW-Authenticate"]
-    assert answer.json == direct.json
-    assert await guarded.edge.store.client.dbsize() == 0
+@pytest.fixture
+def closed(start_registry: Callable[..., RegistryServer], token_server: TokenServer) -> RegistryServer:
+    return start_registry(token=token_server.issuer)
 
 
-@pytest.mark.parametrize("actions", [("pull",), ("delete",), ()])
-async def test_h54_a_token_that_may_not_push_changes_nothing(guarded: Guarded, actions: tuple[str, ...]) -> None:
-    answer = await guarded.client(*actions).put("team/app", "1.0", image("one"))
-    assert answer.status == 401
-    assert await guarded.edge.store.client.dbsize() == 0
+async def push(closed: RegistryServer, issuer: TokenIssuer, tag: str, pushed: object = ONE) -> None:
+    async with aiohttp.ClientSession() as session:
+        token = issuer.issue("alice", {"team/app": ["pull", "push"]})
+        client = Client(closed.url, session, {"Authorization": f"Bearer {token}"})
+        assert (await client.push("team/app", tag, pushed)).status == 201  # type: ignore[arg-type]
 
 
-async def test_h55_who_may_only_pull_hears_nothing_from_the_ledger(guarded: Guarded) -> None:
-    await guarded.client("pull", "push").push("team/app", "1.0", image("one"))
-    assert (await guarded.client("pull").put("team/app", "1.0", image("two"))).status == 401
-    assert (await guarded.client("pull").pull("team/app", "1.0")).digest == image("one").digest
-    assert (await guarded.client("push").ask("DELETE", "/v2/team/app/manifests/1.0")).status == 401
+async def test_reading_writing_and_listing(closed: RegistryServer, token_server: TokenServer) -> None:
+    await push(closed, token_server.issuer, "1.0")
+    async with opened(closed.url, timeouts=Timeouts()) as upstream:
+        account = AccountUpstream(upstream, "immuproxy", "secret")
+        seen = await account.probe("team/app", "1.0", CALLER)
+        assert isinstance(seen, Found)
+        assert seen.digest == ONE.digest
+        assert await listing.tags(account, "team/app", CALLER) == ["1.0"]
+        sent = CALLER.headers.copy()
+        sent["Content-Type"] = ONE.media_type
+        assert (await account.put_manifest("team/app", "1.1", ONE.body, CALLER.with_headers(sent))).status == 201
+        # Clients are asked for tokens of their own.
+        assert not isinstance(await upstream.probe("team/app", "1.0", CALLER), Found)
 
 
-async def test_h56_a_push_that_was_refused_for_an_old_token_succeeds_with_a_new_one(guarded: Guarded) -> None:
-    pushed = image("one")
-    await guarded.client("pull", "push").blobs("team/app", pushed)
-    late = await guarded.client("pull", "push", seconds=-120).put("team/app", "1.0", pushed)
-    assert late.status == 401
-    assert "WWW-Authenticate" in late.headers
-    assert (await guarded.client("pull", "push").put("team/app", "1.0", pushed)).status == 201
-    (event,) = await guarded.edge.events("team/app")
-    assert (event.outcome, event.actor, event.actor_source, event.actor_confirmed) == (
-        Outcome.CREATED,
-        "ci",
-        ActorSource.TOKEN,
-        True,
-    )
+async def test_one_token_serves_until_it_ends(closed: RegistryServer, token_server: TokenServer) -> None:
+    await push(closed, token_server.issuer, "1.0")
+    async with opened(closed.url, timeouts=Timeouts()) as upstream:
+        account = AccountUpstream(upstream, "immuproxy", "secret")
+        for _ in range(5):
+            assert isinstance(await account.probe("team/app", "1.0", CALLER), Found)
+        assert len(token_server.server.asked) == 1
+        token_server.seconds = tokens.MARGIN
+        await account.exchange("PUT", "/v2/team/app/manifests/x", CALLER.headers.copy(), b"")
+        await account.exchange("PUT", "/v2/team/app/manifests/x", CALLER.headers.copy(), b"")
+        assert len(token_server.server.asked) == 3
 
 
-async def test_h54_a_delete_token_without_the_right_to_look_is_told_what_is_missing(guarded: Guarded) -> None:
-    pushed = image("one")
-    await guarded.client("pull", "push").push("team/app", pushed.digest, pushed)
-    path = f"/v2/team/app/manifests/{pushed.digest}"
-    blind = await guarded.client("delete").ask("DELETE", path)
-    assert (blind.status, blind.error["code"]) == (405, "UNSUPPORTED")
-    assert (await guarded.client("delete", "pull").ask("DELETE", path)).status == 202
+async def test_a_token_that_is_refused_before_its_end_is_fetched_anew(
+    closed: RegistryServer, token_server: TokenServer
+) -> None:
+    await push(closed, token_server.issuer, "1.0")
+    async with opened(closed.url, timeouts=Timeouts()) as upstream:
+        account = AccountUpstream(upstream, "immuproxy", "secret")
+        account._remember(tokens._place("GET", "/v2/team/app/manifests/1.0"), tokens.Token("stale", 1e12))
+        assert isinstance(await account.probe("team/app", "1.0", CALLER), Found)
+
+
+async def test_an_account_that_gets_no_token_is_refused_as_any_client(
+    closed: RegistryServer, token_server: TokenServer
+) -> None:
+    async with opened(closed.url, timeouts=Timeouts()) as upstream:
+        for username in ("immuproxy", None):
+            account = AccountUpstream(upstream, username, "wrong")
+            answer = await account.probe("team/app", "1.0", service_caller(username, "wrong"))
+            assert not isinstance(answer, Found)
+            assert answer.status == 401
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (Said(503), "answered 503"),
+        (Said(302, headers={"Location": "http://127.0.0.1:1/"}), "answered 302"),
+        (Said(body=b"<html>"), "holds no token"),
+        (Said(body=b'{"token": "a\\r\\nX-Other: b"}'), "holds no token"),
+        (Said(body=b'{"token": ' + b'"' + b"a" * 300_000 + b'"}'), "holds no token"),
+    ],
+)
+async def test_a_token_server_that_gives_none(
+    closed: RegistryServer, token_server: TokenServer, said: Said, why: str
+) -> None:
+    token_server.said.append(said)
+    async with opened(closed.url, timeouts=Timeouts()) as upstream:
+        account = AccountUpstream(upstream, "immuproxy", "secret")
+        with pytest.raises(UpstreamUnavailableError, match=why):
+            await account.probe("team/app", "1.0", CALLER)
+
+
+async def test_a_token_server_that_is_down(start_registry: Callable[..., RegistryServer]) -> None:
+    closed = start_registry(token=TokenIssuer("http://127.0.0.1:1/token"))
+    async with opened(closed.url, timeouts=Timeouts()) as upstream:
+        account = AccountUpstream(upstream, "immuproxy", "secret")
+        with pytest.raises(UpstreamUnavailableError, match=r"the token server http://127\.0\.0\.1:1 does not answer"):
+            await account.probe("team/app", "1.0", CALLER)
+
+
+@pytest.mark.parametrize("realm", ["http://tokens.example/token", "ftp://tokens.example/", "tokens", "http://[::"])
+async def test_the_password_goes_only_where_it_may(realm: str) -> None:
+    async with opened("https://registry.example", timeouts=Timeouts()) as upstream:
+        account = AccountUpstream(upstream, "immuproxy", "secret")
+        with pytest.raises(UpstreamUnavailableError, match=r"realm that is no URL|without TLS"):
+            account._realm(realm)
+        assert account._realm("https://tokens.example/token").host == "tokens.example"
+
+
+async def test_the_healer_sets_a_tag_right_with_a_token(
+    closed: RegistryServer, token_server: TokenServer, redis_server: RedisServer
+) -> None:
+    async with edge_over(closed.url, redis_server.url) as edge, opened(closed.url, timeouts=Timeouts()) as upstream:
+        token = token_server.issuer.issue("alice", {"team/app": ["pull", "push"]})
+        edge.client.headers["Authorization"] = f"Bearer {token}"
+        assert (await edge.client.push("team/app", "1.0", ONE)).status == 201
+        await push(closed, token_server.issuer, "1.0", image("other"))
+        account = AccountUpstream(upstream, "immuproxy", "secret")
+        edge.parts.healer._upstream, edge.parts.healer._service = account, CALLER
+        assert await edge.parts.healer.check(await edge.parts.register.read("team/app", "1.0"))
+        found = [event.outcome for event in await edge.events("team/app") if event.action is Action.REPAIR]
+        assert found == [Outcome.HEALED]
+
+
+@pytest.mark.parametrize(
+    ("values", "challenge"),
+    [
+        ([], None),
+        (["Basic realm=tests"], None),
+        (['Bearer service="s"'], None),
+        (['Bearer realm="https://t/x",service="s",scope="repository:a:pull,push"'],
+         Challenge("https://t/x", "s", "repository:a:pull,push")),
+        (['bearer  scope="x", REALM="https://t"'], Challenge("https://t", "", "x")),
+        (["Basic realm=a", 'Bearer realm="https://t"'], Challenge("https://t")),
+        (['Basic realm="a", Bearer realm="https://t",error="invalid_token"'], Challenge("https://t")),
+        (['Bearer realm="https://t"garbage'], None),
+    ],
+)  # fmt: skip
+def test_challenges(values: list[str], challenge: Challenge | None) -> None:
+    assert read_challenge(values) == challenge
+
+
+@pytest.mark.parametrize(
+    ("document", "text", "seconds"),
+    [
+        ({"token": "a", "expires_in": 100}, "a", 100),
+        ({"access_token": "b"}, "b", tokens.DEFAULT_SECONDS),
+        ({"token": "a", "access_token": "b", "expires_in": -1}, "a", tokens.DEFAULT_SECONDS),
+        ({"token": "a", "expires_in": True}, "a", tokens.DEFAULT_SECONDS),
+        ({"token": "a", "expires_in": "100"}, "a", tokens.DEFAULT_SECONDS),
+    ],
+)
+def test_answers_of_token_servers(document: dict[str, object], text: str, seconds: int) -> None:
+    token = read_token(json.dumps(document).encode(), 1000.0)
+    assert (token.text, token.until) == (text, 1000 + seconds - tokens.MARGIN)
+    assert text not in repr(token).replace("Token", "")
+
+
+@pytest.mark.parametrize("received", [b"", b"[]", b"{}", b'{"token": 7}', b'{"token": "a b"}', b"[" * 100_000])
+def test_answers_without_a_token(received: bytes) -> None:
+    with pytest.raises(UpstreamUnavailableError):
+        read_token(received, 0.0)

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from immuproxy.ledger.exceptions import Exceptions
+from immuproxy.ledger.model import Action, Event, Outcome
+from immuproxy.ledger.redis import connect
+from tests.commands.conftest import HOSTILE, Site, is_harmless
+from tests.conversation import RunningEdge, image
+
+ME = pwd.getpwuid(os.getuid()).pw_name
+FOR = ("--for", "30m", "--reason", "the key leaked")
+
+
+def push(seed: str) -> Callable[[RunningEdge], Awaitable[int]]:
+    async def conversation(edge: RunningEdge) -> int:
+        return (await edge.client.push("team/app", "1.0", image(seed))).status
+
+    return conversation
+
+
+def test_a_tag_may_be_overwritten_until_the_exception_ends(site: Site) -> None:
+    assert [site.talk(push("one")), site.talk(push("two"))] == [201, 409]
+    result = site.run("allow", "team/app:1.0", *FOR)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith("team/app:1.0 may be overwritten with any image until 20")
+    assert site.talk(push("two")) == 201
+    assert site.run("allow", "team/app:1.0", "--end").exit_code == 0
+    assert site.talk(push("three")) == 409
+    events = [event for event in site.lines("history", "team/app:1.0") if event["action"] == "exception"]
+    assert [(event["outcome"], event["actor"], event["actor_source"], event["reason"]) for event in events] == [
+        ("ended", ME, "operator", "ended by hand: the key leaked"),
+        ("granted", ME, "operator", "the key leaked"),
+    ]
+    assert events[1]["rule"] == "default"
+
+
+def test_only_one_digest_may_be_allowed(site: Site) -> None:
+    site.talk(push("one"))
+    (granted,) = site.lines("allow", "team/app:1.0", *FOR, "--digest", image("two").digest)
+    assert (granted["digest"], granted["by"]) == (image("two").digest, ME)
+    assert [site.talk(push("three")), site.talk(push("two"))] == [409, 201]
+
+
+def test_the_list_has_what_is_in_force(site: Site) -> None:
+    assert site.run("allow", "--list").stderr == "no exception is in force\n"
+    site.run("allow", "team/app:1.0", *FOR)
+    site.run("allow", "team/web:2.0", "--for", "10ms", "--reason", "over at once")
+    heading, row = site.run("allow", "--list").stdout.splitlines()
+    assert heading.split() == ["tag", "until", "digest", "granted", "by", "reason"]
+    assert row.split()[0] == "team/app:1.0"
+    assert [found["tag"] for found in site.lines("allow", "--list")] == ["1.0"]
+
+
+def test_what_has_no_exception_cannot_be_ended(site: Site) -> None:
+    result = site.run("allow", "team/app:1.0", "--end")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "there is no exception for team/app:1.0\n"
+
+
+def test_where_the_tag_may_move_anyway_that_is_said(site: Site) -> None:
+    result = site.run("allow", "team/app:latest", *FOR)
+    assert result.exit_code == 0
+    assert "rule moving (line 6) does not hold team/app:latest" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ((), "name the tag"),
+        (("team/app",), "REPOSITORY:TAG"),
+        (("team/app:1.0",), "needs --for and --reason"),
+        (("team/app:1.0", "--for", "30m"), "needs --for and --reason"),
+        (("team/app:1.0", "--for", "30", "--reason", "x"), "add a unit"),
+        (("team/app:1.0", "--for", "31d", "--reason", "x"), "at most 4w2d"),
+        (("team/app:1.0", "--for", "0s", "--reason", "x"), "at most 4w2d"),
+        (("team/app:1.0", "--for", "30m", "--reason", " "), "say in a few words why"),
+        (("team/app:1.0", "--for", "30m", "--reason", "a\nb"), "one line"),
+        (("team/app:1.0", "--for", "30m", "--reason", "x" * 501), "at most 500 characters"),
+        (("team/app:1.0", "--for", "30m", "--reason", "x", "--digest", "sha256:12"), "no digest"),
+        (("team/app:1.0", "--end", "--for", "30m"), "--end does not go with --for"),
+        (("team/app:1.0", "--list"), "--list does not go with REPO:TAG"),
+    ],
+)
+def test_wrong_usage(site: Site, arguments: tuple[str, ...], why: str) -> None:
+    result = site.run("allow", *arguments)
+    assert result.exit_code == 2
+    assert why in " ".join(result.stderr.split())
+    assert site.lines("allow", "--list") == []
+
+
+def test_what_others_wrote_cannot_steer_the_terminal(site: Site) -> None:
+    async def grant() -> None:
+        async with connect(site.redis.url, timeout=5.0) as store:
+            event = Event(
+                id="0" * 22,
+                action=Action.EXCEPTION,
+                outcome=Outcome.GRANTED,
+                repository="team/app",
+                tag="1.0",
+                actor=HOSTILE,
+                reason=HOSTILE,
+            )
+            await Exceptions(store, lambda _: None).grant(event, lasts_ms=60_000)
+
+    asyncio.run(grant())
+    shown = site.run("allow", "--list").stdout
+    assert "red" in shown
+    assert is_harmless(shown)
