@@ -5,7 +5,7 @@ A prune that was interrupted can be run again.  Watermarks stay, so nothing prun
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 from immuproxy.ledger.audit import entries
 from immuproxy.ledger.audit.cursors import position
@@ -15,6 +15,7 @@ from immuproxy.ledger.redis import Store
 
 _KEYS_A_STEP = 256
 _EVENTS_A_STEP = 1_000
+_DAY_MS = entries.HOUR_MS * entries.DAY_HOURS
 
 
 class Pruner:
@@ -28,16 +29,15 @@ class Pruner:
     async def prune(self, before: int) -> AsyncIterator[PruneProgress]:
         """See `Audit.prune`."""
         batches = await self._postings()
-        oldest = await self._oldest()
-        expired = list(_expired_counts(oldest, before))
+        days = await self._days(before)
         total = int(await self._store.do(self._store.client.xlen(entries.EVENTS)))
-        steps, done = len(batches) + len(expired) + 1 + total // _EVENTS_A_STEP, 0
+        steps, done = len(batches) + len(days) + 1 + total // _EVENTS_A_STEP, 0
         for batch in batches:
             await self._store.script("audit_prune", batch, [before])
             yield PruneProgress(done := done + 1, steps, 0)
         await self._forget_values(before)
-        for batch in expired:
-            await self._store.do(self._store.client.unlink(*batch))
+        for day in days:
+            await self._store.do(self._store.client.unlink(*_counts_of(day)))
             yield PruneProgress(done := done + 1, steps, 0)
         removed = 0
         while count := await self._store.script("audit_trim", [entries.EVENTS], [before, _EVENTS_A_STEP]):
@@ -53,9 +53,15 @@ class Pruner:
         names += entries.all_buckets()
         return [names[at : at + _KEYS_A_STEP] for at in range(0, len(names), _KEYS_A_STEP)]
 
-    async def _oldest(self) -> int | None:
-        first = await self._store.do(self._store.client.xrange(entries.EVENTS, count=1))
-        return position(first[0][0]).ms if first else None
+    async def _days(self, before: int) -> range:
+        """Whole days (since 1970) before the time for which there may be counts."""
+        client = self._store.client
+        oldest = await self._store.do(client.xrange(entries.EVENTS, count=1))
+        newest = await self._store.do(client.xrevrange(entries.EVENTS, count=1))
+        if not oldest or not newest:
+            return range(0)
+        end = min(before // _DAY_MS, position(newest[0][0]).ms // _DAY_MS + 1)
+        return range(position(oldest[0][0]).ms // _DAY_MS - 1, end)
 
     async def _forget_values(self, before: int) -> None:
         client = self._store.client
@@ -65,13 +71,8 @@ class Pruner:
             await self._store.do(client.zremrangebyscore(entries.values_key(field), "-inf", f"({before}"))
 
 
-def _expired_counts(oldest: int | None, before: int) -> Iterator[list[str]]:
-    """Keys of the counts of hours and days that end before the time, a list for each day."""
-    if oldest is None:
-        return
-    day_ms = entries.HOUR_MS * entries.DAY_HOURS
+def _counts_of(day: int) -> list[str]:
     pairs = [(outcome, field) for outcome in entries.RANKED_OUTCOMES for field in entries.RANKED_FIELDS]
-    for day in range(oldest // day_ms - 1, before // day_ms):
-        hours = range(day * entries.DAY_HOURS, (day + 1) * entries.DAY_HOURS)
-        names = [entries.daily_key(*pair, day) for pair in pairs]
-        yield names + [entries.hourly_key(*pair, hour) for pair in pairs for hour in hours]
+    hours = range(day * entries.DAY_HOURS, (day + 1) * entries.DAY_HOURS)
+    names = [entries.daily_key(*pair, day) for pair in pairs]
+    return names + [entries.hourly_key(*pair, hour) for pair in pairs for hour in hours]

@@ -19,14 +19,14 @@ LATE_MS = 2_000
 SKEW_MS = 10_000
 """How far the clocks of two nodes of a cluster may be apart without a search by time missing an event."""
 
-MOST_EVENTS = 1_000
+MOST_EVENTS = 600
 """Events that one request reads at most; those of the stream itself count for less."""
 
 _MOST_STEPS = 20
 _READINGS = 6_000
 _MOST_CHUNK = 250
 
-_STREAM_DISCOUNT = 2
+_STREAM_DISCOUNT = 3
 """An event read in a row from the stream costs Redis this much less than one that a posting points at."""
 
 
