@@ -21,6 +21,8 @@ from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from typing import NoReturn
 
+import re2
+
 from immuproxy.ledger.model import Action, Outcome
 from immuproxy.values import parse_duration
 
@@ -67,6 +69,7 @@ _BARE_VALUE = re.compile(r'[^\s"]+')
 _BARE_TEXT = re.compile(r'(?![A-Za-z_]+:|sha256:)[^\s"-][^\s"]*')
 _DIGEST = re.compile(r"(?:sha256:)?(?P<hex>[0-9a-f]{1,64})", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_WILDCARDS = {"*": ".*", "?": "."}
 _YES_NO = {"yes": "yes", "true": "yes", "1": "yes", "no": "no", "false": "no", "0": "no"}
 
 
@@ -175,8 +178,8 @@ class _Word:
     quoted: bool
     exclude: bool
 
-    def fail(self, message: str, suggestion: str = "") -> NoReturn:
-        raise SearchError(message, offset=self.offset, length=len(self.text), key=self.key, suggestion=suggestion)
+    def error(self, message: str, suggestion: str = "") -> SearchError:
+        return SearchError(message, offset=self.offset, length=len(self.text), key=self.key, suggestion=suggestion)
 
 
 def parse(text: str, now_ms: int) -> Search:
@@ -241,19 +244,19 @@ def _assemble(words: Iterator[_Word], now_ms: int) -> Search:
         key = _key(word)
         if key in ("since", "until"):
             if key in moments:
-                word.fail(f"{key} is given twice")
+                raise word.error(f"{key} is given twice")
             moments[key] = _moment(word, now_ms)
         elif word.key or word.value:
             terms[_term(key, word)] = None
         if len(terms) > MOST_TERMS:
-            word.fail(f"a search has at most {MOST_TERMS} terms")
+            raise word.error(f"a search has at most {MOST_TERMS} terms")
     return Search(tuple(terms), moments.get("since"), moments.get("until"))
 
 
 def _key(word: _Word) -> str:
     if not word.key:
         if word.exclude and not word.value:
-            word.fail("a minus sign excludes the word right behind it")
+            raise word.error("a minus sign excludes the word right behind it")
         return TEXT
     lower = word.key.lower()
     key = {"sha256": "digest"}.get(lower) or _ALIASES.get(lower, lower)
@@ -261,9 +264,9 @@ def _key(word: _Word) -> str:
         nearest = get_close_matches(lower, [*KEYS, *_ALIASES], 1)
         better = word.text.replace(word.key, _ALIASES.get(nearest[0], nearest[0]), 1) if nearest else _quote(word.text)
         hint = f"did you mean {better}?" if nearest else f"to look for these words, write {better}"
-        word.fail(f"there is no key {word.key!r}; {hint}", better)
+        raise word.error(f"there is no key {word.key!r}; {hint}", better)
     if not word.value and not word.quoted:
-        word.fail(f'{word.key} needs a value right behind the colon; {word.key}:"" means none')
+        raise word.error(f'{word.key} needs a value right behind the colon; {word.key}:"" means none')
     return key
 
 
@@ -277,23 +280,25 @@ def _term(key: str, word: _Word) -> Term:
 
 def _choice(word: _Word, choices: Sequence[str]) -> str:
     value = word.value.lower()
-    if value in choices:
+    if value in choices or (has_wildcard(value) and any(map(_simple_pattern(value), choices))):
         return value
-    if has_wildcard(value):
-        pattern = re.escape(value).replace(r"\*", ".*").replace(r"\?", ".")
-        if any(re.fullmatch(pattern, choice) for choice in choices):
-            return value
     nearest = get_close_matches(value, choices, 1)
-    message = f"{word.key} is one of {', '.join(choices)}"
+    hint, better = "", ""
     if nearest:
-        word.fail(f"{message}; did you mean {nearest[0]}?", word.text.replace(word.value, nearest[0]))
-    word.fail(message)
+        hint, better = f"; did you mean {nearest[0]}?", word.text.replace(word.value, nearest[0])
+    raise word.error(f"{word.key} is one of {', '.join(choices)}{hint}", better)
+
+
+def _simple_pattern(value: str) -> Callable[[str], object]:
+    parts = (_WILDCARDS.get(character) or re2.escape(character) for character in value)
+    compiled: Callable[[str], object] = re2.compile("".join(parts)).fullmatch
+    return compiled
 
 
 def _digest(word: _Word) -> str:
     found = _DIGEST.fullmatch(word.value.lower().rstrip("*"))
     if not found:
-        word.fail("a digest is sha256: and up to 64 of the characters 0-9 and a-f; its beginning will do")
+        raise word.error("a digest is sha256: and up to 64 of the characters 0-9 and a-f; its beginning will do")
     return f"sha256:{found['hex']}"
 
 
@@ -301,13 +306,13 @@ def _address(word: _Word) -> str:
     try:
         network = ipaddress.ip_network(word.value, strict=False)
     except ValueError:
-        word.fail(f"{word.value!r} is no address; write it as 10.1.2.3, 10.1.0.0/16 or 2001:db8::/32")
+        raise word.error(f"{word.value!r} is no address; write it as 10.1.2.3, 10.1.0.0/16 or 2001:db8::/32") from None
     return str(network.network_address) if network.num_addresses == 1 else str(network)
 
 
 def _yes_no(word: _Word) -> str:
     if word.value.lower() not in _YES_NO:
-        word.fail(f"{word.key} is yes or no")
+        raise word.error(f"{word.key} is yes or no")
     return _YES_NO[word.value.lower()]
 
 
@@ -323,7 +328,7 @@ _READERS: Mapping[str, Callable[[_Word], str]] = {
 
 def _moment(word: _Word, now_ms: int) -> Moment:
     if word.exclude:
-        word.fail(f"{word.key} cannot be excluded; use since and until the other way round")
+        raise word.error(f"{word.key} cannot be excluded; use since and until the other way round")
     try:
         at = now_ms - parse_duration(word.value)
     except ValueError:
@@ -335,6 +340,8 @@ def _date(word: _Word) -> int:
     try:
         moment = datetime.fromisoformat(word.value)
     except ValueError:
-        word.fail(f"{word.key} is a duration back from now (7d, 24h, 30m) or a date (2026-01-31, 2026-01-31T18:00Z)")
+        raise word.error(
+            f"{word.key} is a duration back from now (7d, 24h, 30m) or a date (2026-01-31, 2026-01-31T18:00Z)"
+        ) from None
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return (aware - _EPOCH) // timedelta(milliseconds=1)
