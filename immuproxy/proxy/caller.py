@@ -47,7 +47,12 @@ class Caller:
 
 
 def identify(request: web.BaseRequest, *, trusted: headers.Networks, external_url: str | None, now: float) -> Caller:
-    """Read the sender of ``request``; raises `immuproxy.oci.errors.OciError` for a ``Host`` that is none."""
+    """Read the sender of ``request``; raises `OciError` for a ``Host`` that is none, and for two credentials.
+
+    Of two credentials the upstream might take the other one for its answer than the audit for the actor.
+    """
+    if len(request.headers.getall("Authorization", [])) > 1:
+        raise errors.bad_target("there are two Authorization headers")
     peer = (request.transport.get_extra_info("peername") or ("",))[0] if request.transport else ""
     through_proxy = headers.is_trusted(peer, trusted)
     scheme, host = _reached_as(request, through_proxy=through_proxy, external_url=external_url)

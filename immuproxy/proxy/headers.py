@@ -8,7 +8,7 @@ upstream's view of who asked and under which name (H10, H40, H49), and adds its 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
@@ -72,7 +72,7 @@ def to_upstream(pairs: Pairs, *, scheme: str, host: str, address: str) -> CIMult
 
     ``scheme`` and ``host`` are those under which the client knows the edge; ``host`` and ``address`` may be empty.
     """
-    headers = CIMultiDict((name, value) for name, value in end_to_end(pairs).items() if not _steers(name.lower()))
+    headers = CIMultiDict(_spelt_alike((name, value) for name, value in end_to_end(pairs).items() if not _steers(name)))
     headers["X-Forwarded-Proto"] = scheme
     if address:
         headers["X-Forwarded-For"] = address
@@ -82,7 +82,17 @@ def to_upstream(pairs: Pairs, *, scheme: str, host: str, address: str) -> CIMult
 
 
 def _steers(name: str) -> bool:
-    return name in NOT_UPSTREAM or name.startswith("x-forwarded-")
+    return name.lower() in NOT_UPSTREAM or name.lower().startswith("x-forwarded-")
+
+
+def _spelt_alike(pairs: Pairs) -> Iterator[tuple[str, str]]:
+    """Headers of the same name in the spelling of the first.
+
+    The client library keeps only the last of ``X-A`` and ``x-a``, so what the proxy saw would not be what it sends.
+    """
+    spelling: dict[str, str] = {}
+    for name, value in pairs:
+        yield spelling.setdefault(name.lower(), name), value
 
 
 def without(headers: CIMultiDict[str], names: Iterable[str]) -> CIMultiDict[str]:

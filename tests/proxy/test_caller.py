@@ -118,6 +118,13 @@ def test_a_host_must_be_there_but_for_http_1_0() -> None:
     assert "X-Forwarded-Host" not in old.headers
 
 
+def test_two_credentials_are_refused() -> None:
+    for second in ("Authorization", "authorization"):
+        with pytest.raises(OciError) as caught:
+            identify(("Host", "edge"), ("Authorization", basic(b"ann:x")), (second, basic(b"bob:x")))
+        assert caught.value.status == 400
+
+
 # --- actors
 
 

@@ -55,6 +55,11 @@ def test_h46_order_and_duplicates_stay(pairs: Pairs) -> None:
     assert list(headers.end_to_end(pairs).items()) == pairs
 
 
+def test_names_in_two_spellings_come_to_one() -> None:
+    sent = up(("Authorization", "a"), ("authorization", "b"), ("X-A", "1"), ("x-a", "2"))
+    assert list(sent.items())[:4] == [("Authorization", "a"), ("Authorization", "b"), ("X-A", "1"), ("X-A", "2")]
+
+
 # --- H10, H40, H41, H49: what a client could steer the upstream with
 
 
