@@ -17,7 +17,7 @@ run:
 
 test:
 	@tools/setup test
-	@exec .venv/bin/python -m pytest $(ARGS)
+	@exec .venv/bin/python -m pytest $(or $(ARGS),-n auto --maxprocesses 4 --dist loadfile)
 
 lint:
 	@tools/setup lint
