@@ -62,13 +62,15 @@ main.add_command(check)
 main.add_command(explain)
 
 
-@main.command()
+@main.command(epilog="\b\nExample:\n  immuproxy serve --config immuproxy.yml")
 @click.option(
     "--config",
     "path",
     type=click.Path(path_type=Path),
     default=Path("immuproxy.yml"),
+    envvar="IMMUPROXY_CONFIG",
     show_default=True,
+    show_envvar=True,
     help="The configuration file.",
 )
 def serve(path: Path) -> None:

@@ -24,7 +24,7 @@ DEFAULT_FILE = "immuproxy.yml"
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
 
 
-@click.command(context_settings=_SETTINGS)
+@click.command(context_settings=_SETTINGS, epilog="\b\nExample:\n  immuproxy check immuproxy.yml")
 @click.argument("file", type=click.Path(path_type=Path), default=Path(DEFAULT_FILE))
 @click.option("--json", "as_json", is_flag=True, help="Print the errors and warnings as JSON.")
 def check(file: Path, *, as_json: bool) -> None:
@@ -62,7 +62,7 @@ def _summary(rules: RuleSet) -> str:
     return f"{count}, default {rules.default.policy}, built-in referrers rule {referrers}"
 
 
-@click.command(context_settings=_SETTINGS)
+@click.command(context_settings=_SETTINGS, epilog="\b\nExample:\n  immuproxy explain team/app:1.4 --user ci")
 @click.argument("reference", metavar="REPO:TAG")
 @click.option(
     "--config",
