@@ -11,10 +11,11 @@ from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.exceptions import Exceptions
 from immuproxy.ledger.redis import Store
 from immuproxy.ledger.register import Register
+from immuproxy.proxy.attempt import Limits
 from immuproxy.proxy.authority import Authority
 from immuproxy.proxy.caller import Caller
 from immuproxy.proxy.deletes import Deletes
-from immuproxy.proxy.guard import Guard, Limits
+from immuproxy.proxy.guard import Guard
 from immuproxy.proxy.handler import Door, Edge
 from immuproxy.proxy.judge import Judge
 from immuproxy.proxy.push import Library

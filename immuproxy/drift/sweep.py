@@ -21,8 +21,8 @@ from immuproxy.ledger.redis import LedgerUnavailableError
 from immuproxy.ledger.register import GoneTag, Register
 from immuproxy.oci.errors import OciError
 from immuproxy.proxy import record
+from immuproxy.proxy.attempt import Limits
 from immuproxy.proxy.caller import Caller
-from immuproxy.proxy.guard import Limits
 from immuproxy.proxy.recovery import Recovery
 from immuproxy.proxy.upstream import Found, Upstream, UpstreamUnavailableError
 from immuproxy.rules.model import RuleSet

@@ -10,7 +10,7 @@ Every method raises `immuproxy.ledger.redis.LedgerUnavailableError` when Redis d
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,38 +18,17 @@ from immuproxy.ledger import keys
 from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.model import (
     Action,
-    Claim,
-    Committed,
     Event,
     Finding,
     Reply,
-    State,
     Step,
     StoredManifest,
     TagRecord,
-    Tombstone,
     event_from_dict,
     without_time,
 )
+from immuproxy.ledger.records import FIELDS, finding_of, packed, record_of, reply_of, stored_of
 from immuproxy.ledger.redis import Argument, Store
-
-SHOWN = ("by", "first_by", "first_adopted", "media_type", "size", "platforms", "rule", "event")
-_READ = (
-    "digest",
-    "generation",
-    "since",
-    "first",
-    *SHOWN,
-    "claim_state",
-    "claim_digest",
-    "claim_token",
-    "claim_lease",
-    "claim_armed",
-    "claim_event",
-    "deleted",
-    "deleted_digest",
-    "deleted_by",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,14 +85,14 @@ class Register:
 
     async def read(self, repository: str, tag: str) -> TagRecord:
         """The record as it is now; ABSENT when there is none."""
-        values = await self._store.do(self._store.client.hmget(keys.tag(repository, tag), _READ))
-        fields = {name: value.decode() for name, value in zip(_READ, values, strict=True) if value is not None}
-        return _record(repository, tag, fields)
+        values = await self._store.do(self._store.client.hmget(keys.tag(repository, tag), FIELDS))
+        fields = {name: value.decode() for name, value in zip(FIELDS, values, strict=True) if value is not None}
+        return record_of(repository, tag, fields)
 
     async def stored(self, repository: str, digest: str) -> StoredManifest | None:
         """The stored bytes of a manifest that a committed tag needs."""
         value = await self._store.do(self._store.client.hget(keys.manifests(repository), digest))
-        return _stored(digest, value) if value else None
+        return stored_of(digest, value) if value else None
 
     async def is_pinned(self, repository: str, digest: str) -> bool:
         """Whether a committed tag, or a push under way, needs the digest."""
@@ -128,13 +107,13 @@ class Register:
         """The records of many tags in one round trip."""
         pipeline = self._store.client.pipeline(transaction=False)
         for tag in tags:
-            pipeline.hmget(keys.tag(repository, tag), _READ)
+            pipeline.hmget(keys.tag(repository, tag), FIELDS)
         rows = await self._store.do(pipeline.execute())
         return [
-            _record(
+            record_of(
                 repository,
                 tag,
-                {name: value.decode() for name, value in zip(_READ, row, strict=True) if value is not None},
+                {name: value.decode() for name, value in zip(FIELDS, row, strict=True) if value is not None},
             )
             for tag, row in zip(tags, rows, strict=True)
         ]
@@ -196,7 +175,7 @@ class Register:
                 without_time(closing),
             ],
         )
-        return _reply(repository, tag, reply)
+        return reply_of(repository, tag, reply)
 
     async def arm(
         self,
@@ -216,7 +195,7 @@ class Register:
             _keys(repository, tag, "pins", "manifests", "intents", "outbox"),
             [token, lease_ms, _needs(content), draft.id, without_time(draft), without_time(closing)],
         )
-        return _reply(repository, tag, reply)
+        return reply_of(repository, tag, reply)
 
     async def release(self, repository: str, tag: str, *, token: str, event: Event | None) -> Reply:
         """Give the claim back; only when the upstream surely did not take the push (``release.lua``)."""
@@ -226,7 +205,7 @@ class Register:
             _keys(repository, tag, "pins", "manifests", "intents", "outbox"),
             [token, without_time(event)],
         )
-        released = _reply(repository, tag, reply)
+        released = reply_of(repository, tag, reply)
         self._count(event, written=released.step is Step.RELEASED)
         return released
 
@@ -240,7 +219,7 @@ class Register:
             _keys(repository, tag, "tags", "pins", "manifests", "intents", "outbox"),
             [token, *_held(tag, content, event, first=first)],
         )
-        held = _reply(repository, tag, reply)
+        held = reply_of(repository, tag, reply)
         self._count(event, written=held.record.committed is not None and held.record.committed.event == event.id)
         return held
 
@@ -263,7 +242,7 @@ class Register:
             _keys(repository, tag, "tags", "pins", "manifests", "intents", "outbox"),
             [seen_token, *_held(tag, content, event, first=first), without_time(closing)],
         )
-        held = _reply(repository, tag, reply)
+        held = reply_of(repository, tag, reply)
         self._count(event, written=held.record.committed is not None and held.record.committed.event == event.id)
         return held
 
@@ -321,11 +300,6 @@ class Register:
         )
         return self._count(event, written=bool(reply))
 
-    async def overdue_marks(self, repository: str, now_ms: int) -> list[str]:
-        """Digests whose delete should have ended by ``now_ms``."""
-        found = await self._store.do(self._store.client.zrangebyscore(keys.marks(repository), 0, now_ms))
-        return [digest.decode() for digest in found]
-
     async def pin(self, repository: str, needs: Iterable[str]) -> None:
         """Pin for good what a tag turns out to need beyond what was known when it was committed (H31)."""
         pipeline = self._store.client.pipeline(transaction=False)
@@ -371,7 +345,7 @@ class Register:
     async def drifts(self, repository: str) -> list[Finding]:
         """The open findings of a repository, by tag."""
         found = await self._store.do(self._store.client.hgetall(keys.drift(repository)))
-        return [_finding(tag.decode(), value.decode()) for tag, value in sorted(found.items())]
+        return [finding_of(tag.decode(), value.decode()) for tag, value in sorted(found.items())]
 
     async def take_comparison(self, repository: str, *, seconds: int) -> bool:
         """Whether nobody has compared the repository for ``seconds``; if so, the caller does it now."""
@@ -429,65 +403,5 @@ def _held(tag: str, content: Content, event: Event, *, first: bool) -> list[Argu
         shown["first_by"] = event.actor
         shown["first_adopted"] = int(event.action is Action.ADOPT)
     fields = [item for pair in shown.items() for item in pair]
-    stored = [item for manifest in content.stored for item in (manifest.digest, _pack(manifest))]
+    stored = [item for manifest in content.stored for item in (manifest.digest, packed(manifest))]
     return [content.digest, tag, without_time(event), _needs(content), len(fields), *fields, *stored]
-
-
-def _pack(manifest: StoredManifest) -> bytes:
-    return manifest.media_type.encode() + b"\n" + manifest.body
-
-
-def _stored(digest: str, value: bytes) -> StoredManifest:
-    media_type, _, body = value.partition(b"\n")
-    return StoredManifest(digest, media_type.decode(), body)
-
-
-def _reply(repository: str, tag: str, reply: Sequence[bytes]) -> Reply:
-    status, now, *flat = (item.decode() for item in reply)
-    fields = dict(zip(flat[::2], flat[1::2], strict=True))
-    return Reply(Step(status), int(now), _record(repository, tag, fields))
-
-
-def _record(repository: str, tag: str, fields: Mapping[str, str]) -> TagRecord:
-    return TagRecord(
-        repository,
-        tag,
-        committed=_committed(fields) if "digest" in fields else None,
-        claim=_claim(fields) if "claim_state" in fields else None,
-        tombstone=_tombstone(fields) if "deleted" in fields else None,
-        generation=int(fields.get("generation", 0)),
-    )
-
-
-def _committed(fields: Mapping[str, str]) -> Committed:
-    shown: dict[str, Any] = {name: fields[name] for name in SHOWN if name in fields}
-    shown["first_adopted"] = fields.get("first_adopted") == "1"
-    shown["size"] = int(fields.get("size", 0))
-    shown["platforms"] = tuple(fields.get("platforms", "").split())
-    return Committed(
-        digest=fields["digest"],
-        generation=int(fields["generation"]),
-        since=int(fields["since"]),
-        first=int(fields["first"]),
-        **shown,
-    )
-
-
-def _claim(fields: Mapping[str, str]) -> Claim:
-    return Claim(
-        state=State(fields["claim_state"].upper()),
-        digest=fields["claim_digest"],
-        token=fields["claim_token"],
-        lease=int(fields["claim_lease"]),
-        armed=int(fields.get("claim_armed", 0)),
-        event=fields.get("claim_event", ""),
-    )
-
-
-def _finding(tag: str, value: str) -> Finding:
-    seen, since = value.split()
-    return Finding(tag, "" if seen == "-" else seen, int(since))
-
-
-def _tombstone(fields: Mapping[str, str]) -> Tombstone:
-    return Tombstone(int(fields["deleted"]), fields.get("deleted_digest", ""), fields.get("deleted_by", ""))

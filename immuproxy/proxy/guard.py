@@ -10,69 +10,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from immuproxy.ledger.epoch import Epoch
-from immuproxy.ledger.model import Claim, Event, Outcome, Reply, State, Step, TagRecord
+from immuproxy.ledger.model import Event, Outcome, Reply, State, Step, TagRecord
 from immuproxy.ledger.redis import LedgerUnavailableError
 from immuproxy.ledger.register import Content, Register
 from immuproxy.oci import errors
 from immuproxy.proxy import answers, record
 from immuproxy.proxy.answers import Answer
+from immuproxy.proxy.attempt import FIRST_WAIT, Attempt, Limits, Retry, Waiting
 from immuproxy.proxy.failpoints import Failpoint, reach
 from immuproxy.proxy.judge import Judge
 from immuproxy.proxy.push import Library, Push
 from immuproxy.proxy.recovery import Recovery
 from immuproxy.proxy.refusals import Refusals, first_message
 from immuproxy.proxy.upstream import Found, OutcomeUnknownError, Upstream, UpstreamUnavailableError
-from immuproxy.rules.model import Decision, Verdict
+from immuproxy.rules.model import Decision
 
-FIRST_WAIT = 0.02
-LONGEST_WAIT = 0.5
+AT_ONCE = 0.2
 COMMIT_TRIES = 3
 CREATED = 201
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Seconds.  ``put``: one manifest request; ``lease``: how long a claim stands for its owner, room for two PUTs and
-    a
-    check after each; ``quarantine``: how long after arming a PUT of a lost owner might still land (H62).
-    """
-
-    put: float
-    lease: float
-    quarantine: float
-
-    @classmethod
-    def of(cls, put: float) -> Limits:
-        """The limits that follow from the time a manifest request may take."""
-        return cls(put=put, lease=4 * put + 1, quarantine=10 * put)
-
-
-class Retry(Exception):  # not an error: the claim was lost, and the push starts again
-    """Somebody else moved the record; look again."""
-
-
-@dataclass(slots=True)
-class Attempt:
-    """What one push carries from step to step.
-
-    ``armed_at``: the loop's time before the claim was armed.  ``over_generation`` and ``over_digest``: what a verdict
-    allows it to overwrite.  ``resolved``: somebody's stale claim that was seen not to have arrived, and ``closing`` the
-    event that ends it.  ``resumed``: the record with an armed claim of the same digest that this push took over.
-    """
-
-    push: Push
-    content: Content
-    token: str
-    over_generation: int = 0
-    over_digest: str = ""
-    verdict: Verdict | None = None
-    resolved: Claim | None = None
-    closing: Event | None = None
-    resumed: TagRecord | None = None
-    armed_at: float = 0.0
 
 
 class Guard:
@@ -155,7 +113,7 @@ class Guard:
 
     async def _acquire(self, attempt: Attempt) -> Answer | None:
         """Come to own the tag's claim, with a verdict that lets the push go on; or the answer that ends it."""
-        waiting = _Waiting(self._limits.lease)
+        waiting = Waiting(self._limits.lease)
         while True:
             reach(Failpoint.PRE_CLAIM)
             reply = await self._claim(attempt)
@@ -189,16 +147,18 @@ class Guard:
 
     async def _claim(self, attempt: Attempt) -> Reply:
         push, resolved = attempt.push, attempt.resolved
-        return await self._register.claim(
-            push.repository,
-            push.tag,
-            attempt.content,
-            token=attempt.token,
-            lease_ms=_ms(self._limits.lease),
-            over_generation=attempt.over_generation,
-            resolved_token=resolved.token if resolved else "",
-            quarantine_ms=_ms(self._limits.quarantine),
-            closing=attempt.closing,
+        return await _once_more(
+            lambda: self._register.claim(
+                push.repository,
+                push.tag,
+                attempt.content,
+                token=attempt.token,
+                lease_ms=_ms(self._limits.lease),
+                over_generation=attempt.over_generation,
+                resolved_token=resolved.token if resolved else "",
+                quarantine_ms=_ms(self._limits.quarantine),
+                closing=attempt.closing,
+            )
         )
 
     async def _help(self, push: Push, found: TagRecord) -> None:
@@ -303,14 +263,16 @@ class Guard:
         verdict = attempt.verdict
         intent = replace(push.draft, shadow=verdict.shadow if verdict else False)
         attempt.armed_at = asyncio.get_running_loop().time()
-        reply = await self._register.arm(
-            push.repository,
-            push.tag,
-            attempt.content,
-            token=attempt.token,
-            lease_ms=_ms(self._limits.lease),
-            draft=intent,
-            closing=closing,
+        reply = await _once_more(
+            lambda: self._register.arm(
+                push.repository,
+                push.tag,
+                attempt.content,
+                token=attempt.token,
+                lease_ms=_ms(self._limits.lease),
+                draft=intent,
+                closing=closing,
+            )
         )
         if reply.step is Step.LOST:
             raise Retry
@@ -450,23 +412,19 @@ def _renewed(push: Push) -> Push:
     return replace(push, draft=replace(push.draft, id=record.new_event_id()))
 
 
-class _Waiting:
-    """For somebody else's claim: looks again soon, then less often, and gives up after ``longest`` seconds (H74)."""
-
-    def __init__(self, longest: float) -> None:
-        self._ends = asyncio.get_running_loop().time() + longest
-        self._pause = FIRST_WAIT
-
-    @property
-    def is_long(self) -> bool:
-        """Whether this lasts longer than a push does whose proxy is alive and not slow."""
-        return self._pause == LONGEST_WAIT
-
-    async def once(self, push: Push) -> None:
-        if asyncio.get_running_loop().time() > self._ends:
-            raise errors.unavailable(f"another push of {push.repository}:{push.tag} has not ended yet; try again")
-        await asyncio.sleep(self._pause)
-        self._pause = min(2 * self._pause, LONGEST_WAIT)
+async def _once_more(step: Callable[[], Awaitable[Reply]]) -> Reply:
+    """A step that may be repeated, once more where the connection broke at once: it may have been taken, and its claim
+    would stand until the lease has passed (H65).  A Redis that does not answer is not asked again.
+    """
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    try:
+        return await step()
+    except LedgerUnavailableError:
+        if clock() - began > AT_ONCE:
+            raise
+    await asyncio.sleep(FIRST_WAIT)
+    return await step()
 
 
 async def _insist(step: Callable[[], Awaitable[Reply]]) -> Reply:

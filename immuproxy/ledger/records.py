@@ -1,0 +1,104 @@
+"""How records lie in Redis, and how they become values.  Pure.
+
+One hash a tag: the committed part, the claim part (``claim_…``) and the tombstone (``deleted…``) side by side; see
+``scripts/_common.lua``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from immuproxy.ledger.model import (
+    Claim,
+    Committed,
+    Finding,
+    Reply,
+    State,
+    Step,
+    StoredManifest,
+    TagRecord,
+    Tombstone,
+)
+
+SHOWN = ("by", "first_by", "first_adopted", "media_type", "size", "platforms", "rule", "event")
+FIELDS = (
+    "digest",
+    "generation",
+    "since",
+    "first",
+    *SHOWN,
+    "claim_state",
+    "claim_digest",
+    "claim_token",
+    "claim_lease",
+    "claim_armed",
+    "claim_event",
+    "deleted",
+    "deleted_digest",
+    "deleted_by",
+)
+
+
+def packed(manifest: StoredManifest) -> bytes:
+    """A stored manifest as one value: media type, line feed, raw bytes."""
+    return manifest.media_type.encode() + b"\n" + manifest.body
+
+
+def stored_of(digest: str, value: bytes) -> StoredManifest:
+    """The inverse of `packed`."""
+    media_type, _, body = value.partition(b"\n")
+    return StoredManifest(digest, media_type.decode(), body)
+
+
+def reply_of(repository: str, tag: str, reply: Sequence[bytes]) -> Reply:
+    """A script's answer: status, time, then the record's fields and values in turn."""
+    status, now, *flat = (item.decode() for item in reply)
+    fields = dict(zip(flat[::2], flat[1::2], strict=True))
+    return Reply(Step(status), int(now), record_of(repository, tag, fields))
+
+
+def record_of(repository: str, tag: str, fields: Mapping[str, str]) -> TagRecord:
+    """A tag's record from the fields of its hash that there are."""
+    return TagRecord(
+        repository,
+        tag,
+        committed=_committed(fields) if "digest" in fields else None,
+        claim=_claim(fields) if "claim_state" in fields else None,
+        tombstone=_tombstone(fields) if "deleted" in fields else None,
+        generation=int(fields.get("generation", 0)),
+    )
+
+
+def _committed(fields: Mapping[str, str]) -> Committed:
+    shown: dict[str, Any] = {name: fields[name] for name in SHOWN if name in fields}
+    shown["first_adopted"] = fields.get("first_adopted") == "1"
+    shown["size"] = int(fields.get("size", 0))
+    shown["platforms"] = tuple(fields.get("platforms", "").split())
+    return Committed(
+        digest=fields["digest"],
+        generation=int(fields["generation"]),
+        since=int(fields["since"]),
+        first=int(fields["first"]),
+        **shown,
+    )
+
+
+def _claim(fields: Mapping[str, str]) -> Claim:
+    return Claim(
+        state=State(fields["claim_state"].upper()),
+        digest=fields["claim_digest"],
+        token=fields["claim_token"],
+        lease=int(fields["claim_lease"]),
+        armed=int(fields.get("claim_armed", 0)),
+        event=fields.get("claim_event", ""),
+    )
+
+
+def finding_of(tag: str, value: str) -> Finding:
+    seen, since = value.split()
+    return Finding(tag, "" if seen == "-" else seen, int(since))
+
+
+def _tombstone(fields: Mapping[str, str]) -> Tombstone:
+    return Tombstone(int(fields["deleted"]), fields.get("deleted_digest", ""), fields.get("deleted_by", ""))
