@@ -39,8 +39,9 @@ class Epoch:
 
     async def list(self, repository: str) -> None:
         """List a repository before anything is written for it, so that the sweep finds what a crash leaves."""
+        known = repository in self._known  # before the request: the replies of two may come in any order
         new = await self._store.do(self._store.client.sadd(keys.REPOSITORIES, repository))
-        if new and repository in self._known:
+        if new and known:
             self._lost("the ledger was emptied")
         self._known.add(repository)
 
