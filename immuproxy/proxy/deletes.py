@@ -70,14 +70,16 @@ class Deletes:
     async def _delete_tag(self, operation: Operation, caller: Caller) -> Answer:
         repository, tag = operation.repository, operation.reference
         rule = self._rules().match(repository, tag)
-        found = await self._known(repository, tag, caller) if rule.protects else TagRecord(repository, tag)
+        # A tag that was protected once may still have its record, which has to go with it (H59).
+        known = self._known(repository, tag, caller) if rule.protects else self._register.read(repository, tag)
+        found = await known
         held = found.committed.digest if found.committed else ""
         verdict = decide_delete(rule, repository=repository, tag=tag)
         draft = record.draft(Action.DELETE_TAG, caller, repository, tag=tag, digest=held)
         draft = replace(draft, rule=verdict.rule, rule_line=verdict.line, shadow=verdict.shadow)
         if rule.protects and not verdict.allowed:
             return await self._refuse(replace(draft, reason=verdict.reason), caller, operation)
-        gone = [GoneTag(tag, held, not rule.reuse_allowed)] if held else []
+        gone = [GoneTag(tag, held, rule.protects and not rule.reuse_allowed)] if held else []
         event = replace(draft, outcome=Outcome.DELETED, reason=verdict.reason)
         return await self._forward(operation, caller, event, gone=gone, mark=f"tag:{tag}", own_pins=0)
 
