@@ -39,14 +39,20 @@ def translated() -> Iterator[None]:
         raise LedgerUnavailableError(str(error) or type(error).__name__) from error
 
 
+_WHOLE = "#!lua\n"
+
+
 def _sources() -> Mapping[str, tuple[str, str]]:
-    """Every script's text and SHA-1; read once, at import, because reading a file blocks the loop."""
+    """Every script's text and SHA-1; read once, at import, because reading a file blocks the loop.
+
+    The first line of the register's scripts makes Redis refuse them whole where it has no memory left (H70).
+    """
     folder = files("immuproxy.ledger").joinpath("scripts")
     texts = {
         file.name.removesuffix(".lua"): file.read_text() for file in folder.iterdir() if file.name.endswith(".lua")
     }
     common = texts.pop("_common")
-    whole = {name: text if name.startswith("audit_") else common + text for name, text in texts.items()}
+    whole = {name: text if name.startswith("audit_") else _WHOLE + common + text for name, text in texts.items()}
     return {
         name: (text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()) for name, text in whole.items()
     }

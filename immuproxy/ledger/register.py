@@ -275,14 +275,17 @@ class Register:
     # --- deletes
 
     async def begin_delete(
-        self, repository: str, digest: str, *, own_pins: int, deadline_ms: int, draft: Event
+        self, repository: str, digest: str, *, holders: Sequence[str], deadline_ms: int, draft: Event
     ) -> Step:
-        """Mark a digest as about to go: GRANTED, PINNED or BUSY (``delete_begin.lua``)."""
+        """Mark a digest as about to go: GRANTED, PINNED or BUSY (``delete_begin.lua``).
+
+        ``holders``: the tags that may go with it; for as long as they hold it, they do not count as needing it.
+        """
         await self._epoch.list(repository)
         reply = await self._store.script(
             "delete_begin",
-            _slot(repository, "pins", "marks", "intents"),
-            [digest, own_pins, deadline_ms, draft.id, without_time(draft)],
+            [*_slot(repository, "pins", "marks", "intents"), *(keys.tag(repository, tag) for tag in holders)],
+            [digest, deadline_ms, draft.id, without_time(draft)],
         )
         return Step(reply.decode())
 

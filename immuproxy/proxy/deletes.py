@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from multidict import CIMultiDict
@@ -81,7 +81,7 @@ class Deletes:
             return await self._refuse(replace(draft, reason=verdict.reason), caller, operation)
         gone = [GoneTag(tag, held, rule.protects and not rule.reuse_allowed)] if held else []
         event = replace(draft, outcome=Outcome.DELETED, reason=verdict.reason)
-        return await self._forward(operation, caller, event, gone=gone, mark=f"tag:{tag}", own_pins=0)
+        return await self._forward(operation, caller, event, gone=gone, mark=f"tag:{tag}", holders=())
 
     async def _known(self, repository: str, tag: str, caller: Caller) -> TagRecord:
         """The record of a protected tag, adopted now if the ledger did not have it."""
@@ -109,7 +109,7 @@ class Deletes:
         event = replace(draft, outcome=Outcome.DELETED, reason="no protected tag needs it")
         if going:
             event = replace(event, reason=f"its tags may be deleted: {', '.join(tag.name for tag in going)}")
-        return await self._forward(operation, caller, event, gone=going, mark=digest, own_pins=len(going))
+        return await self._forward(operation, caller, event, gone=going, mark=digest, holders=[tag.name for tag in going])
 
     async def _is_manifest(self, repository: str, digest: str, caller: Caller) -> bool:
         """Whether the digest is a manifest's: 2.8 unlinks a layer that is deleted as a manifest (H33)."""
@@ -174,13 +174,13 @@ class Deletes:
         )
 
     async def _forward(
-        self, operation: Operation, caller: Caller, event: Event, *, gone: list[GoneTag], mark: str, own_pins: int
+        self, operation: Operation, caller: Caller, event: Event, *, gone: list[GoneTag], mark: str, holders: Sequence[str]
     ) -> Answer:
         """The mark, one DELETE, the outcome.  An unknown outcome keeps the mark until the sweep has looked (H35)."""
         repository = operation.repository
         draft = replace(event, outcome=Outcome.FAILED, reason=record.UNKNOWN)
         step = await self._register.begin_delete(
-            repository, mark, own_pins=own_pins, deadline_ms=round(self._longest * 1000), draft=draft
+            repository, mark, holders=holders, deadline_ms=round(self._longest * 1000), draft=draft
         )
         if step is Step.PINNED:
             return await self._refuse(replace(event, reason="a push under way needs it"), caller, operation)

@@ -5,6 +5,18 @@
 -- armed (ms), event, needs.  Both may be there at once: an allowed overwrite under way.
 -- Its tombstone: deleted (ms), deleted_digest, deleted_by.
 
+-- A script has no way back, so a key of a wrong type is found before anything is written (H70).
+local KINDS = {
+  tag = 'hash', tags = 'zset', pins = 'hash', manifests = 'hash', marks = 'zset', intents = 'hash', outbox = 'stream',
+  drift = 'hash', exceptions = 'hash',
+}
+for _, key in ipairs(KEYS) do
+  local kind, found = KINDS[string.match(key, '}:(%l+)')], redis.call('TYPE', key).ok
+  if found ~= 'none' and found ~= kind then
+    return redis.error_reply('WRONGTYPE ' .. key .. ' holds a ' .. found)
+  end
+end
+
 local CLAIM_FIELDS = {'claim_state', 'claim_digest', 'claim_token', 'claim_lease', 'claim_armed', 'claim_event', 'claim_needs'}
 
 -- Milliseconds by the clock of Redis, the only clock that the protocol knows (H73).
@@ -51,7 +63,7 @@ local function unpin(pins, manifests, needs)
   end
 end
 
--- Marks whose deadline has passed no longer count (the delete they stood for is resolved by the sweep).
+-- A mark counts until the outcome of its delete is known, also after its deadline; the sweep sees to that.
 local function marked(marks, needs)
   if redis.call('ZCARD', marks) == 0 then return false end
   for digest in string.gmatch(needs, '%S+') do
