@@ -1,0 +1,388 @@
+"""The register's scripts on a real Redis (H34, H65, H70, I10, I12).
+
+Random steps in any order keep records, pins, manifests, intents and events in accord; a step that fails half-way leaves
+nothing behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from immuproxy.ledger import keys
+from immuproxy.ledger.epoch import Epoch
+from immuproxy.ledger.model import Action, Event, Outcome, State, Step, StoredManifest, TagRecord, event_from_dict
+from immuproxy.ledger.redis import LedgerUnavailableError, Store, connect
+from immuproxy.ledger.register import Content, GoneTag, Register
+from tests.servers import RedisServer, running_redis
+
+REPOSITORY = "team/app"
+TAGS = ("1.0", "2.0")
+DIGESTS = tuple(f"sha256:{letter * 64}" for letter in "abc")
+LAYERS = tuple(f"sha256:{number * 64}" for number in "123")
+LONG = 600_000
+
+Drawn = list[tuple[str, str, int, int]]
+
+
+def content(number: int) -> Content:
+    """Each digest shares a layer with the next."""
+    digest = DIGESTS[number]
+    needs = frozenset({digest, LAYERS[number], LAYERS[(number + 1) % 3]})
+    return Content(digest=digest, needs=needs, stored=(StoredManifest(digest, "type", f"{number}".encode()),))
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    with running_redis() as server:
+        yield server
+
+
+@dataclass
+class Ledger:
+    """A register, the claims that pushers made, and what was seen of the tags."""
+
+    store: Store
+    register: Register
+    count: int = 0
+    tokens: list[tuple[str, int, str]] = field(default_factory=list)
+    drafts: list[Event] = field(default_factory=list)
+    deletes: list[tuple[str, Event]] = field(default_factory=list)
+    allowed: set[tuple[str, int]] = field(default_factory=set)
+    held: dict[str, tuple[int, str]] = field(default_factory=dict)
+
+    def event(self, **values: Any) -> Event:
+        self.count += 1
+        event_id = f"{self.count:022x}"
+        return Event(id=event_id, action=Action.PUSH, outcome=Outcome.FAILED, repository=REPOSITORY, **values)
+
+    def draft(self, **values: Any) -> Event:
+        event = self.event(**values)
+        self.drafts.append(event)
+        return event
+
+    async def closing(self, record: TagRecord) -> Event | None:
+        """What `Recovery.closing` makes of the claim's intent."""
+        if record.claim is None or not record.claim.event:
+            return None
+        return await self.register.intent(REPOSITORY, record.claim.event)
+
+    # --- the steps; `choice` is whatever else has to be chosen
+
+    async def claim(self, tag: str, number: int, choice: int) -> object:
+        record = await self.register.read(REPOSITORY, tag)
+        over = record.generation if choice % 2 else 0
+        if over:
+            self.allowed.add((tag, over))
+        token = f"token {self.count}"
+        self.count += 1
+        closing = await self.closing(record)
+        self.tokens.append((tag, number, token))
+        return await self.register.claim(
+            REPOSITORY,
+            tag,
+            content(number),
+            token=token,
+            lease_ms=LONG if choice % 5 == 0 else 0,
+            over_generation=over,
+            resolved_token=record.claim.token if record.claim and choice % 3 else "",
+            quarantine_ms=LONG if choice % 7 == 0 else 0,
+            closing=closing,
+        )
+
+    async def arm(self, tag: str, number: int, choice: int) -> object:
+        tag, number, token = self.pusher(tag, number, choice)
+        closing = await self.closing(await self.register.read(REPOSITORY, tag))
+        lease = LONG if choice % 5 == 0 else 0
+        draft = self.draft(tag=tag)
+        reply = await self.register.arm(
+            REPOSITORY, tag, content(number), token=token, lease_ms=lease, draft=draft, closing=closing
+        )
+        if reply.step is Step.LOST:
+            self.drafts.remove(draft)
+        return reply
+
+    async def release(self, tag: str, number: int, choice: int) -> object:
+        tag, _, token = self.pusher(tag, number, choice)
+        record = await self.register.read(REPOSITORY, tag)
+        return await self.register.release(REPOSITORY, tag, token=token, event=await self.closing(record))
+
+    async def commit(self, tag: str, number: int, choice: int) -> object:
+        tag, number, token = self.pusher(tag, number, choice)
+        draft = await self.closing(await self.register.read(REPOSITORY, tag)) or self.event(tag=tag)
+        event = replace(draft, outcome=Outcome.CREATED)
+        return await self.register.commit(REPOSITORY, tag, content(number), token=token, event=event, first=True)
+
+    async def adopt(self, tag: str, number: int, choice: int) -> object:
+        record = await self.register.read(REPOSITORY, tag)
+        claim = record.claim
+        own = claim is not None and claim.digest == DIGESTS[number]
+        closing = await self.closing(record)
+        event = replace(closing if own and closing else self.event(tag=tag), outcome=Outcome.CREATED)
+        seen = claim.token if claim and choice % 3 else ""
+        return await self.register.adopt(
+            REPOSITORY, tag, content(number), event=event, seen_token=seen, closing=None if own else closing
+        )
+
+    async def intend(self, tag: str, number: int, choice: int) -> object:
+        name = tag if choice % 2 else ""
+        draft = self.draft(tag=name)
+        step = await self.register.intend(REPOSITORY, name, content(number).needs, draft)
+        if step is Step.OK:
+            self.held.pop(name, None)
+        else:
+            self.drafts.remove(draft)
+        return step
+
+    async def conclude(self, tag: str, number: int, choice: int) -> object:
+        draft = self.drafts[choice % len(self.drafts)] if self.drafts else self.event()
+        if draft.id in {event.id for _, event in self.deletes} or await self.is_claims(draft):
+            return None
+        return await self.register.conclude(REPOSITORY, replace(draft, outcome=Outcome.CREATED))
+
+    async def begin_delete(self, tag: str, number: int, choice: int) -> object:
+        digest = (*DIGESTS, *LAYERS)[choice % 6]
+        holders = [tag for tag, (_, held) in self.held.items() if held == digest]
+        draft = self.draft(digest=digest)
+        step = await self.register.begin_delete(REPOSITORY, digest, holders=holders, deadline_ms=LONG, draft=draft)
+        if step is Step.GRANTED:
+            self.deletes.append((digest, draft))
+        else:
+            self.drafts.remove(draft)
+        return step
+
+    async def end_delete(self, tag: str, number: int, choice: int) -> object:
+        if not self.deletes:
+            return None
+        digest, draft = self.deletes[choice % len(self.deletes)]
+        going = [tag for tag, (_, held) in self.held.items() if held == digest]
+        gone = [GoneTag(tag, digest, bool(choice % 2)) for tag in going]
+        ended = await self.register.end_delete(REPOSITORY, digest, draft, gone)
+        for name in going if ended else ():
+            del self.held[name]
+        return ended
+
+    async def flush_scripts(self, tag: str, number: int, choice: int) -> object:
+        client: Any = self.store.client
+        return await client.script_flush()
+
+    def pusher(self, tag: str, number: int, choice: int) -> tuple[str, int, str]:
+        """One of the pushers that have claimed, lately rather than long ago."""
+        return self.tokens[-1 - choice % min(4, len(self.tokens))] if self.tokens else (tag, number, "nobody's")
+
+    async def is_claims(self, draft: Event) -> bool:
+        """Whether the intent belongs to an armed claim, which ends it itself."""
+        records = await self.register.records(REPOSITORY, TAGS)
+        return any(record.claim and record.claim.event == draft.id for record in records)
+
+    # --- what must always be true
+
+    async def check(self) -> None:
+        client: Any = self.store.client
+        raw = {tag: await client.hgetall(keys.tag(REPOSITORY, tag)) for tag in TAGS}
+        records = dict(zip(TAGS, await self.register.records(REPOSITORY, TAGS), strict=True))
+        needed = Counter(
+            digest
+            for fields in raw.values()
+            for name in (b"needs", b"claim_needs")
+            for digest in fields.get(name, b"").decode().split()
+        )
+        pins = {digest.decode(): int(count) for digest, count in (await client.hgetall(keys.pins(REPOSITORY))).items()}
+        assert pins == dict(needed)
+        manifests = {digest.decode() for digest in await client.hkeys(keys.manifests(REPOSITORY))}
+        held = {record.committed.digest for record in records.values() if record.committed}
+        assert held <= manifests <= set(pins)
+        assert set(await self.register.tags(REPOSITORY)) == {tag for tag in TAGS if records[tag].committed}
+        await self.check_events(records)
+        self.check_generations(records)
+        async for key in client.scan_iter():
+            assert await client.ttl(key) == -1
+
+    async def check_events(self, records: dict[str, TagRecord]) -> None:
+        """A draft is an intent, or has had exactly one event; nothing has had two."""
+        intents = {event.id for event in await self.register.intents(REPOSITORY)}
+        claims = [record.claim for record in records.values() if record.claim]
+        assert {claim.event for claim in claims if claim.state is State.ARMED} <= intents
+        client: Any = self.store.client
+        entries = await client.xrange(keys.outbox(REPOSITORY))
+        written = Counter(event_from_dict(json.loads(values[b"event"])).id for _, values in entries)
+        assert set(written.values()) <= {1}
+        for draft in self.drafts:
+            assert (draft.id in intents) + written[draft.id] == 1, draft
+
+    def check_generations(self, records: dict[str, TagRecord]) -> None:
+        """What a tag holds changes only where the generation that it replaces was allowed to be overwritten."""
+        for tag, record in records.items():
+            now = (record.committed.generation, record.committed.digest) if record.committed else None
+            before = self.held.get(tag)
+            if before is not None:
+                assert now is not None
+                if now != before:
+                    assert now[0] == before[0] + 1
+                    assert (tag, before[0]) in self.allowed
+            if now is not None:
+                self.held[tag] = now
+
+    async def settle(self) -> None:
+        """End all that is open: the pins of claims go back to nothing."""
+        for tag in TAGS:
+            record = await self.register.read(REPOSITORY, tag)
+            if record.claim:
+                closing = await self.closing(record)
+                await self.register.release(REPOSITORY, tag, token=record.claim.token, event=closing)
+            if record.committed:
+                await self.delete_tag(tag, record.committed.digest)
+        for digest, draft in self.deletes:
+            await self.register.end_delete(REPOSITORY, digest, draft)
+        for draft in self.drafts:
+            await self.register.conclude(REPOSITORY, draft)
+        await self.check()
+        client: Any = self.store.client
+        for part in (keys.pins, keys.manifests, keys.intents, keys.marks, keys.tags):
+            assert not await client.exists(part(REPOSITORY))
+
+    async def delete_tag(self, tag: str, digest: str) -> None:
+        draft = self.draft(tag=tag)
+        step = await self.register.begin_delete(REPOSITORY, f"tag:{tag}", holders=(), deadline_ms=LONG, draft=draft)
+        assert step is Step.GRANTED
+        assert await self.register.end_delete(REPOSITORY, f"tag:{tag}", draft, [GoneTag(tag, digest, False)])
+        self.held.pop(tag, None)
+
+
+OTHERS = ("release", "adopt", "intend", "conclude", "begin_delete", "end_delete", "flush_scripts")
+step = st.tuples(
+    st.sampled_from(("claim", "arm", "commit") * 2 + OTHERS),
+    st.sampled_from(TAGS),
+    st.integers(0, 2),
+    st.integers(0, 209),
+)
+quick = settings(
+    max_examples=25,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+async def on_an_empty_ledger(url: str, work: Any) -> None:
+    async with connect(url, timeout=5.0) as store:
+        client: Any = store.client
+        await client.flushall()
+        await work(Ledger(store, Register(store, Epoch(store, quarantine=1.0))))
+
+
+@quick
+@given(st.lists(step, max_size=40))
+def test_random_steps_keep_the_ledger_in_accord(redis: RedisServer, steps: Drawn) -> None:
+    async def work(ledger: Ledger) -> None:
+        for name, *arguments in steps:
+            await getattr(ledger, name)(*arguments)
+            await ledger.check()
+        await ledger.settle()
+
+    asyncio.run(on_an_empty_ledger(redis.url, work))
+
+
+@quick
+@given(st.lists(step, max_size=30))
+def test_h65_a_step_that_is_repeated_answers_the_same_and_changes_nothing(redis: RedisServer, steps: Drawn) -> None:
+    async def work(ledger: Ledger) -> None:
+        patched: Any = ledger.store
+        real = ledger.store.script
+        told: list[tuple[str, Any, Any]] = []
+
+        async def twice(name: str, named: Any, arguments: Any) -> Any:
+            first = await real(name, named, arguments)
+            before = await state(ledger)
+            second = await real(name, named, arguments)
+            if name in {"claim", "arm", "commit", "adopt"}:
+                told.append((name, first[0], second[0]))
+            if name not in {"arm", "intend"}:  # arming again renews the lease, intending again the time
+                assert await state(ledger) == before, name
+            return first
+
+        patched.script = twice
+        for name, *arguments in steps:
+            await getattr(ledger, name)(*arguments)
+        await ledger.check()
+        assert all(first == second for _, first, second in told), told
+
+    asyncio.run(on_an_empty_ledger(redis.url, work))
+
+
+@quick
+@given(st.lists(step, max_size=25), st.data())
+def test_h70_a_step_that_fails_leaves_nothing_behind(redis: RedisServer, steps: Drawn, data: st.DataObject) -> None:
+    """A key of a wrong type, or no memory left, at any step."""
+
+    async def work(ledger: Ledger) -> None:
+        patched: Any = ledger.store
+        real = ledger.store.script
+
+        async def failing(name: str, named: Any, arguments: Any) -> Any:
+            broken = data.draw(st.sampled_from(["memory", *sorted(set(named))]), label=name)
+            await fail(ledger, real, broken, (name, named, arguments))
+            return await real(name, named, arguments)
+
+        patched.script = failing
+        for name, *arguments in steps:
+            await getattr(ledger, name)(*arguments)
+        await ledger.check()
+
+    asyncio.run(on_an_empty_ledger(redis.url, work))
+
+
+async def fail(ledger: Ledger, real: Any, broken: str, call: tuple[str, Any, Any]) -> None:
+    """Run one step with a fault; it says so, and nothing has changed."""
+    client: Any = ledger.store.client
+    kept = await client.dump(broken)
+    if broken == "memory":
+        await client.config_set("maxmemory", 1)
+    else:
+        await client.set(broken, "of a wrong type")
+    before = await state(ledger)
+    try:
+        with pytest.raises(LedgerUnavailableError, match=r"WRONGTYPE|OOM|maxmemory"):
+            await real(*call)
+        assert await state(ledger) == before, call[0]
+    finally:
+        await client.config_set("maxmemory", 0)
+        await client.delete(broken)
+        if kept is not None:
+            await client.restore(broken, 0, kept)
+
+
+async def state(ledger: Ledger) -> dict[bytes, Any]:
+    """Everything in Redis, by value: DUMP compresses, and not always in the same way."""
+    client: Any = ledger.store.client
+    readers = {
+        b"hash": client.hgetall,
+        b"zset": lambda key: client.zrange(key, 0, -1, withscores=True),
+        b"stream": client.xrange,
+        b"set": client.smembers,
+        b"string": client.get,
+    }
+    return {key: await readers[await client.type(key)](key) async for key in client.scan_iter()}
+
+
+def test_h34_a_holder_that_has_moved_on_no_longer_makes_up_for_a_pin(redis: RedisServer) -> None:
+    """Between looking which tags would go and the delete, one of them was overwritten and another took the digest."""
+
+    async def work(ledger: Ledger) -> None:
+        for number, tag in enumerate(TAGS):
+            await ledger.adopt(tag, number, 0)
+        draft = ledger.draft(digest=DIGESTS[1])
+        step = await ledger.register.begin_delete(
+            REPOSITORY, DIGESTS[1], holders=["1.0"], deadline_ms=LONG, draft=draft
+        )
+        assert step is Step.PINNED
+
+    asyncio.run(on_an_empty_ledger(redis.url, work))
