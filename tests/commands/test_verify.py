@@ -71,19 +71,25 @@ def test_without_heal_nothing_is_written(pushed: Site, registry: RegistryServer)
     assert [event["action"] for event in pushed.lines("history", "team/app:1.1")] == ["push"]
 
 
-def test_h31_a_child_that_is_gone_is_put_back_before_its_index(pushed: Site, registry: RegistryServer) -> None:
-    child = CHILDREN[0].digest
-    for digest in (child, INDEX.digest):
+def test_h31_children_that_are_gone_are_put_back_before_their_index(site: Site, registry: RegistryServer) -> None:
+    outer = index(INDEX)
+
+    async def push(edge: RunningEdge) -> None:
+        await edge.client.push("team/app", "1.0", outer)
+
+    site.talk(push)
+    gone = [outer.digest, INDEX.digest, CHILDREN[0].digest]
+    for digest in gone:
         shutil.rmtree(manifest_link(registry, digest))
-    shutil.rmtree(registry.storage / REPOSITORY / "_manifests/tags/1.0")
     registry.restart()
-    assert faults(pushed.lines("verify", "team/app", status=1)) == [
-        ("1.0", "missing", "tag", INDEX.digest),
-        ("1.0", "missing", "manifest", INDEX.digest),
-        ("1.0", "missing", "manifest", child),
+    assert faults(site.lines("verify", "team/app", status=1)) == [
+        ("1.0", "missing", "tag", outer.digest),
+        *(("1.0", "missing", "manifest", digest) for digest in gone),
     ]
-    assert "team/app:1.0" in pushed.run("verify", "team/app", "--heal").stdout
-    assert pushed.run("verify").exit_code == 0
+    assert site.run("verify", "--heal").stdout.startswith(f"team/app:1.0  {outer.digest[:19]}  repaired\n")
+    assert site.run("verify").exit_code == 0
+    repairs = [event["digest"] for event in site.lines("history", "team/app:1.0") if event["outcome"] == "healed"]
+    assert repairs == gone
 
 
 def test_h25_a_blob_that_is_gone_cannot_be_healed(pushed: Site, registry: RegistryServer) -> None:
