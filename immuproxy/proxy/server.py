@@ -13,6 +13,7 @@ from typing import Any
 
 import structlog
 from aiohttp import http, http_parser, web
+from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
 from immuproxy.oci.errors import OciError
@@ -44,6 +45,19 @@ class _Protocol(RequestHandler):
 
     relaying: asyncio.Task[Any] | None = None
     """The task that nobody needs once the client is gone."""
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the client.
+
+        The library tells a body that breaks off into nonsense to the request after it only; whoever reads the body
+        would wait for ever.  Its private queue is the one place where that can be seen; pinned by a test.
+        """
+        super().data_received(data)
+        asked = self._current_request
+        if asked is None or asked.content.is_eof() or not self._messages:
+            return
+        if not isinstance(self._messages[-1][0], RawRequestMessage):
+            asked.content.set_exception(web.RequestPayloadError("the body is broken"))
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The client hung up, or was cut off."""
