@@ -1,4 +1,6 @@
-"""Whether Redis and the upstream answer, and whether Redis may be trusted with a ledger (H69)."""
+"""Whether Redis and the upstream answer, whether Redis may be trusted with a ledger (H69), and whether the upstream is
+one that can be pushed to (H26).
+"""
 
 from __future__ import annotations
 
@@ -17,6 +19,8 @@ log = structlog.get_logger("immuproxy")
 
 INTERVAL = 5.0
 """Seconds between two looks."""
+
+NO_PUSHES = "takes no pushes: it is a pull-through cache (proxy.remoteurl) or read-only, so it cannot be protected"
 
 LONGEST = 2.0
 """Seconds after which a part counts as not answering."""
@@ -47,6 +51,8 @@ class Health:
                 (log.info if part.ok else log.error)(
                     f"{part.name} answers" if part.ok else f"{part.name} does not answer", detail=part.detail
                 )
+            elif NO_PUSHES in part.detail and NO_PUSHES not in before.detail:
+                log.warning("the upstream cannot be pushed to", detail=part.detail)
             self._said[part.name] = part
 
     async def watch(self) -> None:
@@ -94,5 +100,6 @@ class Health:
         except (UpstreamUnavailableError, TimeoutError) as error:
             return Part("upstream", ok=False, detail=str(error) or "no answer in time")
         if answer.status in {200, 401}:
-            return Part("upstream", ok=True, detail="asks for credentials" if answer.status == 401 else "open to all")
+            detail = "asks for credentials" if answer.status == 401 else "open to all"
+            return Part("upstream", ok=True, detail=detail if self._upstream.takes_pushes else f"{detail}; {NO_PUSHES}")
         return Part("upstream", ok=False, detail=f"answers {answer.status} to GET /v2/")

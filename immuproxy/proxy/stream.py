@@ -15,7 +15,7 @@ from aiohttp import web
 
 from immuproxy.oci import errors
 from immuproxy.oci.errors import OciError
-from immuproxy.oci.routes import Operation
+from immuproxy.oci.routes import Kind, Operation
 from immuproxy.proxy import bodies, headers
 from immuproxy.proxy.answers import Response
 from immuproxy.proxy.caller import Caller
@@ -44,6 +44,8 @@ async def relay(request: web.BaseRequest, operation: Operation, caller: Caller, 
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _problem(error, caller) from error
         async with upstream_response:
+            if operation.kind is Kind.UPLOADS:
+                upstream.notice(upstream_response.status)
             if upstream_response.status < _FIRST_FINAL_STATUS:
                 raise errors.unavailable("the upstream registry wants to speak another protocol")  # H40
             return await _respond(request, upstream_response, caller, upstream)

@@ -84,6 +84,7 @@ class Upstream:
     def __init__(self, url: str, *, timeouts: Timeouts, tls: Tls = True) -> None:
         """``url``: scheme, host, port.  Needs a running loop.  Use `opened`."""
         self.url = url.rstrip("/")
+        self.takes_pushes = True
         self.origin = headers.origin(self.url)
         self._timeouts = timeouts
         stream_timeout = ClientTimeout(total=None, sock_connect=timeouts.connect, sock_read=timeouts.idle)
@@ -97,6 +98,16 @@ class Upstream:
     def locate(self, target: str) -> URL:
         """The URL of a canonical target, sent exactly so (H3)."""
         return URL(self.url + target, encoded=True)
+
+    def notice(self, status: int) -> None:
+        """What it answered to the start of an upload or to a manifest: 405 says that it takes none (H26).
+
+        Only clients ask: no request tells a pull-through cache from a registry without leaving a trace in the latter.
+        """
+        if status == 405:
+            self.takes_pushes = False
+        elif 200 <= status < 300:
+            self.takes_pushes = True
 
     async def exchange(self, method: str, target: str, sent: CIMultiDict[str], body: bytes | None = None) -> Answer:
         """One buffered request and its answer, whatever the status; raises `UpstreamUnavailableError`.
@@ -150,6 +161,7 @@ class Upstream:
             answer = await self.exchange("PUT", build_path(Kind.MANIFEST, repository, reference), sent, body)
         except UpstreamUnavailableError as error:
             raise OutcomeUnknownError(str(error)) from error
+        self.notice(answer.status)
         if 200 <= answer.status < 300 or answer.status in _NOT_EXECUTED:
             return answer
         message = f"the upstream answered {answer.status} to the push"
