@@ -16,6 +16,7 @@ The rooms, in the order in which a push visits them:
 ``telemetry``         logs and metrics
 ``app``, ``cli``      put the rooms together; they decide nothing
 """
+
 from __future__ import annotations
 
 __version__ = "0.1.0"

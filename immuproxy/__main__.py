@@ -1,4 +1,5 @@
 """``python -m immuproxy`` is the command ``immuproxy``."""
+
 from __future__ import annotations
 
 from immuproxy.cli import main

@@ -109,7 +109,9 @@ class Deletes:
         event = replace(draft, outcome=Outcome.DELETED, reason="no protected tag needs it")
         if going:
             event = replace(event, reason=f"its tags may be deleted: {', '.join(tag.name for tag in going)}")
-        return await self._forward(operation, caller, event, gone=going, mark=digest, holders=[tag.name for tag in going])
+        return await self._forward(
+            operation, caller, event, gone=going, mark=digest, holders=[tag.name for tag in going]
+        )
 
     async def _is_manifest(self, repository: str, digest: str, caller: Caller) -> bool:
         """Whether the digest is a manifest's: 2.8 unlinks a layer that is deleted as a manifest (H33)."""
@@ -174,7 +176,14 @@ class Deletes:
         )
 
     async def _forward(
-        self, operation: Operation, caller: Caller, event: Event, *, gone: list[GoneTag], mark: str, holders: Sequence[str]
+        self,
+        operation: Operation,
+        caller: Caller,
+        event: Event,
+        *,
+        gone: list[GoneTag],
+        mark: str,
+        holders: Sequence[str],
     ) -> Answer:
         """The mark, one DELETE, the outcome.  An unknown outcome keeps the mark until the sweep has looked (H35)."""
         repository = operation.repository

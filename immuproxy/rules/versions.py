@@ -215,7 +215,7 @@ def _caret_top(first: Release, given: int) -> Release | None:
     major, minor, patch = first
     if major or given <= 1:
         return _bumped(first, min(given, 1))
-    if minor or given == 2:  # noqa: PLR2004  # major and minor
+    if minor or given == 2:  # major and minor
         return _bumped(first, 2)
     return (0, 0, patch + 1)
 
