@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -44,8 +45,10 @@ def _skopeo() -> Skopeo:
 
 
 @pytest.fixture(scope="session", name="podman")
-def _podman(tmp_path_factory: pytest.TempPathFactory) -> Podman:
-    return podman(tmp_path_factory.mktemp("podman"))
+def _podman() -> Iterator[Podman]:
+    # a short path: podman takes at most 50 characters for where it runs
+    with tempfile.TemporaryDirectory(prefix="ip-", ignore_cleanup_errors=True) as directory:
+        yield podman(Path(directory))
 
 
 @pytest.fixture(scope="session", name="docker")
