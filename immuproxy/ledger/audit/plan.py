@@ -6,6 +6,7 @@ too many values, free text, exclusions) is left to `matching.event_test`, which 
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -98,14 +99,20 @@ class Planner:
         """The tags of one repository that match; None when that is not known, or they are too many."""
         if len(repositories) != 1:
             return None
-        key = entries.tags_key(repositories[0].value)
-        found = [name async for name in scan_members(self._store, key)]
-        matching = matching_values(tags, found)
-        return matching if len(matching) <= FEW_KEYS else None
+        key, found = entries.tags_key(repositories[0].value), list[str]()
+        for term in tags:
+            beginning = term.value if term.exact else re.split(r"[*?]", term.value)[0]
+            async for name in scan_members(self._store, key, beginning):
+                found += matching_values([term], [name])
+                if len(found) > FEW_KEYS:
+                    return None
+        return found
 
 
-async def scan_members(store: Store, key: str, match: str | None = None) -> AsyncIterator[str]:
-    """Members of a sorted set, in no order, each once."""
+async def scan_members(store: Store, key: str, beginning: str) -> AsyncIterator[str]:
+    """Members of a sorted set that begin so, in no order, each once."""
+    # A beginning is all that Redis is asked to match: its own patterns can be made to take very long.
+    match = "".join(f"\\{character}" if character in "*?[]\\^" else character for character in beginning) + "*"
     cursor, seen = 0, set[bytes]()
     while True:
         cursor, pairs = await store.do(store.client.zscan(key, cursor, match=match, count=_SCAN_COUNT))

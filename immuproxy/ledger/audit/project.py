@@ -83,7 +83,7 @@ class Projector:
         return added
 
     async def _follow_notifications(self) -> None:
-        while True:
+        while _is_wanted():
             await self._woken.wait()
             self._woken.clear()
             if not await self._drain_dirty():
@@ -91,7 +91,7 @@ class Projector:
                 self._woken.set()
 
     async def _drain_dirty(self) -> bool:
-        while self._dirty:
+        while self._dirty and _is_wanted():
             repository = self._dirty.pop()
             try:
                 await self.drain(repository)
@@ -105,7 +105,7 @@ class Projector:
         return True
 
     async def _sweep_for_ever(self) -> None:
-        while True:
+        while _is_wanted():
             # Replicas that start together should not sweep together.
             await asyncio.sleep(self._sweep_seconds * random.uniform(0.7, 1.3))  # noqa: S311
             try:
@@ -153,6 +153,12 @@ class Projector:
                 for name in names:
                     pipeline.xlen(keys.outbox(name))
                 return [int(length) for length in await pipeline.execute()]
+
+
+def _is_wanted() -> bool:
+    """False once the task is cancelled: redis-py can take a cancellation for a lost connection, and go on."""
+    task = asyncio.current_task()
+    return task is None or not task.cancelling()
 
 
 async def take(store: Store, repository: str, reaches: str, batch: Sequence[tuple[str, Entry]]) -> int:

@@ -83,7 +83,8 @@ class Tail:
 
     async def _watch(self) -> None:
         failures = 0
-        while self._failure is None:
+        # Not only until cancelled: redis-py can take a cancellation for a lost connection.
+        while self._watcher is asyncio.current_task():
             newest = self._newest
             try:
                 newest, failures = await self._end(), 0

@@ -106,9 +106,8 @@ class Tallies:
         return [Tally(name, 0, names[name] or None) for name in chosen]
 
     async def _tags_of(self, repository: str, prefix: str) -> dict[str, int]:
-        match = "".join(f"\\{c}" if c in "*?[]\\^" else c for c in prefix) + "*"
         key = entries.tags_key(repository)
-        return {name: 0 async for name in scan_members(self._store, key, match)}
+        return {name: 0 async for name in scan_members(self._store, key, prefix)}
 
     async def _recent_tags(self) -> dict[str, int]:
         raw = await self._store.do(self._store.client.xrevrange(entries.EVENTS, count=_RECENT_EVENTS))
