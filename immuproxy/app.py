@@ -190,13 +190,19 @@ async def _listening(
 
 @asynccontextmanager
 async def _background(works: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> AsyncIterator[None]:
-    tasks = [asyncio.create_task(_kept_alive(work)) for work in works]
+    tasks = {asyncio.create_task(_kept_alive(work)) for work in works}
     try:
         yield
     finally:
+        await _ended(tasks)
+
+
+async def _ended(tasks: set[asyncio.Task[None]]) -> None:
+    """Cancel, again and again: redis-py swallows a cancellation that meets a connection just dropped."""
+    while tasks:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        _, tasks = await asyncio.wait(tasks, timeout=0.5)
 
 
 async def _kept_alive(work: Callable[[], Coroutine[Any, Any, None]]) -> None:

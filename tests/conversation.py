@@ -187,12 +187,13 @@ async def edge_over(
     rules: str = RULES,
     choices: Choices | None = None,
     durability: Durability | None = None,
+    redis_timeout: float = 5.0,
 ) -> AsyncIterator[RunningEdge]:
     """One edge on a free port; several over one registry and Redis are replicas."""
     chosen = choices or Choices(manifest_timeout=5.0)
     in_force = [load_rules(rules, "test.yml")]
     async with contextlib.AsyncExitStack() as stack:
-        store = await stack.enter_async_context(connect(redis_url, timeout=1.0, durability=durability))
+        store = await stack.enter_async_context(connect(redis_url, timeout=redis_timeout, durability=durability))
         timeouts = Timeouts(manifest=chosen.manifest_timeout)
         upstream = await stack.enter_async_context(opened(upstream_url, timeouts=timeouts))
         parts = assemble(lambda: in_force[0], store, upstream, Metrics(), chosen)

@@ -98,16 +98,17 @@ async def test_without_redis_unknown_tags_can_be_refused(registry: RegistryServe
 
 
 async def test_h74_writes_without_redis_are_refused_within_two_seconds(
-    edge: RunningEdge, redis_server: RedisServer
+    registry: RegistryServer, redis_server: RedisServer
 ) -> None:
-    await edge.client.blobs("team/app", image("one"))
-    redis_server.pause()
-    try:
-        async with asyncio.timeout(2.0):
-            answer = await edge.client.put("team/app", "1.0", image("one"))
-    finally:
-        redis_server.resume()
+    async with edge_over(registry.url, redis_server.url, redis_timeout=1.0) as edge:
+        await edge.client.blobs("team/app", image("one"))
+        redis_server.pause()
+        try:
+            async with asyncio.timeout(2.0):
+                answer = await edge.client.put("team/app", "1.0", image("one"))
+        finally:
+            redis_server.resume()
+        assert (await edge.direct.pull("team/app", "1.0")).status == 404
     assert (answer.status, answer.error["code"]) == (503, "UNAVAILABLE")
     assert "Redis" in answer.error["message"]
     assert answer.headers["Retry-After"]
-    assert (await edge.direct.pull("team/app", "1.0")).status == 404
