@@ -82,7 +82,12 @@ class Healer:
         held = found.committed
         if held is None or found.claim is not None:
             return True
-        seen = await self._upstream.probe(found.repository, found.tag, self._service)
+        try:
+            seen = await self._upstream.probe(found.repository, found.tag, self._service)
+        except UpstreamUnavailableError:
+            # Where the content is given out all the same, it is the link that is broken (H16); else this raises again.
+            await self._upstream.probe(found.repository, held.digest, self._service)
+            return await self.repair(found, "")
         if isinstance(seen, Found) and seen.digest == held.digest:
             await self._close(found, held, "the upstream agrees with the ledger again")
             return True

@@ -35,6 +35,9 @@ INTERVAL = 15.0
 COMPARED_EVERY = 600
 """Seconds between two comparisons of a repository with the upstream, by whichever proxy comes first."""
 
+MOST_FAILURES = 3
+"""Tags of a repository that the upstream may fail to tell of before the rest is left for another time."""
+
 RATE = 20
 """Tags compared in a second."""
 
@@ -108,17 +111,24 @@ class Sweep:
 
     async def _compare(self, repository: str) -> None:
         """Look at every committed tag of a repository, at a pace that the upstream does not feel."""
+        failures = 0
         for tag in await self._register.tags(repository):
             found = await self._register.read(repository, tag)
             try:
                 await self._healer.check(found)
             except UpstreamUnavailableError as error:
-                log.warning("comparison postponed", repository=repository, reason=str(error))
-                return
+                log.warning("comparison postponed", repository=repository, tag=tag, reason=str(error))
+                failures += 1
+                if failures == MOST_FAILURES:
+                    return
             await asyncio.sleep(1 / RATE)
 
     def _is_overdue(self, intent: Event) -> bool:
         return self._now - intent.time > self._limits.lease * 1000
+
+    def _may_still_land(self, intent: Event) -> bool:
+        """Whether the upstream could yet do what a lost proxy has sent (H62, H77)."""
+        return self._now - intent.time < self._limits.quarantine * 1000
 
     async def _finish(self, intent: Event) -> None:
         if intent.action is not Action.PUSH:
@@ -151,13 +161,17 @@ class Sweep:
             ended = replace(
                 intent, outcome=outcome, reason="the upstream holds it; recorded after the push was interrupted"
             )
+        elif self._may_still_land(intent):
+            return
         else:
             ended = replace(intent, reason="the push was interrupted, and the upstream does not hold its content")
         await self._register.conclude(intent.repository, ended)
 
     async def _finish_delete(self, intent: Event) -> None:
-        """A delete: gone or not, its mark is taken away, and with it the records of the tags that went."""
+        """A delete: gone, or sure not to go any more, its mark is taken away, and the records of the tags that went."""
         seen = await self._seen(intent, intent.tag or intent.digest)
+        if seen and self._may_still_land(intent):
+            return
         ended = replace(intent, reason="the delete was interrupted, and the upstream still holds the content")
         gone: list[GoneTag] = []
         if not seen:

@@ -239,7 +239,7 @@ class Register:
         reply = await self._publish(
             repository,
             "adopt",
-            _keys(repository, tag, "tags", "pins", "manifests", "intents", "outbox"),
+            _keys(repository, tag, "tags", "pins", "manifests", "intents", "outbox", "marks"),
             [seen_token, *_held(tag, content, event, first=first), without_time(closing)],
         )
         held = reply_of(repository, tag, reply)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import secrets
 from collections.abc import Callable, Sequence
@@ -188,6 +189,7 @@ class Deletes:
         """The mark, one DELETE, the outcome.  An unknown outcome keeps the mark until the sweep has looked (H35)."""
         repository = operation.repository
         draft = replace(event, outcome=Outcome.FAILED, reason=record.UNKNOWN)
+        began = asyncio.get_running_loop().time()
         step = await self._register.begin_delete(
             repository, mark, holders=holders, deadline_ms=round(self._longest * 1000), draft=draft
         )
@@ -195,6 +197,8 @@ class Deletes:
             return await self._refuse(replace(event, reason="a push under way needs it"), caller, operation)
         if step is Step.BUSY:
             raise unavailable("another delete of this has not ended yet; try again")
+        if asyncio.get_running_loop().time() - began > self._longest:
+            raise unavailable("the proxy stood still for too long in the middle of this delete; try again")
         answer = await self._upstream.exchange("DELETE", operation.target, _sent(caller))
         if answer.status >= 500:
             raise UpstreamUnavailableError(f"the upstream answered {answer.status} to the delete")

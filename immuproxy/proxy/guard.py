@@ -247,7 +247,9 @@ class Guard:
         push = attempt.push
         found = await self._upstream.probe(push.repository, push.tag, push.caller)
         if isinstance(found, Found):
-            await self._recovery.adopt(push.repository, push.tag, found, push.caller, push.rule)
+            reply = await self._recovery.adopt(push.repository, push.tag, found, push.caller, push.rule)
+            if reply.step is Step.DELETING:
+                raise errors.unavailable("what the upstream shows under this tag is being deleted; try again")
             raise Retry
         recovering = self._epoch.recovering()
         if recovering:

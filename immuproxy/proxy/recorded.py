@@ -110,4 +110,7 @@ class Recorder:
         raise errors.unavailable("the upstream did not say whether it stored the push; try again")
 
     async def _conclude(self, push: Push, event: Event) -> None:
-        await self._register.conclude(push.repository, record.timed(event, push.caller))
+        event = record.timed(event, push.caller)
+        if not await self._register.conclude(push.repository, event):
+            # The sweep took this proxy for dead and wrote how it looked then; this is how it ended.
+            await self._register.record(replace(event, id=record.new_event_id()))

@@ -1,19 +1,21 @@
 -- Take what the upstream shows into the ledger: ABSENT or CLAIMED -> COMMITTED(x), and the two ways of finishing an
 -- armed claim that somebody else made: help (x is its digest) and resolve (it has no living owner).
 --
--- KEYS 1 tag record  2 tags  3 pins  4 manifests  5 intents  6 outbox
+-- KEYS 1 tag record  2 tags  3 pins  4 manifests  5 intents  6 outbox  7 marks
 -- ARGV 1 token of the armed claim that the caller saw, or ''   2 digest x  3 tag name  4 event  5 needs
 --      6 number N of field/value items that follow, 7.. the fields, then digest/bytes pairs; see commit.lua
 --      last: event that closes the intent of an armed claim of another digest, or ''
 -- Returns {status, now, record...}; status
 --   COMMITTED the tag holds something now: look at its digest
 --   CHANGED   an armed claim stands that the caller did not see, or that still has its owner; look again
+--   DELETING  a delete of something that x needs is under way, so it is not taken in (H34)
 local key, tags, pins, manifests, intents, outbox = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local now = now_ms()
 local record = read_record(key)
 local closing = ARGV[#ARGV]
 local pending = record.claim_state == 'armed'
 if record.digest and not pending then return reply('COMMITTED', key, now) end
+if marked(KEYS[7], ARGV[5]) then return reply('DELETING', key, now) end
 if pending then
   if record.claim_token ~= ARGV[1] then return reply('CHANGED', key, now) end
   local own = record.claim_digest == ARGV[2]
