@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -22,6 +22,9 @@ MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 
 MAX_DEPTH = 64
 """Nesting of arrays and objects; real manifests have five levels."""
+
+MAX_CONTAINERS = 100_000
+"""Brackets and braces in a manifest's text; real manifests have some hundred.  Each costs time that others wait for."""
 
 MAX_PLATFORMS = 100
 MAX_PLATFORM_LENGTH = 64
@@ -87,6 +90,8 @@ def read(body: bytes, content_type: str) -> Manifest:
         raise errors.too_large(MAX_MANIFEST_BYTES)
     media_type = _supported(content_type)
     document = _document(body)
+    needs = _checked_digests({key: value for key, value in document.items() if key != "subject"})
+    _checked_digests({"subject": document.get("subject")})
     listed = _objects(document.get("manifests")) if media_type in INDEX_TYPES else []
     layers = _objects(document.get("layers"))
     configs = _objects([document.get("config")])
@@ -94,7 +99,7 @@ def read(body: bytes, content_type: str) -> Manifest:
         body=body,
         digest=names.digest_of(body),
         media_type=media_type,
-        needs=_needs({key: value for key, value in document.items() if key != "subject"}),
+        needs=needs,
         entries=_digests(listed if media_type in INDEX_TYPES else layers),
         children=_digests(listed),
         config=next(iter(_digests(configs)), ""),
@@ -113,29 +118,50 @@ def _supported(content_type: str) -> str:
     raise errors.unsupported_media_type(f"{fault}; a manifest here has one of {', '.join(MEDIA_TYPES)}")
 
 
-def _document(body: bytes) -> Mapping[str, Any]:
+def _document(body: bytes) -> dict[str, Any]:
+    if body.count(b"{") + body.count(b"[") > MAX_CONTAINERS:
+        raise errors.bad_manifest(f"the manifest holds more than {MAX_CONTAINERS} brackets")
     try:
         document = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_Object)
+        if _SURROGATE_ESCAPE.search(body):
+            json.dumps(document, ensure_ascii=False).encode()  # fails on half of a pair, which Go would replace
     except (ValueError, RecursionError) as error:
         raise errors.bad_manifest(f"the manifest is no valid JSON: {error}") from error
     if not isinstance(document, dict):
         raise errors.bad_manifest("the manifest must be a JSON object")
-    _refuse_unclear(document)
     return document
 
 
-def _refuse_unclear(document: dict[str, Any]) -> None:
-    """What another reader of JSON could take for something else: misspelt keys, half characters, bottomless nesting.
+def _checked_digests(document: dict[str, Any]) -> frozenset[str]:
+    """Every string of the document that is a digest; refuses bottomless nesting and misspelt keys.
 
-    Annotations may have any keys; all else has the specification's, in its spelling.
+    Annotations may have any keys; all else has the specification's, in its spelling.  Without recursion and only from
+    container to container: nesting and size are the client's choice.
     """
-    for value, depth, inside in _values(document):
+    found: list[str] = []
+    left: list[tuple[Any, int, str]] = [(document, 0, "")]
+    while left:
+        container, depth, inside = left.pop()
         if depth > MAX_DEPTH:
             raise errors.bad_manifest(f"the manifest is nested deeper than {MAX_DEPTH} levels")
-        if isinstance(value, str) and _SURROGATE.search(value):
-            raise errors.bad_manifest("the manifest holds half of a surrogate pair")
-        if isinstance(value, dict) and inside != "annotations":
-            _refuse_misspelt(value)
+        if isinstance(container, list):
+            found += _texts(container)
+            left += [(value, depth + 1, inside) for value in container if isinstance(value, _CONTAINERS)]
+            continue
+        found += _texts(container)
+        found += _texts(container.values())
+        left += [(value, depth + 1, key) for key, value in container.items() if isinstance(value, _CONTAINERS)]
+        if inside != "annotations":
+            _refuse_misspelt(container)
+    return frozenset(text for text in found if names.ANY_DIGEST.fullmatch(text))
+
+
+_CONTAINERS = (dict, list)
+
+
+def _texts(values: Iterable[Any]) -> list[str]:
+    """Those that are long enough for a digest."""
+    return [value for value in values if isinstance(value, str) and len(value) >= names.SHORTEST_DIGEST]
 
 
 def _refuse_misspelt(keys: Iterable[str]) -> None:
@@ -186,8 +212,7 @@ _SPELLINGS = """
 _KEYS = {key.casefold(): key for key in _SPELLINGS.split()}
 """Keys of the image specification by their folded form; Go takes any other spelling of one for it (H75)."""
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
-"""Go puts U+FFFD in its place, and no encoder of UTF-8 takes it."""
+_SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class _Object(dict[str, Any]):
@@ -198,29 +223,6 @@ class _Object(dict[str, Any]):
         if len(self) != len(pairs):
             message = "an object has the same key twice"
             raise ValueError(message)
-
-
-def _values(document: Any) -> Iterator[tuple[Any, int, str]]:
-    """Every value of a document, keys included, with its depth and the key of the object it stands under.
-
-    Without recursion: the nesting is the client's choice.
-    """
-    left: list[tuple[Any, int, str]] = [(document, 0, "")]
-    while left:
-        value, depth, inside = left.pop()
-        yield value, depth, inside
-        if isinstance(value, dict):
-            left += ((key, depth + 1, inside) for key in value)
-            left += ((inner, depth + 1, key) for key, inner in value.items())
-        elif isinstance(value, list | tuple):
-            left += ((inner, depth + 1, inside) for inner in value)
-
-
-def _needs(document: Any) -> frozenset[str]:
-    """Every string in the document that is a digest."""
-    return frozenset(
-        value for value, _, _ in _values(document) if isinstance(value, str) and names.ANY_DIGEST.fullmatch(value)
-    )
 
 
 def _objects(value: Any) -> list[dict[str, Any]]:
@@ -287,12 +289,12 @@ def describe(body: bytes, content_type: str) -> Manifest:
 
 def _needs_of_anything(body: bytes) -> frozenset[str]:
     """Digests as text, and those that show only once JSON's escapes are undone (H75)."""
-    found = frozenset(names.DIGEST_IN_TEXT.findall(body.decode("latin-1")))
-    try:
-        document = json.loads(body.decode("utf-8", "replace"), object_pairs_hook=tuple)
-    except (ValueError, RecursionError):
-        return found
-    return found | _needs(document)
+    text = body.decode("latin-1")
+    unescaped = _ASCII_ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), text)
+    return frozenset(names.DIGEST_IN_TEXT.findall(text)) | frozenset(names.DIGEST_IN_TEXT.findall(unescaped))
+
+
+_ASCII_ESCAPE = re.compile(r"\\u00([0-7][0-9a-fA-F])")
 
 
 def config_labels(config: bytes) -> Mapping[str, str]:

@@ -28,6 +28,9 @@ DIGEST = re.compile(r"sha256:[a-f0-9]{64}", re.ASCII)
 ANY_DIGEST = re.compile(r"(?:sha256:[a-f0-9]{64}|sha384:[a-f0-9]{96}|sha512:[a-f0-9]{128})", re.ASCII)
 """Every algorithm of the registry's digest library; blobs may use them."""
 
+SHORTEST_DIGEST = len("sha256:") + 64
+"""Characters."""
+
 DIGEST_IN_TEXT = re.compile(r"sha(?:256:[a-f0-9]{64}|384:[a-f0-9]{96}|512:[a-f0-9]{128})(?![a-f0-9])", re.ASCII)
 """Finds digests inside other text."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import time
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from immuproxy.oci.errors import OciError
 from immuproxy.oci.manifests import (
     DOCKER_LIST,
     DOCKER_MANIFEST,
+    MAX_CONTAINERS,
     MAX_DEPTH,
     MAX_MANIFEST_BYTES,
     MAX_SIZE,
@@ -229,10 +232,31 @@ def test_h75_nesting_has_a_limit_everywhere(key: str) -> None:
     def nested(depth: int) -> bytes:
         return b'{"%s":%s1%s}' % (key.encode(), b"[" * depth, b"]" * depth)
 
-    assert read(nested(MAX_DEPTH - 1), OCI_MANIFEST).needs == frozenset()
-    for depth in (MAX_DEPTH, 500, 900, 1500):
+    assert read(nested(MAX_DEPTH), OCI_MANIFEST).needs == frozenset()
+    for depth in (MAX_DEPTH + 1, 500, 900, 1500):
         assert refusal(nested(depth))[:2] == (400, "UNSUPPORTED")
         assert describe(nested(depth), OCI_MANIFEST).needs == frozenset()
+
+
+def test_hostile_sizes_cost_little_time() -> None:
+    """Everybody waits while a manifest is read."""
+    most = MAX_MANIFEST_BYTES - 100
+    for piece in (b"[]", b'""', b'"\\u0073"'):
+        body = b'{"x":[' + b",".join([piece] * (most // (len(piece) + 1))) + b"]}"
+        for reader in (describe, read):
+            started = time.process_time()
+            with contextlib.suppress(OciError):
+                reader(body, OCI_INDEX)
+            assert time.process_time() - started < 2
+
+
+def test_a_manifest_has_a_bounded_number_of_brackets() -> None:
+    for count in (MAX_CONTAINERS - 2, MAX_CONTAINERS):
+        body = b'{"x":[' + b",".join([b"[]"] * count) + b"]}"
+        if count < MAX_CONTAINERS:
+            assert read(body, OCI_MANIFEST).needs == frozenset()
+        else:
+            assert refusal(body)[:2] == (400, "UNSUPPORTED")
 
 
 # --- needs: a superset is safe, a miss is not
