@@ -1,0 +1,160 @@
+"""The sweep finishes what nobody else will, and not before it can be sure (H16, H34, H35, H64, H77)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from immuproxy.drift.service import service_caller
+from immuproxy.drift.sweep import Sweep
+from immuproxy.ledger import keys
+from immuproxy.ledger.model import Action, Event, Outcome, Step
+from immuproxy.proxy import record
+from immuproxy.proxy.answers import Answer
+from immuproxy.proxy.attempt import Limits
+from immuproxy.proxy.upstream import OutcomeUnknownError, Upstream
+from tests.conversation import Image, RunningEdge, edge_over, image
+from tests.servers import RedisServer, RegistryServer
+
+REPOSITORY = "team/app"
+LATER = 600_000
+
+
+@pytest.fixture
+async def edge(registry: RegistryServer, redis_server: RedisServer) -> AsyncIterator[RunningEdge]:
+    async with edge_over(registry.url, redis_server.url) as running:
+        yield running
+
+
+def sweep_of(edge: RunningEdge, *, lease: float = 0.0, quarantine: float = 0.0) -> Sweep:
+    """A sweep that takes every owner for gone after `lease` seconds."""
+    parts = edge.parts
+    return Sweep(
+        rules=lambda: edge.rules[0],
+        register=parts.register,
+        exceptions=parts.exceptions,
+        upstream=parts.healer._upstream,
+        recovery=parts.recovery,
+        limits=Limits(put=1.0, lease=lease, quarantine=quarantine),
+        healer=parts.healer,
+        caller=service_caller(None, None),
+    )
+
+
+async def left_delete(edge: RunningEdge, digest: str) -> Event:
+    """The state that a proxy leaves which stops after marking and before it knows the outcome."""
+    draft = record.own(Action.DELETE_MANIFEST, Outcome.FAILED, REPOSITORY, digest=digest, reason=record.UNKNOWN)
+    step = await edge.parts.register.begin_delete(REPOSITORY, digest, holders=(), deadline_ms=LATER, draft=draft)
+    assert step is Step.GRANTED
+    return draft
+
+
+async def untagged(edge: RunningEdge, seed: str) -> Image:
+    pushed = image(seed)
+    await edge.direct.push(REPOSITORY, pushed.digest, pushed)
+    return pushed
+
+
+async def is_marked(edge: RunningEdge, digest: str) -> bool:
+    client: Any = edge.store.client
+    return await client.zscore(keys.marks(REPOSITORY), digest) is not None
+
+
+async def test_h77_a_mark_stays_for_as_long_as_its_delete_could_still_land(edge: RunningEdge) -> None:
+    pushed = await untagged(edge, "one")
+    await left_delete(edge, pushed.digest)
+    await sweep_of(edge, quarantine=600).once()
+    assert await is_marked(edge, pushed.digest)
+    assert await edge.events(REPOSITORY) == []
+    await sweep_of(edge).once()
+    assert not await is_marked(edge, pushed.digest)
+    (event,) = await edge.events(REPOSITORY)
+    assert (event.action, event.outcome) == (Action.DELETE_MANIFEST, Outcome.FAILED)
+
+
+async def test_h35_a_delete_that_landed_is_recorded_at_once(edge: RunningEdge) -> None:
+    pushed = await untagged(edge, "one")
+    await left_delete(edge, pushed.digest)
+    await edge.direct.ask("DELETE", f"/v2/{REPOSITORY}/manifests/{pushed.digest}")
+    await sweep_of(edge, quarantine=600).once()
+    assert not await is_marked(edge, pushed.digest)
+    assert [event.outcome for event in await edge.events(REPOSITORY)] == [Outcome.DELETED]
+
+
+async def test_h34_what_is_being_deleted_is_not_adopted(edge: RunningEdge) -> None:
+    pushed = await untagged(edge, "one")
+    await left_delete(edge, pushed.digest)
+    await edge.direct.put(REPOSITORY, "1.0", pushed)
+    assert (await edge.client.pull(REPOSITORY, "1.0")).status == 404
+    answer = await edge.client.push(REPOSITORY, "1.0", image("two"))
+    assert answer.status == 503
+    found = await edge.parts.register.read(REPOSITORY, "1.0")
+    assert (found.committed, found.claim) == (None, None)
+    await sweep_of(edge).once()
+    assert (await edge.client.pull(REPOSITORY, "1.0")).digest == pushed.digest
+
+
+async def test_h77_a_proxy_that_slept_after_marking_deletes_nothing(
+    registry: RegistryServer, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with edge_over(registry.url, redis_server.url) as edge:
+        pushed = await untagged(edge, "one")
+        monkeypatch.setattr(edge.parts.edge._deletes, "_longest", -1.0)
+        answer = await edge.client.ask("DELETE", f"/v2/{REPOSITORY}/manifests/{pushed.digest}")
+        assert answer.status == 503
+        assert (await edge.direct.pull(REPOSITORY, pushed.digest)).status == 200
+
+
+async def test_h16_a_link_that_the_registry_left_empty_is_healed_by_the_sweep(
+    edge: RunningEdge, registry: RegistryServer
+) -> None:
+    ours, next_ = image("ours"), image("next")
+    await edge.client.push(REPOSITORY, "1.0", ours)
+    await edge.client.push(REPOSITORY, "2.0", next_)
+    for tag in ("1.0", "2.0"):
+        (link,) = registry.storage.glob(f"**/{REPOSITORY}/_manifests/tags/{tag}/current/link")
+        link.write_text("")
+    await sweep_of(edge).once()
+    assert (await edge.direct.pull(REPOSITORY, "1.0")).digest == ours.digest
+    assert (await edge.direct.pull(REPOSITORY, "2.0")).digest == next_.digest
+
+
+async def test_a_moving_push_that_the_sweep_gave_up_too_early_is_told_as_it_ended(
+    edge: RunningEdge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its proxy stood still for longer than any push should take, and went on."""
+    pushed = image("one")
+    await edge.client.blobs(REPOSITORY, pushed)
+    real = Upstream.put_manifest
+
+    async def slow(self: Upstream, *arguments: Any) -> Answer:
+        await sweep_of(edge).once()
+        return await real(self, *arguments)
+
+    monkeypatch.setattr(Upstream, "put_manifest", slow)
+    assert (await edge.client.put(REPOSITORY, "latest", pushed)).status == 201
+    events = [event for event in await edge.events(REPOSITORY) if event.tag]
+    assert [event.outcome for event in events] == [Outcome.FAILED, Outcome.CREATED]
+    assert len({event.id for event in events}) == 2
+
+
+async def test_a_moving_push_that_could_still_land_is_left_open(
+    edge: RunningEdge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pushed = image("one")
+    await edge.client.blobs(REPOSITORY, pushed)
+
+    async def lost(self: Upstream, *arguments: Any) -> Answer:
+        raise OutcomeUnknownError("nothing came back")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Upstream, "put_manifest", lost)
+        assert (await edge.client.put(REPOSITORY, "latest", pushed)).status == 503
+    await sweep_of(edge, quarantine=600).once()
+    assert [event for event in await edge.events(REPOSITORY) if event.tag] == []
+    await edge.direct.put(REPOSITORY, "latest", pushed)
+    await sweep_of(edge, quarantine=600).once()
+    (event,) = [event for event in await edge.events(REPOSITORY) if event.tag]
+    assert event.outcome is Outcome.CREATED

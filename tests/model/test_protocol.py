@@ -1,0 +1,63 @@
+"""The state machine of a guarded push, in every state; larger worlds by ``python -m tests.model.explore``."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.model.explore import OLD, OURS, THEIRS, explore
+from tests.model.naive import HeadThenPut, LeaseOnly
+from tests.model.protocol import Protocol, Role, Variant
+
+PUSH, OTHER, READ = Role("push", OURS), Role("push", THEIRS), Role("read")
+OVERWRITE = Role("push", THEIRS, may_overwrite=True)
+
+SMALL_WORLDS = {
+    "two pushes": (PUSH, OTHER, READ),
+    "the same push twice": (PUSH, PUSH, READ),
+    "an overwrite": (PUSH, OVERWRITE, READ),
+    "a delete": (PUSH, Role("delete", OURS), READ),
+    "an allowed delete": (PUSH, Role("delete", OURS, may_delete=True), READ),
+    "a delete of what predates the ledger": (OTHER, Role("delete", OLD), READ),
+}
+
+
+@pytest.mark.parametrize("upstream", [None, OLD])
+@pytest.mark.parametrize("world", SMALL_WORLDS)
+def test_the_protocol_holds_in_every_state(world: str, upstream: str | None) -> None:
+    found = explore(Protocol(SMALL_WORLDS[world]), upstream)
+    assert not found.broken, "\n".join((found.broken, *found.story))
+    assert found.states > 200  # it did go somewhere
+
+
+def test_h67_the_protocol_holds_when_redis_loses_claims() -> None:
+    found = explore(Protocol((PUSH, OTHER, READ), variant=Variant(loses_claims=True)))
+    assert not found.broken, "\n".join((found.broken, *found.story))
+
+
+def test_h61_asking_and_then_pushing_is_wrong() -> None:
+    found = explore(HeadThenPut((PUSH, OTHER)))
+    assert "V1" in found.broken
+    assert "PUT of 1 arrives" in found.story
+
+
+def test_h62_a_lease_alone_is_wrong() -> None:
+    found = explore(LeaseOnly((PUSH, OTHER, READ)))
+    assert "V1" in found.broken
+    assert "a lease ends" in found.story
+
+
+def test_h28_reads_that_pass_through_are_wrong() -> None:
+    found = explore(Protocol((PUSH, OTHER, READ), variant=Variant(reads_by_ledger=False)))
+    assert "V1" in found.broken
+    assert "actor 2: reads d1" in found.story
+
+
+def test_h77_a_mark_that_goes_before_its_delete_can_land_is_wrong() -> None:
+    found = explore(Protocol((PUSH, Role("delete", OURS), READ), variant=Variant(patient_marks=False)))
+    assert "V3" in found.broken
+
+
+def test_h34_adopting_what_is_being_deleted_is_wrong() -> None:
+    roles = (PUSH, OTHER, Role("delete", OURS), READ)
+    found = explore(Protocol(roles, attempts=1, variant=Variant(adoption_heeds_marks=False)))
+    assert "V3" in found.broken
