@@ -9,7 +9,8 @@ away for a while: to close at once would reset the connection, and the client wo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 
 from aiohttp import HttpVersion11, web
 
@@ -24,6 +25,9 @@ WHOLE = 120.0
 
 SMALL = 256 * 1024
 """Bytes that are rather read and thrown away than paid for with a new connection."""
+
+ROOM = 256 * 1024 * 1024
+"""Bytes of bodies that are kept whole at a time; a manifest of the usual size takes a hundred-thousandth of it."""
 
 LINGER = 30.0
 LINGER_IDLE = 5.0
@@ -63,13 +67,45 @@ async def chunks(request: web.BaseRequest) -> AsyncIterator[bytes]:
         raise errors.bad_body("the request's body is broken") from error
 
 
-async def read_whole(request: web.BaseRequest, limit: int) -> bytes:
-    """The whole raw body; raises `OciError`: 413 over ``limit`` bytes, 408 when it takes longer than `WHOLE`."""
+class Room:
+    """The memory for bodies that are read whole, of all requests together (H51).
+
+    Taken as bytes come in, so that who only announces a body takes none.
+    """
+
+    def __init__(self, size: int = ROOM) -> None:
+        """``size`` in bytes."""
+        self._left = size
+
+    @contextmanager
+    def share(self) -> Iterator[Callable[[int], None]]:
+        """One request's share: call it with a number of bytes before they are kept; raises `OciError` 503."""
+        taken = 0
+
+        def take(size: int) -> None:
+            nonlocal taken
+            if size > self._left:
+                raise errors.unavailable("too many large manifests are on their way at once; try again")
+            self._left -= size
+            taken += size
+
+        try:
+            yield take
+        finally:
+            self._left += taken
+
+
+async def read_whole(request: web.BaseRequest, limit: int, take: Callable[[int], None]) -> bytes:
+    """The whole raw body; ``take`` is a `Room.share`.
+
+    Raises `OciError`: 413 over ``limit`` bytes, 408 when it takes longer than `WHOLE`, 503 when there is no room.
+    """
     check_length(request, limit)
     body = bytearray()
     try:
         async with asyncio.timeout(WHOLE):
             async for chunk in chunks(request):
+                take(len(chunk))
                 body += chunk
                 if len(body) > limit:
                     raise errors.too_large(limit)

@@ -40,6 +40,7 @@ class Pushes:
         self._guard = guard
         self._recorder = recorder
         self._running: set[asyncio.Task[Answer]] = set()
+        self._room = bodies.Room()
 
     async def push(self, request: web.BaseRequest, operation: Operation, caller: Caller) -> Answer:
         """Carry one push; raises what `immuproxy.proxy.guard.Guard.push` raises."""
@@ -49,9 +50,13 @@ class Pushes:
         refused = await self._authority.refuse_push(operation.repository, caller)
         if refused is not None:
             return refused
-        body = await bodies.read_whole(request, MAX_MANIFEST_BYTES)
-        if not body:
-            raise errors.bad_manifest("the manifest is empty")
+        with self._room.share() as take:
+            body = await bodies.read_whole(request, MAX_MANIFEST_BYTES, take)
+            if not body:
+                raise errors.bad_manifest("the manifest is empty")
+            return await self._carry(operation, caller, body)
+
+    async def _carry(self, operation: Operation, caller: Caller, body: bytes) -> Answer:
         references = (operation.reference, *operation.tags) if operation.is_tag else operation.tags
         if not references:
             return await self._to_its_end(self._recorder.push_digest(self._by_digest(operation, caller, body)))

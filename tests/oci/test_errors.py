@@ -40,6 +40,7 @@ MADE = [
     (errors.unavailable("m"), 503),
     (errors.bad_body("m"), 400),
     (errors.too_slow("m"), 408),
+    (errors.blob_unknown("sha256:0"), 400),
 ]
 
 

@@ -16,6 +16,7 @@ from immuproxy.oci.errors import OciError
 from immuproxy.oci.manifests import (
     DOCKER_LIST,
     DOCKER_MANIFEST,
+    EMPTY_BLOB,
     MAX_CONTAINERS,
     MAX_DEPTH,
     MAX_MANIFEST_BYTES,
@@ -26,6 +27,7 @@ from immuproxy.oci.manifests import (
     config_labels,
     describe,
     read,
+    required_blobs,
 )
 
 
@@ -329,6 +331,33 @@ def test_anything_can_be_described(body: bytes, content_type: str) -> None:
     found = describe(body, content_type)
     assert found.body == body
     assert found.media_type.encode().decode() == found.media_type
+
+
+# --- blobs that must be there
+
+
+def test_h25_an_image_cannot_be_pulled_without_its_config_and_layers() -> None:
+    layers = [described(LAYER), described(digest(9)), described(LAYER), described(EMPTY_BLOB)]
+    assert required_blobs(read(raw(image(layers=layers)), OCI_MANIFEST)) == (CONFIG, LAYER, digest(9))
+    assert required_blobs(read(raw({"manifests": [described(CHILD)]}), OCI_INDEX)) == ()
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+        "application/vnd.oci.image.layer.nondistributable.v1.tar",
+    ],
+)
+def test_h25_layers_that_are_stored_elsewhere_are_not_looked_for(kind: str) -> None:
+    foreign = {"mediaType": kind, "digest": LAYER, "size": 1}
+    layers = [foreign, described(digest(9)), {"mediaType": kind, "digest": 1}, {"mediaType": 1}]
+    assert required_blobs(read(raw(image(layers=layers)), OCI_MANIFEST)) == (CONFIG, digest(9))
+
+
+def test_h25_a_body_that_is_no_json_has_no_foreign_layers() -> None:
+    for body in (b".foreign. " + LAYER.encode(), b'[".foreign."]', b'{"layers":".foreign."}'):
+        assert required_blobs(describe(body, OCI_MANIFEST)) == ()
 
 
 # --- labels

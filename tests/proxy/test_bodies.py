@@ -22,7 +22,8 @@ CHUNKED = ("Transfer-Encoding", "chunked")
 async def echo(asked: web.BaseRequest) -> web.StreamResponse:
     """The body's length, or the error's status."""
     try:
-        body = await bodies.read_whole(asked, LIMIT)
+        with bodies.Room().share() as take:
+            body = await bodies.read_whole(asked, LIMIT, take)
         response = await answers.send(asked, Answer(200, CIMultiDict(), str(len(body)).encode()))
     except OciError as problem:
         response = await answers.send(asked, answers.error(problem))
@@ -181,3 +182,37 @@ async def test_h50_a_broken_chunk_is_the_clients_fault() -> None:
         answer = await ask(port, request("PUT", "/", [CHUNKED]) + b"4\r\nbody\r\nzz\r\n")
         assert answer.status == 400
         assert answer.error["code"] == "UNSUPPORTED"
+
+
+def test_h51_what_is_kept_at_a_time_is_bounded() -> None:
+    room = bodies.Room(10)
+    with room.share() as first, room.share() as second:
+        first(6)
+        second(4)
+        with pytest.raises(OciError) as caught:
+            first(1)
+        assert caught.value.status == 503
+    with room.share() as third:
+        third(10)
+
+
+async def test_h51_what_a_body_took_is_given_back() -> None:
+    room = bodies.Room(LIMIT)
+
+    async def keep(asked: web.BaseRequest) -> web.StreamResponse:
+        try:
+            with room.share() as take:
+                await bodies.read_whole(asked, LIMIT, take)
+            response = await answers.send(asked, Answer(200, CIMultiDict()))
+        except OciError as problem:
+            response = await answers.send(asked, answers.error(problem))
+        return response
+
+    async with served(keep) as port:
+        async with wire(port) as line:  # announced, half sent, never finished
+            await line.send(request("PUT", "/", [("Content-Length", str(LIMIT))]) + b"x" * (LIMIT // 2))
+            await asyncio.sleep(0.05)
+            assert (await ask(port, request("PUT", "/", body=b"x" * LIMIT))).status == 503
+            assert (await ask(port, request("PUT", "/", body=b"x" * (LIMIT // 2)))).status == 200
+        await asyncio.sleep(0.05)
+        assert (await ask(port, request("PUT", "/", body=b"x" * LIMIT))).status == 200
