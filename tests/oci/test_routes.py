@@ -219,6 +219,17 @@ def test_h5_bytes_on_which_parsers_differ_are_refused(target: str) -> None:
     assert status in {400, 404, 405}
 
 
+@pytest.mark.parametrize("escape", ["%0a", "%00", "%20", "%7f", "%c3%a9", "%EF%BC%91", "%ff"])
+def test_h5_an_escape_for_no_visible_character_is_refused_wherever_it_stands(escape: str) -> None:
+    for target in (
+        f"/v2/r{escape}/manifests/v1",
+        f"/v2/r/manifests/v1{escape}",
+        f"/v2{escape}/",
+        f"/v2/r{escape}/tags/list",
+    ):
+        assert refusal("GET", target) == (400, "UNSUPPORTED")
+
+
 @pytest.mark.parametrize(
     ("target", "repository"),
     [

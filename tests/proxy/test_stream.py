@@ -18,6 +18,26 @@ BLOB = f"/v2/team/app/blobs/sha256:{'0a' * 32}"
 SECRET = "Basic dG9wOnNlY3JldA=="
 
 
+@pytest.mark.parametrize(
+    ("spelt", "rebuilt"),
+    [
+        (BLOB.replace("blobs", "%62lobs").replace(":", "%3A"), BLOB),
+        ("/%76%32%2Fteam%2fapp/tags/list?n=%31&last=a%2Fb", "/v2/team/app/tags/list?n=%31&last=a%2Fb"),
+        ("/v2", "/v2/"),
+        ("/v2/team/app/manifests/lates%74?ns=x", "/v2/team/app/manifests/latest"),
+    ],
+)
+async def test_h1_the_clients_spelling_of_a_path_does_not_travel_on(
+    spelt: str, rebuilt: str, shared_redis: RedisServer
+) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.answer(200)
+
+    async with scripted(script) as upstream, edge_over(upstream.url, shared_redis.url) as edge:
+        assert (await ask(edge.port, request("GET", spelt))).status == 200
+        assert [seen.target for seen in upstream.requests] == [rebuilt]
+
+
 async def test_a_body_that_breaks_is_the_clients_fault(shared_redis: RedisServer) -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.answer(202)
