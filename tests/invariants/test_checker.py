@@ -1,0 +1,114 @@
+"""The checker itself: right histories pass, and each kind of wrong one is found and named."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+
+from tests.invariants.checker import (
+    MISSING,
+    OK,
+    REFUSED,
+    UNKNOWN,
+    Kind,
+    Operation,
+    Recorded,
+    audit_violations,
+    violations,
+)
+
+PUSH = Operation("push 1", Kind.PUSH, "t", 1, 2, OK, "d1")
+READ = Operation("read 1", Kind.READ, "t", 3, 4, OK, "d1")
+CREATED = Recorded("e1", "t", "push", "created", "d1", "push 1")
+
+
+RIGHT = {
+    "nothing": [],
+    "a push and a read": [PUSH, READ],
+    "404 before": [replace(READ, began=0, ended=1, answer=MISSING, digest=""), PUSH, READ],
+    "404 while the push is under way": [replace(READ, began=1.5, ended=9, answer=MISSING, digest=""), PUSH],
+    "a read that overtakes the push's answer": [replace(PUSH, ended=9), READ],
+    "the loser is refused": [PUSH, replace(PUSH, name="2", digest="d2", answer=REFUSED, held="d1")],
+    "a push without an answer that was stored": [replace(PUSH, ended=9, answer=UNKNOWN), READ],
+    "a push without an answer that was not": [PUSH, replace(PUSH, name="2", digest="d2", answer=UNKNOWN)],
+    "a write that bypasses the proxy, and comes too late": [
+        PUSH,
+        replace(PUSH, name="2", kind=Kind.BYPASS, digest="d2", began=3, ended=4),
+        replace(READ, began=5, ended=6),
+    ],
+    "a write that bypasses the proxy, and comes first": [
+        replace(PUSH, kind=Kind.BYPASS, digest="d2"),
+        replace(PUSH, name="2", began=3, ended=4, answer=REFUSED, held="d2"),
+        replace(READ, began=5, ended=6, digest="d2"),
+    ],
+    "tags do not know each other": [PUSH, replace(PUSH, tag="u", digest="d2")],
+}
+
+WRONG = {
+    "I1: read 2 ": [PUSH, READ, replace(READ, name="read 2", began=5, ended=6, digest="d2")],
+    "I2": [PUSH, replace(READ, answer=MISSING, digest="")],
+    "I2: read 9 ": [
+        replace(PUSH, answer=UNKNOWN, ended=9),
+        READ,
+        replace(READ, name="read 9", began=4.5, ended=5, answer=MISSING, digest=""),
+    ],
+    "I3": [PUSH, replace(PUSH, name="2", digest="d2", began=2, ended=3)],
+    "I3: 2 was answered with d3": [PUSH, replace(PUSH, name="2", digest="d2", answer=REFUSED, held="d3", ended=3)],
+    "I4": [PUSH, replace(PUSH, name="2", ended=3, answer=REFUSED, held="d1")],
+    "nobody": [READ],
+    "nobody had": [replace(PUSH, began=8, ended=9), READ],
+}
+
+
+@pytest.mark.parametrize("what", RIGHT)
+def test_right_histories_pass(what: str) -> None:
+    assert violations(RIGHT[what]) == []
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_wrong_histories_are_found(what: str) -> None:
+    found = violations(WRONG[what])
+    assert found
+    assert what in found[0]
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_the_order_in_which_a_history_is_told_does_not_matter(what: str) -> None:
+    assert sorted(violations(WRONG[what])) == sorted(violations(WRONG[what][::-1]))
+
+
+def test_i10_each_answered_push_has_its_event() -> None:
+    assert audit_violations([PUSH, READ], [CREATED]) == []
+    assert "I10: push 1 was answered ok" in audit_violations([PUSH], [])[0]
+    assert "I10: push 1 was answered ok" in audit_violations([PUSH], [replace(CREATED, outcome="refused")])[0]
+
+
+def test_i10_no_event_is_written_twice() -> None:
+    assert "e1" in audit_violations([PUSH], [CREATED, CREATED])[0]
+    again = replace(CREATED, event_id="e2", outcome="unchanged")
+    assert any("push 1" in problem for problem in audit_violations([PUSH], [CREATED, again]))
+
+
+def test_i10_a_push_that_was_taken_for_dead_may_say_so_first() -> None:
+    failed = replace(CREATED, event_id="e0", outcome="failed")
+    assert audit_violations([PUSH], [failed, CREATED]) == []
+
+
+def test_i10_a_tag_comes_to_be_once() -> None:
+    adopted = replace(CREATED, event_id="e2", action="adopt", outcome="adopted", operation="")
+    assert "came to hold" in audit_violations([PUSH], [CREATED, adopted])[0]
+    other = replace(PUSH, answer=UNKNOWN)
+    assert "came to hold" in audit_violations([other, READ], [])[0]
+
+
+def test_the_time_grows_with_the_length_of_the_history_only() -> None:
+    def seconds(count: int) -> float:
+        history = [replace(READ, name=str(number), began=3 + number, ended=4 + number) for number in range(count)]
+        began = time.process_time()
+        assert violations([PUSH, *history]) == []
+        return time.process_time() - began
+
+    seconds(1000)
+    assert seconds(100_000) < 30 * max(seconds(10_000), 0.005)
