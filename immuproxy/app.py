@@ -35,7 +35,7 @@ from immuproxy.proxy.caller import Caller
 from immuproxy.proxy.handler import Door
 from immuproxy.proxy.push import Library
 from immuproxy.proxy.recovery import Recovery
-from immuproxy.proxy.server import EdgeServer
+from immuproxy.proxy.server import EdgeServer, UnsafeParserError
 from immuproxy.proxy.tokens import AccountUpstream
 from immuproxy.proxy.upstream import MAX_LINE, Upstream
 from immuproxy.status import Health
@@ -90,7 +90,7 @@ async def running(path: Path, config: Config) -> AsyncIterator[Running]:
         if health.unsafe:
             raise CannotServeError(health.unsafe)
         edge = await stack.enter_async_context(
-            _listening(web.ServerRunner(EdgeServer(parts.edge.handle)), config.edge.listen, "edge", _tls(config))
+            _listening(web.ServerRunner(_edge_server(parts)), config.edge.listen, "edge", _tls(config))
         )
         stack.push_async_callback(parts.pushes.finished)
         console_app = make_console(
@@ -170,6 +170,13 @@ def _tls(config: Config) -> ssl.SSLContext | None:
     except (OSError, ssl.SSLError) as error:
         raise CannotServeError(f"edge.tls: {chosen.cert} and {chosen.key} cannot be used: {error}") from error
     return context
+
+
+def _edge_server(parts: Parts) -> EdgeServer:
+    try:
+        return EdgeServer(parts.edge.handle)
+    except UnsafeParserError as error:
+        raise CannotServeError(str(error)) from error
 
 
 @asynccontextmanager

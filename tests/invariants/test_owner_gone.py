@@ -13,7 +13,7 @@ from immuproxy.ledger.model import Action, Outcome, Reply
 from immuproxy.ledger.register import Content
 from immuproxy.proxy import record
 from immuproxy.proxy.answers import Answer
-from immuproxy.proxy.guard import Limits
+from immuproxy.proxy.attempt import Limits
 from immuproxy.proxy.upstream import Upstream
 from tests.conversation import Image, RunningEdge, edge_over, image
 from tests.servers import RedisServer, RegistryServer
