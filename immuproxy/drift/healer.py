@@ -60,19 +60,11 @@ class Healer:
             await asyncio.sleep(PAUSE)
 
     async def _follow(self, found: TagRecord, seen: str) -> None:
-        """What a reader was shown instead is drift; that he was shown nothing may be for want of rights, so look.
-
-        A registry whose storage is damaged answers 500 for that one manifest.
-        """
+        """What a reader was shown instead is drift; that he was shown nothing may be for want of rights, so look."""
         if seen:
             await self.repair(found, seen)
-            return
-        try:
+        else:
             await self.check(found)
-        except UpstreamUnavailableError as error:
-            if error.status != DAMAGED:
-                raise
-            await self.repair(found, "")
 
     async def check(self, found: TagRecord) -> bool:
         """Compare one tag with the upstream, and heal it where it drifted; true when they agree in the end.
@@ -84,9 +76,10 @@ class Healer:
             return True
         try:
             seen = await self._upstream.probe(found.repository, found.tag, self._service)
-        except UpstreamUnavailableError:
-            # Where the content is given out all the same, it is the link that is broken (H16); else this raises again.
-            await self._upstream.probe(found.repository, held.digest, self._service)
+        except UpstreamUnavailableError as error:
+            # A link that a killed registry left empty, of the tag or of the manifest: one more PUT writes both (H16).
+            if error.status != DAMAGED:
+                raise
             return await self.repair(found, "")
         if isinstance(seen, Found) and seen.digest == held.digest:
             await self._close(found, held, "the upstream agrees with the ledger again")

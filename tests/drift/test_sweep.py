@@ -107,14 +107,16 @@ async def test_h77_a_proxy_that_slept_after_marking_deletes_nothing(
         assert (await edge.direct.pull(REPOSITORY, pushed.digest)).status == 200
 
 
+@pytest.mark.parametrize("link_of", ["tags/*/current", "revisions/sha256/*"])
 async def test_h16_a_link_that_the_registry_left_empty_is_healed_by_the_sweep(
-    edge: RunningEdge, registry: RegistryServer
+    edge: RunningEdge, registry: RegistryServer, link_of: str
 ) -> None:
     ours, next_ = image("ours"), image("next")
     await edge.client.push(REPOSITORY, "1.0", ours)
     await edge.client.push(REPOSITORY, "2.0", next_)
-    for tag in ("1.0", "2.0"):
-        (link,) = registry.storage.glob(f"**/{REPOSITORY}/_manifests/tags/{tag}/current/link")
+    links = list(registry.storage.glob(f"**/{REPOSITORY}/_manifests/{link_of}/link"))
+    assert len(links) == 2
+    for link in links:
         link.write_text("")
     await sweep_of(edge).once()
     assert (await edge.direct.pull(REPOSITORY, "1.0")).digest == ours.digest
