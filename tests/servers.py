@@ -166,6 +166,14 @@ class Server:
     def pause(self) -> None:
         """SIGSTOP: connections stay open and nothing is answered."""
         os.kill(self.pid, signal.SIGSTOP)
+        wait_until(self._is_stopped, f"{self.name} to stand still")
+
+    def _is_stopped(self) -> bool:
+        """Whether every thread stands: the signal takes its time on a busy machine."""
+        states = [
+            path.read_text().rpartition(")")[2].split()[0] for path in Path(f"/proc/{self.pid}/task").glob("*/stat")
+        ]
+        return set(states) == {"T"}
 
     def resume(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
