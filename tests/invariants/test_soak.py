@@ -1,0 +1,26 @@
+"""Random clients, real servers and every fault at once; then the history must be one of write-once tags (I1 to I12).
+
+`make soak` runs the same for an hour.  A failure prints its seed: ``SOAK_SEED=... make test ARGS=tests/invariants``.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.invariants.workload import check, soak, soak_with_loss
+
+
+@pytest.mark.blocking_allowed  # servers are started from here
+@pytest.mark.timeout(240)
+async def test_tags_are_written_once_whatever_happens(seed: int) -> None:
+    report = await soak(seed, seconds=30)
+    check(report, at_least=1000)
+    assert sum(report.happened.values()) >= 10
+
+
+@pytest.mark.blocking_allowed  # as above
+@pytest.mark.timeout(240)
+async def test_tags_keep_what_they_hold_when_the_ledger_is_lost(seed: int) -> None:
+    report = await soak_with_loss(seed, seconds=12)
+    check(report, at_least=200)
+    assert report.happened["ledger emptied"] >= 1

@@ -1,0 +1,212 @@
+"""Real servers and real proxies for a soak, and the faults that befall them.
+
+A relay stands between the proxies and the registry.  It delays requests, so that some arrive long after the proxy gave
+up, and drops answers, so that the proxy cannot know what became of a request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import socket
+import tempfile
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from redis.asyncio import Redis
+
+from tests.between import Between, Request, between
+from tests.conversation import Answer
+from tests.proxies import ProxyServer, make_proxy
+from tests.servers import RedisServer, RegistryServer, Server, make_redis, make_registry
+
+MANIFEST_SECONDS = 0.5
+LEASE = 4 * MANIFEST_SECONDS + 1
+QUARANTINE = 10 * MANIFEST_SECONDS
+LONGEST_DELAY = 4 * MANIFEST_SECONDS
+"""Of a request in the relay: far longer than its sender waits, and shorter than the quarantine."""
+
+CONFIGURATION: dict[str, dict[str, Any]] = {
+    "upstream": {"timeouts": {"manifest": f"{round(MANIFEST_SECONDS * 1000)}ms"}},
+    "redis": {"reads_when_down": "refuse"},
+    "log": {"level": "warning"},
+}
+
+
+FAULTS = (
+    "kill_proxy",
+    "kill_proxy",
+    "stop_proxy",
+    "freeze_proxy",
+    "freeze_proxy",
+    "kill_registry",
+    "kill_redis",
+    "flush_scripts",
+)
+FAULTS_WITH_LOSS = ("kill_proxy", "stop_proxy", "kill_registry", "lose_ledger")
+
+
+@dataclass
+class World:
+    """What runs; `happened` counts the faults."""
+
+    random: random.Random
+    registry: RegistryServer
+    redis: RedisServer
+    relay: Between
+    proxies: list[ProxyServer]
+    starter: ThreadPoolExecutor
+    unruly: bool = False
+    happened: Counter[str] = field(default_factory=Counter)
+
+    async def act(self, request: Request) -> Answer | None:
+        """What the relay makes of one request on its way to the registry."""
+        self.relay.asked.clear()
+        with contextlib.suppress(aiohttp.ClientError, OSError):
+            return await self._unruly(request) if self.unruly else await request.forward()
+        return None
+
+    async def _unruly(self, request: Request) -> Answer | None:
+        chance = self.random.random()
+        if chance > 0.06:
+            return await request.forward()
+        if chance < 0.02:
+            self.happened["request dropped"] += 1
+            return None
+        if chance < 0.04:
+            self.happened["answer dropped"] += 1
+            await request.forward()
+            return None
+        self.happened["request delayed"] += 1
+        await asyncio.sleep(self.random.uniform(0, LONGEST_DELAY))
+        return await request.forward()
+
+    async def run_in_order(self, work: Callable[[], object]) -> None:
+        """Start a server from the one thread that outlives them all; waiting for it does not hold up the clients."""
+        await asyncio.get_running_loop().run_in_executor(self.starter, work)
+
+    # --- faults
+
+    async def misbehave(self, faults: Sequence[str]) -> None:
+        """All faults in random order, again and again until cancelled; each is over before the next begins."""
+        while True:
+            for fault in self.random.sample(faults, len(faults)):
+                await asyncio.sleep(self.random.uniform(0.2, 1.5))
+                await self.suffer(fault)
+
+    async def suffer(self, fault: str) -> None:
+        """One of the faults below, by its name."""
+        work: Callable[[], Coroutine[Any, Any, None]] = getattr(self, fault)
+        await work()
+
+    async def lose_ledger(self) -> None:
+        """FLUSHALL."""
+        self.happened["ledger emptied"] += 1
+        async with Redis.from_url(self.redis.url) as client:
+            await client.flushall()
+
+    async def kill_everything(self) -> None:
+        """As when the machine's power is cut, but for what the kernel has written already."""
+        self.happened["everything killed"] += 1
+        everything: list[Server] = [*self.proxies, self.registry, self.redis]
+        for server in everything:
+            await self.run_in_order(server.kill)
+        for server in reversed(everything):
+            await self.run_in_order(server.start)
+
+    async def kill_proxy(self) -> None:
+        await self._again("proxy killed", self.random.choice(self.proxies), Server.kill)
+
+    async def stop_proxy(self) -> None:
+        await self._again("proxy stopped", self.random.choice(self.proxies), Server.stop)
+
+    async def kill_registry(self) -> None:
+        await self._again("registry killed", self.registry, Server.kill)
+
+    async def kill_redis(self) -> None:
+        await self._again("Redis killed", self.redis, Server.kill)
+
+    async def freeze_proxy(self) -> None:
+        """Sometimes for longer than a lease and the quarantine after it."""
+        proxy = self.random.choice(self.proxies)
+        self.happened["proxy frozen"] += 1
+        proxy.pause()
+        try:
+            await asyncio.sleep(self.random.choices([0.3, LEASE + 0.5, QUARANTINE + 1], [6, 2, 1])[0])
+        finally:
+            proxy.resume()
+
+    async def flush_scripts(self) -> None:
+        self.happened["scripts flushed"] += 1
+        async with Redis.from_url(self.redis.url) as client:
+            flush: Any = client.script_flush
+            await flush()
+
+    async def _again(self, what: str, server: Server, end: Callable[[Server], None]) -> None:
+        self.happened[what] += 1
+        pause = self.random.choice([0.0, 0.3, 1.0])
+
+        def work() -> None:
+            end(server)
+
+        await self.run_in_order(work)
+        await asyncio.sleep(pause)
+        await self.run_in_order(server.start)
+
+    async def calm(self) -> None:
+        """All faults are over, and everything runs."""
+        self.unruly = False
+        for server in (self.registry, self.redis, *self.proxies):
+            if not server.is_running:
+                await self.run_in_order(server.start)
+
+
+class QuietRegistry(RegistryServer):
+    """Logs nothing, which over an hour would be much; it is ready when it takes connections."""
+
+    @property
+    def is_ready(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+            return True
+        return False
+
+
+def _quiet_registry(directory: Path) -> QuietRegistry:
+    quiet = {"log": {"level": "error", "accesslog": {"disabled": True}}}
+    made = make_registry(directory, more=quiet)
+    return QuietRegistry(**{field.name: getattr(made, field.name) for field in fields(made) if field.init})
+
+
+@contextlib.asynccontextmanager
+async def running_world(seed: int, *, proxies: int = 2, appendfsync: str = "always") -> AsyncIterator[World]:
+    """Everything, started; without faults so far."""
+    with contextlib.ExitStack() as stack:
+        where = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ip-")))
+        starter = stack.enter_context(ThreadPoolExecutor(1))
+
+        def folder(name: str) -> Path:
+            (where / name).mkdir()
+            return where / name
+
+        registry = _quiet_registry(folder("registry"))
+        redis = make_redis(folder("redis"), more={"appendfsync": appendfsync})
+        async with between(registry.url) as relay:
+            made = [
+                make_proxy(folder(f"proxy{number}"), relay.url, {"url": redis.url}, more=CONFIGURATION)
+                for number in range(proxies)
+            ]
+            world = World(random.Random(seed), registry, redis, relay, made, starter)
+            relay.act = world.act
+            try:
+                for server in (registry, redis, *made):
+                    await world.run_in_order(server.start)
+                yield world
+            finally:
+                for server in (*made, registry, redis):
+                    await world.run_in_order(server.kill)
