@@ -1,11 +1,12 @@
 # Each target does its own set-up; when everything is there already that takes a second.
 # The work is in tools/; `make help` lists what there is.
 
-.PHONY: help run test lint format lock clean
+.PHONY: help run test soak lint format lock clean
 
 help:
 	@echo 'make run     start immuproxy, a registry and an embedded Redis in the foreground (EDGE=, CONSOLE= to move them)'
 	@echo 'make test    run the whole test suite (ARGS="-k name" for a part of it)'
+	@echo 'make soak    random clients and every fault for an hour (SECONDS=, SEED= to replay one)'
 	@echo 'make lint    lint, format check, types and the arrows between the rooms'
 	@echo 'make format  format the code'
 	@echo 'make lock    write the lock files anew from pyproject.toml'
@@ -18,6 +19,10 @@ run:
 test:
 	@tools/setup test
 	@exec .venv/bin/python -m pytest $(or $(ARGS),-n auto --maxprocesses 4 --dist loadfile)
+
+soak:
+	@tools/setup test
+	@PYTHONPATH=. exec .venv/bin/python tools/soak.py $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
 lint:
 	@tools/setup lint

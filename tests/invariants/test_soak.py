@@ -5,9 +5,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from tests.invariants.workload import check, soak, soak_with_loss
+
+pytestmark = pytest.mark.skipif("IMMUPROXY_SOAK" not in os.environ, reason="run by make soak")
 
 
 @pytest.mark.blocking_allowed  # servers are started from here
