@@ -12,7 +12,8 @@ from immuproxy.ledger.search import Search, SearchError, from_parameters, parse
 from immuproxy.oci.names import is_repository, is_tag
 from immuproxy.web.contexts.log import sentence
 from immuproxy.web.contexts.overview import RANGES, USUAL_RANGE, Range
-from immuproxy.web.problems import bad_parameter
+from immuproxy.web.links import Place, parse_place
+from immuproxy.web.problems import bad_parameter, not_found
 
 FILTERS = ("repository", "tag", "actor", "outcome", "action", "since", "until")
 """The separate filters of the API; each may be given several times, which means any of them."""
@@ -22,6 +23,12 @@ MOST = 1000
 
 Query = MultiMapping[str]
 _NUMBER = re.compile(r"[0-9]{1,6}", re.ASCII)
+
+PAGE = 50
+"""Lines of a page that does not ask for more."""
+
+API_PAGE = 100
+"""Entries of an answer of the API that does not ask for more."""
 
 
 def refuse_unknown(query: Query, known: Collection[str]) -> None:
@@ -98,3 +105,15 @@ def tag_of(query: Query, name: str = "tag") -> tuple[str, str]:
     if not (is_repository(repository) and is_tag(tag)):
         raise bad_parameter(name, f"{text[:200]!r} is no tag.", "Write it as repository:tag, such as team/app:1.4.0.")
     return repository, tag
+
+
+def place_of(raw_path: str) -> Place:
+    """What a path, still encoded, names; raises `Problem` when it can be nothing."""
+    _, _, rest = raw_path.partition("/repositories/")
+    place = parse_place(rest)
+    if place is None:
+        raise not_found(
+            "This address names no repository, tag or manifest.",
+            "Repository names are lower-case letters and digits with . _ - and / between them.",
+        )
+    return place

@@ -1,0 +1,13 @@
+"""The pages: a view's dict, the links of the page, and a template."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from immuproxy.web.pages import log, overview, places, rules
+
+
+def add_routes(app: web.Application) -> None:
+    """Put the pages into the console."""
+    for room in (overview, log, places, rules):
+        room.add_routes(app)

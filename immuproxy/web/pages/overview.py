@@ -1,0 +1,45 @@
+"""The first page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+
+from immuproxy.web.answers import API, SOURCES, as_page
+from immuproxy.web.parameters import range_of
+from immuproxy.web.queries import overview as queries
+
+
+async def overview(request: web.Request) -> web.Response:
+    context = await queries.overview(request.app[SOURCES], range_of(request.query))
+    extra = {"tiles": tiles(context), "empty": not context["recorded"], "json_href": f"{API}/overview"}
+    return await as_page(request, "overview.html", context | extra, place="overview")
+
+
+def tiles(context: dict[str, Any]) -> list[dict[str, Any]]:
+    """The figures on top of the overview."""
+    since = f"since:{context['range']['name']}"
+    rows = (
+        (
+            "accepted",
+            "Accepted",
+            "good",
+            "plus",
+            f"outcome:created outcome:overwritten {since}",
+            "new or allowed to change",
+        ),
+        ("unchanged", "Unchanged", "calm", "equal", f"outcome:unchanged {since}", "pushed again, the same"),
+        ("refused", "Refused", "bad", "cross", f"outcome:refused {since}", "would have changed a tag"),
+        ("failed", "Failed", "odd", "bang", f"outcome:failed {since}", "the registry did not take it"),
+        ("drift", "Drift", "warn", "diamond", f"outcome:found {since}", "the registry says otherwise"),
+    )
+    return [
+        {"label": label, "tone": tone, "shape": shape, "search": search, "hint": hint, "count": context["totals"][name]}
+        for name, label, tone, shape, search, hint in rows
+    ]
+
+
+def add_routes(app: web.Application) -> None:
+    """Put these pages into the console."""
+    app.router.add_get("/", overview)

@@ -1,0 +1,52 @@
+"""The audit log, one event of it, and what may be typed into its search box."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from immuproxy.ledger.audit import Tally
+from immuproxy.ledger.model import Action, Outcome
+from immuproxy.ledger.search import Search
+from immuproxy.web.contexts import log
+from immuproxy.web.problems import not_found
+from immuproxy.web.sources import Sources
+
+
+async def events(sources: Sources, search: Search, *, limit: int, cursor: str) -> dict[str, Any]:
+    """One page of the audit log."""
+    return log.events_context(await sources.audit.events(search, limit=limit, cursor=cursor), search)
+
+
+async def event(sources: Sources, event_id: str) -> dict[str, Any]:
+    """One event."""
+    found = await sources.audit.event(event_id)
+    if found is None:
+        raise not_found(f"There is no event {event_id[:80]}.", "It may have been pruned, or the address was cut short.")
+    return log.event_context(found)
+
+
+async def complete(sources: Sources, text: str, position: int) -> dict[str, Any]:
+    """What may be typed next into the search box."""
+    wanted = log.word_at(text, position)
+    found = log.value_suggestions(wanted, await _values(sources, wanted)) if wanted.key else log.key_suggestions(wanted)
+    return {"start": wanted.start, "end": wanted.end, "suggestions": found}
+
+
+_FIXED = {
+    "outcome": tuple(Outcome),
+    "action": tuple(Action),
+    "shadow": ("yes", "no"),
+    "since": ("1h", "24h", "7d", "30d"),
+}
+
+_STORED = frozenset({"repo", "tag", "actor", "rule", "ip"})
+
+SHOWN_SUGGESTIONS = 8
+
+
+async def _values(sources: Sources, wanted: log.Wanted) -> list[Tally]:
+    if wanted.key in _FIXED:
+        return [Tally(value, 0) for value in _FIXED[wanted.key] if value.startswith(wanted.prefix)]
+    if wanted.key not in _STORED:
+        return []
+    return await sources.audit.facet_values(wanted.key, wanted.prefix, limit=SHOWN_SUGGESTIONS)

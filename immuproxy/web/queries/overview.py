@@ -1,0 +1,47 @@
+"""What the first page says."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from immuproxy.ledger.model import Outcome
+from immuproxy.ledger.search import Search
+from immuproxy.web.contexts import overview as overviews
+from immuproxy.web.sources import Sources
+
+SHOWN_TOPS = 6
+
+SHOWN_REFUSALS = 6
+
+
+async def overview(sources: Sources, chosen: overviews.Range) -> dict[str, Any]:
+    """Counts, chart and leaders over a range."""
+    audit = sources.audit
+    since, until = chosen.edges(sources.clock())
+    refused = Search().with_term("outcome", Outcome.REFUSED)
+    chart, recorded, latest, parts = await asyncio.gather(
+        audit.counts(since, until, chosen.buckets),
+        audit.total(),
+        audit.events(refused, limit=SHOWN_REFUSALS),
+        sources.status(),
+    )
+    return overviews.overview_context(
+        chosen,
+        chart,
+        await _tops(sources, since, until),
+        latest.events,
+        recorded=recorded,
+        in_force=sources.rules(),
+        parts=parts,
+    )
+
+
+async def _tops(sources: Sources, since: int, until: int) -> overviews.Tops:
+    top = sources.audit.top
+    tags_refused, actors_refused, active = await asyncio.gather(
+        top("tag", since=since, until=until, outcome=Outcome.REFUSED, limit=SHOWN_TOPS),
+        top("actor", since=since, until=until, outcome=Outcome.REFUSED, limit=SHOWN_TOPS),
+        top("repo", since=since, until=until, limit=SHOWN_TOPS),
+    )
+    return overviews.Tops(tags_refused, actors_refused, active)

@@ -1,0 +1,26 @@
+"""The rules in force and what they say of a tag."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from immuproxy.rules.explain import explain as explain_tag
+from immuproxy.web.contexts import rules as rules_contexts
+from immuproxy.web.sources import Sources
+
+WEEK_MS = 7 * 86_400_000
+
+SHOWN_RULES = 1000
+
+
+async def rules(sources: Sources) -> dict[str, Any]:
+    """The file in force, and how often each rule decided in the last week."""
+    now = sources.clock()
+    tallies = await sources.audit.top("rule", since=now - WEEK_MS, until=now, limit=SHOWN_RULES)
+    return rules_contexts.rules_context(sources.rules(), {tally.value: tally.count for tally in tallies})
+
+
+def explain(sources: Sources, repository_name: str, tag_name: str, user: str) -> dict[str, Any]:
+    """Why a tag is judged as it is, by the rules in force."""
+    found = explain_tag(sources.rules().rules, repository_name, tag_name, user=user or None)
+    return rules_contexts.explanation_context(found)
