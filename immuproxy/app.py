@@ -112,6 +112,7 @@ async def running(path: Path, config: Config) -> AsyncIterator[Running]:
             partial(rules.follow, audit.append),
             partial(rules.compare, Replicas(store)),
             sweep.run,
+            notifications.run,
             health.watch,
             parts.epoch.watch,
             parts.healer.run,

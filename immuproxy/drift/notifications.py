@@ -1,8 +1,8 @@
 """The registry's notifications: a hint that something changed, never the truth (H58).
 
 They arrive late, twice, out of order or not at all, before the tag is written, and anybody who reaches the endpoint can
-send them.  So a notification only makes the proxy look for itself, at most once at a time for each tag; the sweep finds
-what they miss.
+send them.  So a notification only makes the proxy look for itself, one tag after the other and no faster than the
+upstream should feel; the sweep finds what they miss.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import structlog
 from aiohttp import web
 
 from immuproxy.drift.healer import Healer
+from immuproxy.drift.pace import Pace
 from immuproxy.ledger.redis import LedgerUnavailableError
 from immuproxy.ledger.register import Register
 from immuproxy.oci import names
@@ -29,7 +30,10 @@ DELAY = 0.3
 """Seconds between a hint and the look: the registry tells of a push before it has written the tag."""
 
 MAX_WAITING = 10_000
-MAX_BODY = 4 * 1024 * 1024
+"""Hints that wait for their turn; the sweep finds what does not fit."""
+
+RATE = 20
+"""Looks in a second, however many hints come: anybody may send them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,7 @@ class Notifications:
         self._healer = healer
         self._waiting: dict[Hint, None] = {}
         self._woken = asyncio.Event()
+        self._pace = Pace(RATE)
 
     async def receive(self, request: web.Request) -> web.Response:
         """``POST /notifications``: 202, or 400 for what is no envelope.  Nothing is done before the answer."""
@@ -106,6 +111,7 @@ class Notifications:
             for tag in await self._tags(hint):
                 found = await self._register.read(hint.repository, tag)
                 if found.committed and not (hint.tag and found.committed.digest == hint.digest):
+                    await self._pace.turn()
                     await self._healer.check(found)
         except (LedgerUnavailableError, UpstreamUnavailableError) as error:
             log.warning("hint not followed; the sweep will look", repository=hint.repository, reason=str(error))
@@ -113,5 +119,6 @@ class Notifications:
     async def _tags(self, hint: Hint) -> list[str]:
         if hint.tag:
             return [hint.tag]
+        await self._pace.turn()
         records = await self._register.records(hint.repository, await self._register.tags(hint.repository))
         return [found.tag for found in records if found.committed and found.committed.digest == hint.digest]

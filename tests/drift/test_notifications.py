@@ -8,15 +8,17 @@ import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from immuproxy.drift.notifications import PATH, Hint, Notifications, read
+from immuproxy.drift.notifications import PATH, RATE, Hint, Notifications, read
 from immuproxy.ledger.model import Action
-from tests.conversation import RunningEdge, edge_over, image
+from tests.conversation import Client, RunningEdge, edge_over, image
+from tests.proxies import running_proxy
 from tests.servers import RedisServer, RegistryServer, free_port
 
 
@@ -57,19 +59,24 @@ def test_whatever_comes_it_is_read_or_refused(value: Any) -> None:
             assert isinstance(read(body), list)
 
 
-@pytest.fixture
-async def edge(start_registry: Callable[..., RegistryServer], redis_server: RedisServer) -> AsyncIterator[RunningEdge]:
-    """An edge whose registry tells it of every push."""
-    port = free_port()
+def telling(url: str) -> dict[str, Any]:
+    """The part of a registry's configuration by which it tells of every push."""
     endpoint = {
         "name": "immuproxy",
-        "url": f"http://127.0.0.1:{port}{PATH}",
+        "url": url,
         "timeout": "1s",
         "threshold": 3,
         "backoff": "100ms",
         "ignore": {"actions": ["pull"]},
     }
-    registry = start_registry(more={"notifications": {"endpoints": [endpoint]}})
+    return {"notifications": {"endpoints": [endpoint]}}
+
+
+@pytest.fixture
+async def edge(start_registry: Callable[..., RegistryServer], redis_server: RedisServer) -> AsyncIterator[RunningEdge]:
+    """An edge whose registry tells it of every push."""
+    port = free_port()
+    registry = start_registry(more=telling(f"http://127.0.0.1:{port}{PATH}"))
     async with edge_over(registry.url, redis_server.url) as running:
         notifications = Notifications(running.parts.register, running.parts.healer)
         app = web.Application()
@@ -95,3 +102,43 @@ async def test_h58_our_own_pushes_and_forged_hints_change_nothing(edge: RunningE
     await edge.client.push("team/app", "1.0", ours)
     await asyncio.sleep(1)
     assert [told.action for told in await edge.events("team/app")] == [Action.PUSH]
+
+
+async def test_h58_a_flood_of_forged_hints_is_followed_at_a_pace_that_the_registry_does_not_feel(
+    registry: RegistryServer, redis_server: RedisServer
+) -> None:
+    async with edge_over(registry.url, redis_server.url) as edge:
+        await edge.client.push("team/app", "1.0", image("ours"))
+        notifications = Notifications(edge.parts.register, edge.parts.healer)
+        app = web.Application()
+        app.router.add_post(PATH, notifications.receive)
+        before, forged = registry.log.count('"GET /v2/team/app/manifests/1.0 '), RATE
+        async with TestServer(app) as server:
+            digests = (image(str(number)).digest for number in range(forged))
+            body = envelope(*(event("push", tag="1.0", digest=digest) for digest in digests))
+            async with edge.client.session.post(server.make_url(PATH), data=body) as answer:
+                assert answer.status == 202
+            began = asyncio.get_running_loop().time()
+            following = asyncio.create_task(notifications.run())
+            async with asyncio.timeout(10):
+                while registry.log.count('"GET /v2/team/app/manifests/1.0 ') < before + forged:
+                    await asyncio.sleep(0.01)
+            following.cancel()
+        assert asyncio.get_running_loop().time() - began >= (forged - 1) / RATE
+
+
+async def test_h58_the_service_itself_follows_what_the_registry_tells(
+    start_registry: Callable[..., RegistryServer], redis_server: RedisServer
+) -> None:
+    """The whole of `immuproxy serve`, with nobody reading and the sweep minutes away."""
+    port, ours = free_port(), image("ours")
+    upstream = f"http://127.0.0.1:{port}"
+    with running_proxy(upstream, {"url": redis_server.url}, ready_path="/healthz") as proxy:
+        start_registry(port=port, more=telling(proxy.console_url + PATH))
+        async with aiohttp.ClientSession(auto_decompress=False) as session:
+            assert (await Client(proxy.url, session).push("team/app", "1.0", ours)).status == 201
+            direct = Client(upstream, session)
+            await direct.push("team/app", "1.0", image("other"))
+            async with asyncio.timeout(5):
+                while (await direct.pull("team/app", "1.0")).digest != ours.digest:
+                    await asyncio.sleep(0.05)
