@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -77,6 +78,51 @@ def parse_address(text: str) -> Address | None:
     except ValueError:
         return None
     return getattr(address, "ipv4_mapped", None) or address
+
+
+def is_trusted(address: str, trusted: Sequence[Network]) -> bool:
+    """Whether ``address`` lies in one of the networks."""
+    try:
+        parsed = ipaddress.ip_address(plain_address(address))
+    except ValueError:
+        return False
+    return any(parsed in network for network in trusted)
+
+
+def plain_address(text: str) -> str:
+    """An IP address in its usual spelling; one of IPv4 inside IPv6 as IPv4; whatever else as it is."""
+    try:
+        parsed = ipaddress.ip_address(text)
+    except ValueError:
+        return text
+    return str(getattr(parsed, "ipv4_mapped", None) or parsed)
+
+
+def client_address(peer: str, forwarded_for: Sequence[str], trusted: Sequence[Network]) -> str:
+    """Who asked: the peer, or where the peer is a trusted proxy the last untrusted hop that it names.
+
+    ``forwarded_for``: the values of ``X-Forwarded-For``, in order.  A hop that is no address ends the walk: what stands
+    before it could be anything.
+    """
+    hops = [hop.strip() for value in forwarded_for for hop in value.split(",")]
+    address = plain_address(peer)
+    while is_trusted(address, trusted) and hops:
+        hop = hops.pop()
+        try:
+            ipaddress.ip_address(hop)
+        except ValueError:
+            break
+        address = plain_address(hop)
+    return address
+
+
+MAX_SHOWN = 256
+"""Characters of an actor or user agent that are kept in an event."""
+
+
+def printable(text: str) -> str:
+    """At most `MAX_SHOWN` characters, without control characters and lone surrogates."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[:MAX_SHOWN])
 
 
 @dataclass(frozen=True, slots=True)

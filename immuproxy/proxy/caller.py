@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import jwt
@@ -14,9 +15,7 @@ from multidict import CIMultiDict
 from immuproxy.ledger.model import ActorSource
 from immuproxy.oci import errors
 from immuproxy.proxy import headers
-
-MAX_SHOWN = 256
-"""Characters of an actor or user agent that are kept in an event."""
+from immuproxy.values import Network, client_address, is_trusted, printable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +45,7 @@ class Caller:
         return replace(self, headers=sent)
 
 
-def identify(request: web.BaseRequest, *, trusted: headers.Networks, external_url: str | None, now: float) -> Caller:
+def identify(request: web.BaseRequest, *, trusted: Sequence[Network], external_url: str | None, now: float) -> Caller:
     """Read the sender of ``request``; raises `OciError` for a ``Host`` that is none, and for two credentials.
 
     Of two credentials the upstream might take the other one for its answer than the audit for the actor.
@@ -54,9 +53,9 @@ def identify(request: web.BaseRequest, *, trusted: headers.Networks, external_ur
     if len(request.headers.getall("Authorization", [])) > 1:
         raise errors.bad_target("there are two Authorization headers")
     peer = (request.transport.get_extra_info("peername") or ("",))[0] if request.transport else ""
-    through_proxy = headers.is_trusted(peer, trusted)
+    through_proxy = is_trusted(peer, trusted)
     scheme, host = _reached_as(request, through_proxy=through_proxy, external_url=external_url)
-    address = headers.client_address(peer, request.headers.getall("X-Forwarded-For", []), trusted)
+    address = client_address(peer, request.headers.getall("X-Forwarded-For", []), trusted)
     forwarded = headers.to_upstream(request.headers.items(), scheme=scheme, host=host, address=address)
     actor, source = actor_of(forwarded.get("Authorization", ""))
     return Caller(
@@ -118,8 +117,3 @@ def _token_subject(token: str) -> str:
         return ""
     subject = claims.get("sub")
     return printable(subject) if isinstance(subject, str) else ""
-
-
-def printable(text: str) -> str:
-    """At most `MAX_SHOWN` characters, without control characters and lone surrogates."""
-    return "".join(char if char.isprintable() else "�" for char in text[:MAX_SHOWN])

@@ -7,7 +7,7 @@ through.  Every error becomes an answer here and nowhere else.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -19,13 +19,14 @@ from immuproxy.oci.errors import OciError
 from immuproxy.oci.routes import Kind, Operation
 from immuproxy.proxy import answers, bodies, caller, headers, stream
 from immuproxy.proxy.answers import Answer
-from immuproxy.proxy.caller import MAX_SHOWN, Caller
+from immuproxy.proxy.caller import Caller
 from immuproxy.proxy.deletes import Deletes
 from immuproxy.proxy.pushes import Pushes
 from immuproxy.proxy.reads import Reads
 from immuproxy.proxy.upstream import Upstream, UpstreamUnavailableError
 from immuproxy.rules.model import RuleSet
 from immuproxy.telemetry.metrics import Metrics
+from immuproxy.values import MAX_SHOWN, Network
 
 log = structlog.get_logger("immuproxy.edge")
 
@@ -36,7 +37,7 @@ LEDGER_DOWN = "the ledger (Redis) does not answer, so nothing can be written now
 class Door:
     """How clients reach the edge: proxies whose word on addresses counts, and a fixed external URL."""
 
-    trusted: headers.Networks = ()
+    trusted: Sequence[Network] = ()
     external_url: str | None = None
 
 

@@ -8,8 +8,7 @@ upstream's view of who asked and under which name (H10, H40, H49), and adds its 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
 from multidict import CIMultiDict
@@ -54,7 +53,6 @@ CONDITIONAL = frozenset({"if-none-match", "if-modified-since", "if-match", "if-u
 """The registry answers these before it has looked at the manifest (H24)."""
 
 Pairs = Iterable[tuple[str, str]]
-Networks = Sequence[IPv4Network | IPv6Network]
 
 
 def end_to_end(pairs: Pairs) -> CIMultiDict[str]:
@@ -153,39 +151,3 @@ _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5
 def is_host(text: str) -> bool:
     """Whether ``text`` may stand in an URL as host and port."""
     return _HOST.fullmatch(text) is not None
-
-
-def is_trusted(address: str, trusted: Networks) -> bool:
-    """Whether ``address`` lies in one of the networks."""
-    try:
-        parsed = ip_address(plain_address(address))
-    except ValueError:
-        return False
-    return any(parsed in network for network in trusted)
-
-
-def plain_address(text: str) -> str:
-    """An IP address in its usual spelling; one of IPv4 inside IPv6 as IPv4; whatever else as it is."""
-    try:
-        parsed = ip_address(text)
-    except ValueError:
-        return text
-    return str(getattr(parsed, "ipv4_mapped", None) or parsed)
-
-
-def client_address(peer: str, forwarded_for: Sequence[str], trusted: Networks) -> str:
-    """Who asked: the peer, or where the peer is a trusted proxy the last untrusted hop that it names.
-
-    ``forwarded_for``: the values of ``X-Forwarded-For``, in order.  A hop that is no address ends the walk: what stands
-    before it could be anything.
-    """
-    hops = [hop.strip() for value in forwarded_for for hop in value.split(",")]
-    address = plain_address(peer)
-    while is_trusted(address, trusted) and hops:
-        hop = hops.pop()
-        try:
-            ip_address(hop)
-        except ValueError:
-            break
-        address = plain_address(hop)
-    return address

@@ -20,6 +20,7 @@ from immuproxy.ledger.model import ActorSource
 from immuproxy.oci.errors import OciError
 from immuproxy.proxy import caller
 from immuproxy.proxy.caller import Caller, actor_of
+from immuproxy.values import MAX_SHOWN
 
 PEER = "192.0.2.7"
 
@@ -170,8 +171,8 @@ def test_a_tokens_subject_is_read_and_not_judged(claims: dict[str, Any], expecte
 
 
 def test_what_is_shown_of_an_actor_is_bounded() -> None:
-    assert len(actor_of(basic(b"a" * 5000))[0]) == caller.MAX_SHOWN
-    assert len(identify(("Host", "x"), ("User-Agent", "u" * 5000)).user_agent) == caller.MAX_SHOWN
+    assert len(actor_of(basic(b"a" * 5000))[0]) == MAX_SHOWN
+    assert len(identify(("Host", "x"), ("User-Agent", "u" * 5000)).user_agent) == MAX_SHOWN
 
 
 _part = st.binary(max_size=30).map(lambda raw: base64.urlsafe_b64encode(raw).decode().rstrip("="))
