@@ -15,6 +15,7 @@ from pathlib import Path
 import structlog
 
 from immuproxy.config import Config, parse_config
+from immuproxy.ledger.ids import new_event_id
 from immuproxy.ledger.model import Action, ActorSource, Event, Outcome
 from immuproxy.ledger.redis import LedgerUnavailableError
 from immuproxy.ledger.replicas import Replicas
@@ -127,7 +128,7 @@ def _in_force(config: Config) -> RulesInForce:
 
 def _event(outcome: Outcome, digest: str, reason: str) -> Event:
     return Event(
-        id=record.new_event_id(),
+        id=new_event_id(),
         time=record.now_ms(),
         action=Action.RULES,
         outcome=outcome,

@@ -23,10 +23,10 @@ from immuproxy.commands.screen import json_line, moment, plain, say, short, tabl
 from immuproxy.config import Config
 from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.exceptions import Exceptions, Exemption
+from immuproxy.ledger.ids import new_event_id
 from immuproxy.ledger.model import Action, ActorSource, Event, Outcome
 from immuproxy.ledger.redis import Store
 from immuproxy.ledger.register import Register
-from immuproxy.proxy import record
 
 MAX_REASON = 500
 """Characters."""
@@ -99,7 +99,7 @@ def _check_reason(reason: str | None) -> None:
 
 def _event(repository: str, tag: str, reason: str, digest: str) -> Event:
     return Event(
-        id=record.new_event_id(),
+        id=new_event_id(),
         action=Action.EXCEPTION,
         outcome=Outcome.GRANTED,
         repository=repository,

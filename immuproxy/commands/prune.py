@@ -12,6 +12,7 @@ from immuproxy.commands.running import GOOD, MISUSED, carry_out, ledger_of, now_
 from immuproxy.commands.screen import counted, json_line, moment, progress_bar, say
 from immuproxy.config import Config
 from immuproxy.ledger.audit import Audit
+from immuproxy.ledger.ids import new_event_id
 from immuproxy.ledger.model import Action, ActorSource, Event, Outcome
 from immuproxy.proxy import record
 
@@ -68,7 +69,7 @@ async def _remove(audit: Audit, before: int, going: int, *, as_json: bool) -> in
 
 def _event(before: int, going: int) -> Event:
     return Event(
-        id=record.new_event_id(),
+        id=new_event_id(),
         time=record.now_ms(),
         action=Action.RULES,
         outcome=Outcome.DELETED,

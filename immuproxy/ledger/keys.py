@@ -4,7 +4,8 @@ All keys of one repository share the hash tag ``{<repository>}``, so each step o
 slot of a Redis cluster.  The audit shares ``{audit}``.  Repository names hold no braces (specification grammar), and no
 repository's slot keys can be confused with the audit's, because the part after the hash tag differs.
 
-No key of a tag, pin, manifest or event ever carries a time to live (I12); `compared` alone does, and it is only a hint.
+No key of a tag, pin, manifest or event ever carries a time to live (I12).  `compared`, which is only a hint, does, and
+so does what the console's log-in keeps.
 """
 
 from __future__ import annotations
@@ -21,6 +22,18 @@ EPOCH = PREFIX + "epoch"
 """Counter that every proxy advances: it tells a Redis that came back empty or older from the one that was there
 before.
 """
+
+DRIFTING = PREFIX + "drifting"
+"""Sorted set: every repository that has an open finding of drift, and some that had; score = when one was last opened.
+
+See `immuproxy.ledger.attention` for how it is kept.
+"""
+
+EXCEPTED = PREFIX + "excepted"
+"""Sorted set: the same for exceptions that have not been ended."""
+
+COMPARISONS = PREFIX + "comparisons"
+"""Sorted set: repository, score = when all its tags were last compared with the upstream."""
 
 
 def tag(repository: str, tag_name: str) -> str:
@@ -84,3 +97,23 @@ def outbox(repository: str) -> str:
 def audit(part: str) -> str:
     """A key of the audit: ``events`` (stream), and its indexes and counters."""
     return f"{PREFIX}{{audit}}:{part}"
+
+
+CONSOLE_KEY = PREFIX + "{console}:key"
+"""String: random bytes with which the console's forms are signed where there is no session."""
+
+BUDGETS = PREFIX + "{console}:budgets"
+"""Sorted set: who tried to log in -> when his budget of attempts is full again (ms)."""
+
+UNTOLD = PREFIX + "{console}:untold"
+"""Counter: failed log-ins that were left out of the audit because there were too many."""
+
+
+def session(name: str) -> str:
+    """String with a time to live: one session of the console, named by the hash of its secret."""
+    return f"{PREFIX}{{console}}:session:{name}"
+
+
+def places(name: str) -> str:
+    """Sorted set with a time to live: networks that one user has logged in from, score = when last (ms)."""
+    return f"{PREFIX}{{console}}:places:{name}"

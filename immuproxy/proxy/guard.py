@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from immuproxy.ledger.epoch import Epoch
+from immuproxy.ledger.ids import new_event_id
 from immuproxy.ledger.model import Event, Outcome, Reply, State, Step, TagRecord
 from immuproxy.ledger.redis import LedgerUnavailableError
 from immuproxy.ledger.register import Content, Register
@@ -411,7 +412,7 @@ def _require_generation(attempt: Attempt, reply: Reply) -> None:
 
 def _renewed(push: Push) -> Push:
     """The push as it starts again: whoever took its claim may have written its event, and no event is written twice."""
-    return replace(push, draft=replace(push.draft, id=record.new_event_id()))
+    return replace(push, draft=replace(push.draft, id=new_event_id()))
 
 
 async def _once_more(step: Callable[[], Awaitable[Reply]]) -> Reply:

@@ -12,16 +12,12 @@ import time
 from dataclasses import replace
 from typing import Any
 
+from immuproxy.ledger.ids import new_event_id
 from immuproxy.ledger.model import Action, ActorSource, Event, Outcome
 from immuproxy.oci.manifests import Manifest
 from immuproxy.proxy.caller import Caller
 
 UNKNOWN = "the proxy stopped before it knew the outcome"
-
-
-def new_event_id() -> str:
-    """22 hexadecimal digits: milliseconds, then 40 random bits; sorts by time."""
-    return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(5)}"
 
 
 def new_token() -> str:

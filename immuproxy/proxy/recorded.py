@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+from immuproxy.ledger.ids import new_event_id
 from immuproxy.ledger.model import Committed as Held
 from immuproxy.ledger.model import Event, Outcome, Step, TagRecord
 from immuproxy.ledger.register import Register
@@ -113,4 +114,4 @@ class Recorder:
         event = record.timed(event, push.caller)
         if not await self._register.conclude(push.repository, event):
             # The sweep took this proxy for dead and wrote how it looked then; this is how it ended.
-            await self._register.record(replace(event, id=record.new_event_id()))
+            await self._register.record(replace(event, id=new_event_id()))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from immuproxy.ledger.ids import new_event_id
 from immuproxy.ledger.model import Action, ActorSource, Event, Outcome
-from immuproxy.proxy import record
 from tests.conversation import RunningEdge, image
 
 GRANT = Event(
@@ -21,7 +21,7 @@ GRANT = Event(
 
 
 def grant(digest: str = "") -> Event:
-    return replace(GRANT, id=record.new_event_id(), digest=digest)
+    return replace(GRANT, id=new_event_id(), digest=digest)
 
 
 async def test_an_exception_in_force_allows_the_overwrite_and_is_named(edge: RunningEdge) -> None:
@@ -53,7 +53,7 @@ async def test_an_exception_can_be_ended_once(edge: RunningEdge) -> None:
     await edge.parts.exceptions.grant(grant(), lasts_ms=60_000)
     exemption = await edge.parts.exceptions.of("team/app", "1.0")
     assert exemption is not None
-    ending = replace(GRANT, id=record.new_event_id(), outcome=Outcome.ENDED)
+    ending = replace(GRANT, id=new_event_id(), outcome=Outcome.ENDED)
     assert await edge.parts.exceptions.end(exemption, ending)
     assert not await edge.parts.exceptions.end(exemption, ending)
     assert (await edge.client.push("team/app", "1.0", image("two"))).status == 409
