@@ -16,6 +16,7 @@ from typing import Any
 
 from aiohttp import web
 
+from immuproxy.oci.names import digest_of
 from immuproxy.proxy.server import EdgeServer
 
 Headers = list[tuple[str, str]]
@@ -200,12 +201,15 @@ class Exchange:
         self.writer.close()
 
 
+ASKS = f"/manifests/{digest_of(b'')}"
+"""What the proxy asks for to learn whether somebody may push: an empty manifest."""
+
 Script = Callable[[Exchange], Awaitable[None]]
 
 
 @dataclass
 class ScriptedUpstream:
-    """What came in; `requests` without the proxy's own question whether anybody may push."""
+    """What came in; `requests` without the proxy's own question whether somebody may push."""
 
     port: int = 0
     everything: list[Exchange] = field(default_factory=list)
@@ -216,7 +220,7 @@ class ScriptedUpstream:
 
     @property
     def requests(self) -> list[Exchange]:
-        return [exchange for exchange in self.everything if "/immuproxy/probe/" not in exchange.target]
+        return [exchange for exchange in self.everything if ASKS not in exchange.target]
 
 
 @contextlib.asynccontextmanager
@@ -257,7 +261,7 @@ async def _serve(
         method, target, _ = first.split(" ")
         exchange = Exchange(method, target, _headers(lines), reader, writer)
         upstream.everything.append(exchange)
-        if "/immuproxy/probe/" in target:
+        if ASKS in target:
             await exchange.answer(400)
         else:
             await script(exchange)

@@ -90,7 +90,7 @@ class Pushes:
 
     def _push(self, repository: str, tag: str, manifest: Manifest, caller: Caller, rule: Rule) -> Push:
         draft = record.draft(Action.PUSH, caller, repository, tag=tag, manifest=manifest)
-        draft = replace(draft, actor_confirmed=self._authority.confirms(caller))
+        draft = replace(draft, actor_confirmed=self._authority.confirms(repository, caller))
         if tag:
             draft = replace(draft, rule=rule.name, rule_line=rule.line)
         return Push(repository=repository, tag=tag, manifest=manifest, caller=caller, rule=rule, draft=draft)

@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from immuproxy.assembly import Choices
 from immuproxy.ledger.model import ActorSource, Outcome
 from tests.conversation import RunningEdge, edge_over, image
 from tests.servers import RedisServer, RegistryServer
@@ -59,10 +60,13 @@ async def test_only_a_confirmed_user_meets_a_condition_on_users(edge: RunningEdg
     assert (await edge.events("team/app"))[-1].outcome is Outcome.OVERWRITTEN
 
 
+@pytest.mark.parametrize("always", [False, True])
 async def test_where_nobody_is_asked_for_credentials_a_name_proves_nothing(
-    registry: RegistryServer, redis_server: RedisServer
+    registry: RegistryServer, redis_server: RedisServer, *, always: bool
 ) -> None:
-    async with edge_over(registry.url, redis_server.url, rules=USERS) as edge:
+    """Also where the registry is asked about each push: it lets everybody in, whatever he calls himself."""
+    choices = Choices(manifest_timeout=5.0, authorize_always=always)
+    async with edge_over(registry.url, redis_server.url, rules=USERS, choices=choices) as edge:
         robot = edge.client.as_user("robot", "anything")
         await robot.push("team/app", "1.0", image("one"))
         answer = await robot.push("team/app", "1.0", image("two"))
@@ -83,14 +87,47 @@ async def test_h55_the_ledgers_own_copy_is_not_given_to_whom_the_upstream_hides_
         assert (await edge.client.pull("team/app", "1.0")).status == 404
 
 
+async def test_h53_a_registry_may_ask_for_credentials_in_some_repositories_only(
+    registry: RegistryServer, redis_server: RedisServer
+) -> None:
+    async with (
+        hiding(registry.url, status=401, below="/v2/team/") as url,
+        edge_over(url, redis_server.url, rules=USERS) as edge,
+    ):
+        robot, ours = edge.client.as_user("robot"), image("one")
+        await robot.push("team/app", "1.0", ours)
+        for pushed in (ours, image("two")):
+            assert (await edge.client.put("team/app", "1.0", pushed)).status == 401
+        await edge.client.put("team/app", "2.0", ours)
+        assert (await edge.parts.register.read("team/app", "2.0")).claim is None
+        assert (await robot.push("team/app", "1.0", image("two"))).status == 201
+        await robot.push("open/app", "1.0", ours)
+        assert (await robot.push("open/app", "1.0", image("two"))).status == 409
+        assert {event.actor_confirmed for event in await edge.events("team/app")} == {True}
+        assert {event.actor_confirmed for event in await edge.events("open/app")} == {False}
+
+
+async def test_an_answer_that_says_nothing_about_credentials_makes_no_name_count(
+    registry: RegistryServer, redis_server: RedisServer
+) -> None:
+    """An open registry whose load balancer turns strangers away for a moment."""
+    async with (
+        hiding(registry.url, status=429) as url,
+        edge_over(url, redis_server.url, rules=USERS) as edge,
+    ):
+        robot = edge.client.as_user("robot")
+        await robot.push("team/app", "1.0", image("one"))
+        assert (await robot.push("team/app", "1.0", image("two"))).status == 409
+
+
 @contextlib.asynccontextmanager
-async def hiding(registry_url: str) -> AsyncIterator[str]:
-    """The registry behind a door that shows nothing to strangers."""
+async def hiding(registry_url: str, *, status: int = 404, below: str = "/") -> AsyncIterator[str]:
+    """The registry behind a door that shows strangers nothing of what is `below` a path."""
     async with aiohttp.ClientSession() as session:
 
         async def handle(request: web.Request) -> web.Response:
-            if "Authorization" not in request.headers:
-                return web.json_response({"errors": [{"code": "NAME_UNKNOWN"}]}, status=404)
+            if "Authorization" not in request.headers and request.path.startswith(below):
+                return web.json_response({"errors": [{"code": "NAME_UNKNOWN"}]}, status=status)
             sent = {name: value for name, value in request.headers.items() if name not in {"Host", "Authorization"}}
             async with session.request(
                 request.method, registry_url + request.path_qs, headers=sent, data=await request.read()
