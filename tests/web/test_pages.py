@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from immuproxy.ledger.model import Action, Outcome
+from immuproxy.ledger.model import Action, Outcome, StoredManifest
 from immuproxy.ledger.register import Content, Register
 from immuproxy.web.sources import Part, Sources
 from tests.servers import RedisServer
@@ -182,6 +182,21 @@ async def test_a_committed_tag_shows_what_a_pull_gets(console: Console, sources:
     text = await page(console, "/repositories/team/app/tags/1.0")
     assert f"docker pull registry.example:5000/team/app@{event.digest}" in text
     assert "held" in await page(console, "/repositories/team/app")
+
+
+async def test_the_layers_of_a_held_image_are_shown(console: Console, sources: Sources) -> None:
+    layers = [
+        {"mediaType": "application/vnd.oci.image.layer.v1.tar", "size": 700 * n, "digest": digest(f"layer {n}")}
+        for n in (1, 2)
+    ]
+    config = {"mediaType": "application/vnd.oci.image.config.v1+json", "size": 3, "digest": digest("config")}
+    media_type = "application/vnd.oci.image.manifest.v1+json"
+    body = json.dumps({"schemaVersion": 2, "mediaType": media_type, "config": config, "layers": layers}).encode()
+    stored = StoredManifest(digest("image"), media_type, body)
+    await hold(sources.register, Content(digest=stored.digest, needs=frozenset({stored.digest}), stored=(stored,)))
+    text = await page(console, f"/repositories/team/app/manifests/{stored.digest}")
+    assert "2, lowest first" in text
+    assert 'width="50' in text
 
 
 async def hold(register: Register, content: Content) -> None:
