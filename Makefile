@@ -1,12 +1,13 @@
 # Each target does its own set-up; when everything is there already that takes a second.
 # The work is in tools/; `make help` lists what there is.
 
-.PHONY: help run test soak lint format lock clean
+.PHONY: help run test soak bench-console lint format lock clean
 
 help:
 	@echo 'make run     start immuproxy, a registry and an embedded Redis in the foreground (EDGE=, CONSOLE= to move them)'
 	@echo 'make test    run the whole test suite (ARGS="-k name" for a part of it)'
 	@echo 'make soak    random clients and every fault for an hour (SECONDS=, SEED= to replay one)'
+	@echo 'make bench-console  time every page of the console at 10,000 and at 1,000,000 events (RUNS=, SIZES="...")'
 	@echo 'make lint    lint, format check, types and the arrows between the rooms'
 	@echo 'make format  format the code'
 	@echo 'make lock    write the lock files anew from pyproject.toml'
@@ -23,6 +24,10 @@ test:
 soak:
 	@tools/setup test
 	@PYTHONPATH=. exec .venv/bin/python tools/soak.py $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
+
+bench-console:
+	@tools/setup test
+	@PYTHONPATH=. exec .venv/bin/python bench/console.py $(if $(RUNS),--runs $(RUNS)) $(SIZES)
 
 lint:
 	@tools/setup lint

@@ -39,19 +39,34 @@ def digest_of(number: int) -> str:
     return "sha256:" + hashlib.sha256(str(number).encode()).hexdigest()
 
 
+def repository_names(count: int) -> list[str]:
+    """The names that events are made up for."""
+    return [f"team-{number % 40}/{'sub/' * (number % 3)}app-{number}" for number in range(count)]
+
+
 def made_up_events(
-    count: int, *, seed: int = 1, repositories: int = 5_000, start: int = 1_700_000_000_000, days: float = 90
+    count: int,
+    *,
+    seed: int = 1,
+    repositories: int = 5_000,
+    start: int = 1_700_000_000_000,
+    days: float = 90,
+    popularity: int | None = None,
+    first: int = 0,
 ) -> Iterator[Event]:
-    """``count`` events evenly over ``days``; few repositories get most of them, and half of the tags are unique."""
+    """``count`` events evenly over ``days``; few repositories get most of them, and half of the tags are unique.
+
+    ``popularity``: the seed that says which repositories those are.  ``first``: the number of the first event.
+    """
     chance = random.Random(seed)
-    names = [f"team-{number % 40}/{'sub/' * (number % 3)}app-{number}" for number in range(repositories)]
-    chance.shuffle(names)
+    names = repository_names(repositories)
+    (chance if popularity is None else random.Random(popularity)).shuffle(names)
     weights = [1 / (rank + 10) for rank in range(repositories)]
     chosen = chance.choices(names, weights, k=count)
     outcomes = chance.choices(_OUTCOMES, [weight for _, _, weight in _OUTCOMES], k=count)
     for number, (repository, (action, outcome, _)) in enumerate(zip(chosen, outcomes, strict=True)):
         time = start + int(days * DAY_MS * number / count)
-        yield _event(chance, number, time, repository=repository, action=action, outcome=outcome)
+        yield _event(chance, first + number, time, repository=repository, action=action, outcome=outcome)
 
 
 def _event(
