@@ -15,6 +15,7 @@ from dataclasses import replace
 import structlog
 
 from immuproxy.drift.healer import Healer
+from immuproxy.ledger.attention import Kind
 from immuproxy.ledger.exceptions import Exceptions
 from immuproxy.ledger.model import Action, Event, Outcome, State, TagRecord
 from immuproxy.ledger.redis import LedgerUnavailableError
@@ -78,9 +79,12 @@ class Sweep:
         """One pass over every repository; what cannot be finished now stays for the next."""
         try:
             self._now = await self._register.now_ms()
-            for repository in await self._register.repositories():
+            repositories = await self._register.repositories()
+            excepted = (await self._register.attention.tidy(repositories))[Kind.EXCEPTION]
+            for repository in repositories:
                 await self._repository(repository)
-                await self._end_exceptions(repository)
+                if repository in excepted:
+                    await self._end_exceptions(repository)
                 if await self._register.take_comparison(repository, seconds=COMPARED_EVERY):
                     await self._compare(repository)
         except LedgerUnavailableError as error:
@@ -122,6 +126,8 @@ class Sweep:
                 if failures == MOST_FAILURES:
                     return
             await asyncio.sleep(1 / RATE)
+        if not failures:
+            await self._register.attention.finish_comparison(repository)
 
     def _is_overdue(self, intent: Event) -> bool:
         return self._now - intent.time > self._limits.lease * 1000

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from immuproxy.ledger import keys
+from immuproxy.ledger.attention import Attention, Kind
 from immuproxy.ledger.model import Event, without_time
 from immuproxy.ledger.redis import Store
 
@@ -36,6 +37,14 @@ class Exemption:
         return now_ms < self.ends and self.digest in {"", digest}
 
 
+@dataclass(frozen=True, slots=True)
+class ExemptionPage:
+    """Permissions that have not been ended; ``next_cursor`` is empty at the end."""
+
+    found: tuple[Exemption, ...]
+    next_cursor: str
+
+
 class Exceptions:
     """The permissions of all repositories."""
 
@@ -43,6 +52,7 @@ class Exceptions:
         """``published`` is told each repository that has a new event."""
         self._store = store
         self._published = published
+        self._attention = Attention(store)
 
     async def grant(self, event: Event, *, lasts_ms: int) -> int:
         """Permit what ``event`` (action exception, outcome granted) says, for ``lasts_ms``; returns when it ends (ms).
@@ -50,6 +60,7 @@ class Exceptions:
         Its ``digest`` restricts the permission where it is not empty.
         """
         await self._store.do(self._store.client.sadd(keys.REPOSITORIES, event.repository))
+        await self._attention.expect(Kind.EXCEPTION, event.repository)
         ends = await self._store.script(
             "exception_grant",
             [keys.exceptions(event.repository), keys.outbox(event.repository)],
@@ -77,6 +88,19 @@ class Exceptions:
         """Every permission of a repository that has not been ended, by tag."""
         found = await self._store.do(self._store.client.hgetall(keys.exceptions(repository)))
         return [_exemption(repository, tag.decode(), value) for tag, value in sorted(found.items())]
+
+    async def standing(self, *, limit: int, cursor: str = "") -> ExemptionPage:
+        """About ``limit`` permissions of all repositories, from ``cursor`` on, those whose time is over included until
+        the sweep ends them; raises `BadCursorError`.
+        """
+        page = await self._attention.page(Kind.EXCEPTION, limit=limit, cursor=cursor)
+        return ExemptionPage(
+            tuple(_exemption(each.repository, each.tag, each.value) for each in page.found), page.next_cursor
+        )
+
+    async def count(self) -> int:
+        """How many permissions stand, those included whose time is over and which the sweep has not ended yet."""
+        return sum((await self._attention.counts(Kind.EXCEPTION)).values())
 
 
 def _exemption(repository: str, tag: str, value: bytes) -> Exemption:

@@ -213,6 +213,14 @@ class Finding:
     since: int
 
 
+@dataclass(frozen=True, slots=True)
+class FindingPage:
+    """Open findings, each with its repository; ``next_cursor`` is empty at the end."""
+
+    found: tuple[tuple[str, Finding], ...]
+    next_cursor: str
+
+
 class Step(StrEnum):
     """What a step of the protocol answered; see the scripts of the same names."""
 

@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from immuproxy.ledger import keys
+from immuproxy.ledger.attention import Attention, Kind
 from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.model import (
     Action,
     Event,
     Finding,
+    FindingPage,
     Reply,
     Step,
     StoredManifest,
@@ -80,6 +82,7 @@ class Register:
         self._epoch = epoch
         self._published = published
         self._recorded = recorded
+        self.attention = Attention(store)
 
     # --- reading
 
@@ -330,6 +333,7 @@ class Register:
         """Note that the upstream shows ``seen`` (empty for nothing) where the tag holds ``held``; true when that is
         new.
         """
+        await self.attention.expect(Kind.DRIFT, repository)
         reply = await self._publish(
             repository,
             "drift_open",
@@ -349,6 +353,12 @@ class Register:
         """The open findings of a repository, by tag."""
         found = await self._store.do(self._store.client.hgetall(keys.drift(repository)))
         return [finding_of(tag.decode(), value.decode()) for tag, value in sorted(found.items())]
+
+    async def open_drifts(self, *, limit: int, cursor: str = "") -> FindingPage:
+        """About ``limit`` open findings of all repositories, from ``cursor`` on; raises `BadCursorError`."""
+        page = await self.attention.page(Kind.DRIFT, limit=limit, cursor=cursor)
+        found = tuple((each.repository, finding_of(each.tag, each.value.decode())) for each in page.found)
+        return FindingPage(found, page.next_cursor)
 
     async def take_comparison(self, repository: str, *, seconds: int) -> bool:
         """Whether nobody has compared the repository for ``seconds``; if so, the caller does it now."""

@@ -38,11 +38,11 @@ class Judge:
         )
 
     async def _permitted(self, push: Push, now_ms: int) -> str | None:
-        """The words of a temporary exception that covers the push, with who granted it."""
+        """The words of a temporary exception that covers the push; its event first, as a long reason may be cut."""
         found = await self._exceptions.of(push.repository, push.tag)
         if found is None or not found.covers(push.manifest.digest, now_ms):
             return None
-        return f"{found.reason} (granted by {found.by or 'an operator'}, event {found.event})"
+        return f"event {found.event}, granted by {found.by or 'an operator'}: {found.reason}"
 
     async def _held(self, push: Push, found: TagRecord) -> rules.Held | None:
         if found.committed is None:

@@ -160,3 +160,18 @@ async def test_a_moving_push_that_could_still_land_is_left_open(
     await sweep_of(edge, quarantine=600).once()
     (event,) = [event for event in await edge.events(REPOSITORY) if event.tag]
     assert event.outcome is Outcome.CREATED
+
+
+async def test_a_comparison_of_a_whole_repository_is_noted_and_an_unfinished_one_is_not(
+    edge: RunningEdge, registry: RegistryServer
+) -> None:
+    await edge.client.push(REPOSITORY, "1.0", image("one"))
+    await edge.client.push(REPOSITORY, "2.0", image("two"))
+    attention, client = edge.parts.register.attention, edge.store.client
+    await sweep_of(edge).once()
+    first = await attention.compared()
+    assert (first.known, first.repositories, first.oldest_repository) == (1, 1, REPOSITORY)
+    await edge.store.do(client.delete(keys.compared(REPOSITORY)))
+    registry.kill()
+    await sweep_of(edge).once()
+    assert await attention.compared() == first
