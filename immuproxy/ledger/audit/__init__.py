@@ -14,6 +14,8 @@ For the console and the JSON API, all on one `Audit` (``from immuproxy.ledger.au
     await audit.facet_values(field, prefix="", repository="", limit=20) -> list[Tally]  completion of known values
     await audit.repositories(pattern="", order="activity", limit=50, cursor="") -> RepositoryPage
     await audit.tags(repository, limit=50, cursor="")            -> TagPage       tags that events speak of
+    await audit.roster(repository)                               -> Roster        all its tags, to sort and filter
+    await audit.last_set(repository, tag)                        -> TagFacts      when, to what and by whom
     await audit.total()                                          -> int           events held
     await audit.append(event)                                    -> bool          for events without a repository
     audit.prune(before)                                          -> async iterator of PruneProgress
@@ -33,6 +35,7 @@ from __future__ import annotations
 
 from immuproxy.ledger.audit.audit import Audit
 from immuproxy.ledger.audit.project import Projector
+from immuproxy.ledger.audit.roster import Roster, TagFacts
 from immuproxy.ledger.audit.values import (
     Arrival,
     BadCursorError,
@@ -57,8 +60,10 @@ __all__ = [
     "PruneProgress",
     "RepositoryPage",
     "RepositorySummary",
+    "Roster",
     "Series",
     "TagActivity",
+    "TagFacts",
     "TagPage",
     "Tally",
 ]

@@ -10,6 +10,7 @@ from immuproxy.ledger.audit.listing import Listing
 from immuproxy.ledger.audit.plan import Planner
 from immuproxy.ledger.audit.project import take
 from immuproxy.ledger.audit.prune import Pruner
+from immuproxy.ledger.audit.roster import Roster, Rosters, TagFacts
 from immuproxy.ledger.audit.tail import Tail
 from immuproxy.ledger.audit.tallies import Tallies
 from immuproxy.ledger.audit.values import Arrival, Chart, EventPage, PruneProgress, RepositoryPage, TagPage, Tally
@@ -33,6 +34,7 @@ class Audit:
         self._walker = Walker(store, Planner(store, vocabulary))
         self._tallies = Tallies(store, vocabulary)
         self._listing = Listing(store, vocabulary, self._tallies)
+        self._rosters = Rosters(store)
         self._tail = Tail(store)
         self._pruner = Pruner(store, vocabulary)
 
@@ -131,6 +133,17 @@ class Audit:
     async def tags(self, repository: str, *, limit: int = 50, cursor: str = "") -> TagPage:
         """Tags that events of the repository name, last active first."""
         return await self._listing.tags(repository, limit, cursor)
+
+    async def roster(self, repository: str) -> Roster:
+        """All tags of the repository, those that events name and those that are held; for pages that sort and filter.
+
+        The first look reads all of them, later ones what changed since.  It is shared: do not change it.
+        """
+        return await self._rosters.of(repository)
+
+    async def last_set(self, repository: str, tag: str) -> TagFacts:
+        """When one tag was last set, to what and by whom, as its events tell."""
+        return await self._rosters.last_set(repository, tag)
 
     async def total(self) -> int:
         """How many events are held."""

@@ -31,6 +31,14 @@ RANKED_FIELDS = ("repo", "tag", "actor", "rule")
 VALUE_FIELDS = ("repo", "actor", "rule", "ip", "outcome", "action")
 """Fields with a posting for each value and a list of values."""
 
+_SETTING = frozenset({Outcome.CREATED.value, Outcome.OVERWRITTEN.value, Outcome.UNCHANGED.value, Outcome.ADOPTED.value})
+
+LONGEST_ACTOR = 200
+"""Characters of an actor that are kept beside each tag."""
+
+GONE = "-"
+"""Stands for the digest of a tag that was deleted."""
+
 HOUR_MS = 3_600_000
 DAY_HOURS = 24
 BUCKET_DIGITS = 4
@@ -64,6 +72,11 @@ def values_key(field: str) -> str:
 def tags_key(repository: str) -> str:
     """Sorted set: every tag that an event of the repository names, score = milliseconds of the last of them."""
     return keys.audit(f"tags:{repository}")
+
+
+def sets_key(repository: str) -> str:
+    """Hash: tag -> when it was last set, to which digest (`GONE` once it was deleted), and by whom."""
+    return keys.audit(f"sets:{repository}")
 
 
 def hourly_key(outcome: str, field: str, hour: int) -> str:
@@ -103,6 +116,7 @@ class Entry:
     postings: tuple[str, ...]
     lasts: tuple[tuple[str, str], ...]
     counts: tuple[tuple[str, str], ...]
+    sets: tuple[tuple[str, str, str], ...]
 
 
 class UnreadableError(ValueError):
@@ -134,6 +148,7 @@ def entry(values: Mapping[str, Any]) -> Entry:
         postings=_postings(texts, by_field),
         lasts=_lasts(texts, by_field),
         counts=_counts(texts),
+        sets=_sets(texts),
     )
 
 
@@ -204,6 +219,15 @@ def _counts(texts: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     )
 
 
+def _sets(texts: Mapping[str, str]) -> tuple[tuple[str, str, str], ...]:
+    deleted = (texts["action"], texts["outcome"]) == (Action.DELETE_TAG, Outcome.DELETED)
+    digest = GONE if deleted else texts["digest"]
+    if not ((deleted or texts["outcome"] in _SETTING) and texts["tag"] and digest):
+        return ()
+    value = f"{texts['time'] or 0} {digest} {texts['actor'][:LONGEST_ACTOR]}"
+    return ((sets_key(texts["repository"]), texts["tag"], value),)
+
+
 def arguments(batch: Sequence[tuple[str, Entry]]) -> tuple[list[str], list[str | int]]:
     """Keys and arguments of ``audit_project`` for entries with their outbox ids, behind the fixed ones."""
     numbers: dict[str, int] = {}
@@ -218,6 +242,8 @@ def arguments(batch: Sequence[tuple[str, Entry]]) -> tuple[list[str], list[str |
         for members in (each.lasts, each.counts):
             flat.append(len(members))
             flat += [item for key, member in members for item in (number(key), member)]
+        flat.append(len(each.sets))
+        flat += [item for key, name, value in each.sets for item in (number(key), name, value)]
     return list(numbers), flat
 
 

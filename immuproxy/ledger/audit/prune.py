@@ -6,7 +6,9 @@ A prune that was interrupted can be run again.  Watermarks stay, so nothing prun
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
+from immuproxy.ledger import keys
 from immuproxy.ledger.audit import entries
 from immuproxy.ledger.audit.cursors import position
 from immuproxy.ledger.audit.values import PruneProgress
@@ -15,6 +17,7 @@ from immuproxy.ledger.redis import Store
 
 _KEYS_A_STEP = 256
 _EVENTS_A_STEP = 1_000
+_TAGS_A_STEP = 1_000
 _DAY_MS = entries.HOUR_MS * entries.DAY_HOURS
 
 
@@ -66,9 +69,22 @@ class Pruner:
     async def _forget_values(self, before: int) -> None:
         client = self._store.client
         for repository in await self._vocabulary.values("repo"):
-            await self._store.do(client.zremrangebyscore(entries.tags_key(repository), "-inf", f"({before}"))
+            await self._forget_tags(repository, before)
         for field in entries.VALUE_FIELDS:
             await self._store.do(client.zremrangebyscore(entries.values_key(field), "-inf", f"({before}"))
+
+    async def _forget_tags(self, repository: str, before: int) -> None:
+        """Forget the tags without an event since; of those that are held it stays known who set them."""
+        client, key = self._store.client, entries.tags_key(repository)
+        older: dict[str, Any] = {"min": "-inf", "max": f"({before}"}
+        start = 0
+        while names := await self._store.do(client.zrangebyscore(key, **older, start=start, num=_TAGS_A_STEP)):
+            held = await self._store.do(client.zmscore(keys.tags(repository), names))
+            gone = [name for name, since in zip(names, held, strict=True) if since is None]
+            if gone:
+                await self._store.do(client.hdel(entries.sets_key(repository), *gone))
+            start += len(names)
+        await self._store.do(client.zremrangebyscore(key, **older))
 
 
 def _counts_of(day: int) -> list[str]:

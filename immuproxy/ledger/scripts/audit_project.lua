@@ -9,6 +9,7 @@
 --        N, then N key numbers                              postings; the first is the one of the event id
 --        N, then N pairs key number, member                 sorted sets: member's last time
 --        N, then N pairs key number, member                 sorted sets: one more of member
+--        N, then N triples key number, tag, value           hashes: "time digest actor" of a tag that was set
 -- Returns how many events were new.
 --
 -- Exactly once: what lies above the repository's watermark is new.  At or below it, and without an outbox, an event is
@@ -82,6 +83,23 @@ local function take_pairs()
   return list
 end
 
+local function take_triples()
+  local list = {}
+  for i = 1, tonumber(take()) do list[i] = {KEYS[tonumber(take())], take(), take()} end
+  return list
+end
+
+-- A tag is set by the event that changed its digest: the same digest again, and what comes late, leave it as it is.
+local function set(key, tag, value)
+  local known = redis.call('HGET', key, tag)
+  if known then
+    local known_time, known_digest = string.match(known, '^(%d+) (%S+)')
+    local time, digest = string.match(value, '^(%d+) (%S+)')
+    if digest == known_digest or tonumber(time) < tonumber(known_time) then return end
+  end
+  redis.call('HSET', key, tag, value)
+end
+
 local mark_ms, mark_seq = 0, 0
 if ARGV[1] ~= '' then mark_ms, mark_seq = parse_id(redis.call('HGET', watermark, ARGV[1]) or '') end
 
@@ -98,6 +116,7 @@ while at <= #ARGV do
   local first = at
   at = at + count
   local postings, lasts, counts = take_numbers(), take_pairs(), take_pairs()
+  local sets = take_triples()
   if above_mark(outbox_id) or not held(KEYS[postings[1]], event_id) then
     local ms, seq = next_id(time)
     redis.call('XADD', events, format_id(ms, seq), unpack(ARGV, first, first + count - 1))
@@ -106,6 +125,7 @@ while at <= #ARGV do
     if ms - time > LATE_MS then redis.call('APPEND', late, id) end
     for i = 1, #lasts do redis.call('ZADD', lasts[i][1], string.format('%.0f', ms), lasts[i][2]) end
     for i = 1, #counts do redis.call('ZINCRBY', counts[i][1], 1, counts[i][2]) end
+    for i = 1, #sets do set(sets[i][1], sets[i][2], sets[i][3]) end
     added = added + 1
   end
 end
