@@ -13,7 +13,8 @@ import sys
 import time
 
 from immuproxy.telemetry import logs
-from tests.invariants.workload import Report, soak, soak_with_loss
+from tests.invariants.clients import Report
+from tests.invariants.workload import soak, soak_with_loss
 
 ROUND = 300.0
 """Seconds of load in one round."""

@@ -18,18 +18,21 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from math import inf
 
 
 class Kind(StrEnum):
-    """What was asked for.  BYPASS: a write that went round the proxy."""
+    """What was asked for.  BYPASS: a write that went round the proxy.  DELETE: of the manifest, by its digest."""
 
     PUSH = "push"
     READ = "read"
     BYPASS = "bypass"
+    DELETE = "delete"
 
 
-OK, MISSING, REFUSED, UNKNOWN = "ok", "missing", "refused", "unknown"
-"""Answers: 2xx; 404 of a read; 409 of a push; and everything else, which decides nothing."""
+OK, MISSING, REFUSED, DECLINED, UNKNOWN = "ok", "missing", "refused", "declined", "unknown"
+"""Answers: 2xx; 404 of a read; 409 of a push; 409 of a push to several tags, for those that were not the reason, and
+405 of a delete; and everything else, which decides nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,10 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """One event of the audit, as far as it can be held against the history.  `operation`: the push that it tells of."""
+    """One event of the audit, as far as it can be held against the history.
+
+    `operation`: the push that it tells of; `previous`: what the tag held before; `time`: by the history's clock.
+    """
 
     event_id: str
     tag: str
@@ -59,25 +65,37 @@ class Recorded:
     outcome: str
     digest: str
     operation: str
+    previous: str = ""
+    time: float = 0.0
 
 
-def violations(history: Sequence[Operation]) -> list[str]:
+def violations(history: Iterable[Operation]) -> list[str]:
     """Every promise that the history breaks, in words; empty when it breaks none."""
-    by_tag: dict[str, list[Operation]] = defaultdict(list)
+    return [f"{tag}: {problem}" for tag, operations in by_tag(history).items() for problem in _of_one_tag(operations)]
+
+
+def by_tag(history: Iterable[Operation]) -> dict[str, list[Operation]]:
+    """The operations of each tag, in the order of the history."""
+    found: dict[str, list[Operation]] = defaultdict(list)
     for operation in history:
-        by_tag[operation.tag].append(operation)
-    return [f"{tag}: {problem}" for tag, operations in by_tag.items() for problem in _of_one_tag(operations)]
+        found[operation.tag].append(operation)
+    return dict(found)
 
 
 def value_of(operations: Iterable[Operation]) -> str:
     """The digest that the tag was first seen to hold; empty when nobody saw any."""
-    seen = [operation for operation in operations if _names(operation)]
-    return _names(min(seen, key=lambda operation: operation.ended)) if seen else ""
+    seen = [operation for operation in operations if named(operation)]
+    return named(min(seen, key=lambda operation: operation.ended)) if seen else ""
 
 
-def _names(operation: Operation) -> str:
+def seen_at(operations: Iterable[Operation], value: str) -> float:
+    """When somebody had first been told that the tag holds `value`; infinity when nobody was."""
+    return min((operation.ended for operation in operations if named(operation) == value), default=inf)
+
+
+def named(operation: Operation) -> str:
     """The digest that an answer says the tag holds."""
-    if operation.kind is Kind.BYPASS:
+    if operation.kind not in {Kind.PUSH, Kind.READ}:
         return ""
     return {OK: operation.digest, REFUSED: operation.held}.get(operation.answer, "")
 
@@ -86,73 +104,25 @@ def _of_one_tag(operations: Sequence[Operation]) -> Iterator[str]:
     value = value_of(operations)
     if not value:
         return
-    seen_at = min(operation.ended for operation in operations if _names(operation) == value)
+    since = seen_at(operations, value)
     written = [operation for operation in operations if _may_write(operation, value)]
-    if not any(operation.began <= seen_at for operation in written):
+    if not any(operation.began <= since for operation in written):
         yield f"nobody had begun to write {value} when it was first seen"
     for operation in operations:
-        yield from _of_one_operation(operation, value, seen_at)
+        yield from _of_one_operation(operation, value, since)
 
 
 def _may_write(operation: Operation, value: str) -> bool:
-    return operation.kind is not Kind.READ and operation.digest == value and operation.answer != REFUSED
+    writes = operation.kind in {Kind.PUSH, Kind.BYPASS}
+    return writes and operation.digest == value and operation.answer not in {REFUSED, DECLINED}
 
 
-def _of_one_operation(operation: Operation, value: str, seen_at: float) -> Iterator[str]:
-    named = _names(operation)
-    if named not in {"", value}:
+def _of_one_operation(operation: Operation, value: str, since: float) -> Iterator[str]:
+    told = named(operation)
+    if told not in {"", value}:
         which = "I3" if operation.kind is Kind.PUSH else "I1"
-        yield f"{which}: {operation.name} was answered with {named}, the tag holds {value}"
-    if operation.answer == MISSING and operation.began > seen_at:
+        yield f"{which}: {operation.name} was answered with {told}, the tag holds {value}"
+    if operation.answer == MISSING and operation.began > since:
         yield f"I2: {operation.name} found nothing after {value} had been seen"
     if operation.answer == REFUSED and operation.digest == value:
         yield f"I4: {operation.name} was refused although it pushed what the tag holds"
-
-
-def audit_violations(history: Sequence[Operation], events: Sequence[Recorded]) -> list[str]:
-    """I10: every answered push has its one event, no event is there twice, and each tag came to be exactly once.
-
-    A push that was cut off and taken over by another may have two: that it failed, and how it ended after all.
-    """
-    by_operation: dict[str, list[str]] = defaultdict(list)
-    ids: set[str] = set()
-    problems: list[str] = []
-    for event in events:
-        by_operation[event.operation].append(event.outcome)
-        if event.event_id in ids:
-            problems.append(f"I10: event {event.event_id} of {event.tag} was written twice")
-        ids.add(event.event_id)
-    problems += [problem for operation in history for problem in _untold(operation, by_operation[operation.name])]
-    return problems + list(_beginnings(history, events))
-
-
-TOLD = {OK: {"created", "unchanged"}, REFUSED: {"refused"}}
-
-
-def _untold(operation: Operation, outcomes: Sequence[str]) -> Iterator[str]:
-    if operation.kind is not Kind.PUSH:
-        return
-    expected = TOLD.get(operation.answer)
-    ended = [outcome for outcome in outcomes if outcome != "failed"]
-    if expected is not None and (len(ended) != 1 or ended[0] not in expected):
-        yield f"I10: {operation.name} was answered {operation.answer}, the audit says {outcomes}"
-    if len(ended) > 1 or len(outcomes) > MOST_EVENTS:
-        yield f"I10: {operation.name} has the events {outcomes}"
-
-
-MOST_EVENTS = 3
-
-
-def _beginnings(history: Sequence[Operation], events: Sequence[Recorded]) -> Iterator[str]:
-    """One `created` or `adopted` for each tag that holds something."""
-    began: dict[str, list[str]] = defaultdict(list)
-    for event in events:
-        if event.tag and event.outcome in {"created", "adopted"}:
-            began[event.tag].append(event.digest)
-    by_tag: dict[str, list[Operation]] = defaultdict(list)
-    for operation in history:
-        by_tag[operation.tag].append(operation)
-    for tag, operations in by_tag.items():
-        value = value_of(operations)
-        if value and began[tag] != [value]:
-            yield f"I10: {tag} holds {value}, the audit says that it came to hold {began[tag]}"

@@ -11,8 +11,9 @@ import contextlib
 import random
 import socket
 import tempfile
+import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -22,7 +23,7 @@ import aiohttp
 from redis.asyncio import Redis
 
 from tests.between import Between, Request, between
-from tests.conversation import Answer
+from tests.conversation import Answer, sha256
 from tests.proxies import ProxyServer, make_proxy
 from tests.servers import RedisServer, RegistryServer, Server, make_redis, make_registry
 
@@ -38,6 +39,13 @@ CONFIGURATION: dict[str, dict[str, Any]] = {
     "log": {"level": "warning"},
 }
 
+RULES = """
+default: immutable
+rules:
+  - {name: overwritten, tags: ["o*"], policy: immutable, overwrite: [{networks: [127.0.0.0/8]}]}
+  - {name: mortal, tags: ["d*"], policy: immutable, delete: allow, reuse: never}
+  - {name: moving, tags: ["m*"], policy: mutable}
+"""
 
 FAULTS = (
     "kill_proxy",
@@ -52,9 +60,20 @@ FAULTS = (
 FAULTS_WITH_LOSS = ("kill_proxy", "stop_proxy", "kill_registry", "lose_ledger")
 
 
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A manifest's PUT or a DELETE that arrived at the relay: when, from whom, and the digest that it is about."""
+
+    time: float
+    method: str
+    sender: str
+    repository: str
+    digest: str
+
+
 @dataclass
 class World:
-    """What runs; `happened` counts the faults."""
+    """What runs; `happened` counts the faults, `writes` is what the proxies sent to the registry."""
 
     random: random.Random
     registry: RegistryServer
@@ -64,10 +83,13 @@ class World:
     starter: ThreadPoolExecutor
     unruly: bool = False
     happened: Counter[str] = field(default_factory=Counter)
+    writes: list[Write] = field(default_factory=list)
 
     async def act(self, request: Request) -> Answer | None:
         """What the relay makes of one request on its way to the registry."""
         self.relay.asked.clear()
+        if request.is_manifest_put or request.method == "DELETE":
+            self.writes.append(_write(request))
         with contextlib.suppress(aiohttp.ClientError, OSError):
             return await self._unruly(request) if self.unruly else await request.forward()
         return None
@@ -159,12 +181,26 @@ class World:
         await asyncio.sleep(pause)
         await self.run_in_order(server.start)
 
+    def complaints(self) -> Iterator[str]:
+        """What the proxies logged that nobody expects, whatever happens around them: exceptions."""
+        for number, proxy in enumerate(self.proxies):
+            for line in proxy.log.splitlines():
+                if "Traceback" in line or "exception" in line.lower():
+                    yield f"logged by proxy {number}: {line[:2000]}"
+
     async def calm(self) -> None:
         """All faults are over, and everything runs."""
         self.unruly = False
         for server in (self.registry, self.redis, *self.proxies):
             if not server.is_running:
                 await self.run_in_order(server.start)
+
+
+def _write(request: Request) -> Write:
+    repository, _, reference = request.target.removeprefix("/v2/").partition("?")[0].rpartition("/")
+    digest = sha256(request.body) if request.method == "PUT" else reference
+    sender = request.headers.get("User-Agent", "")
+    return Write(time.monotonic(), request.method, sender, repository.rpartition("/")[0], digest)
 
 
 class QuietRegistry(RegistryServer):
@@ -198,7 +234,7 @@ async def running_world(seed: int, *, proxies: int = 2, appendfsync: str = "alwa
         redis = make_redis(folder("redis"), more={"appendfsync": appendfsync})
         async with between(registry.url) as relay:
             made = [
-                make_proxy(folder(f"proxy{number}"), relay.url, {"url": redis.url}, more=CONFIGURATION)
+                make_proxy(folder(f"proxy{number}"), relay.url, {"url": redis.url}, rules=RULES, more=CONFIGURATION)
                 for number in range(proxies)
             ]
             world = World(random.Random(seed), registry, redis, relay, made, starter)

@@ -1,0 +1,52 @@
+"""Whether the audit tells what the clients saw (I10).  Pure, and linear in the length of history and audit."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+
+from tests.invariants.checker import OK, REFUSED, Kind, Operation, Recorded, by_tag, value_of
+
+TOLD = {OK: {"created", "unchanged", "overwritten"}, REFUSED: {"refused"}}
+
+BEGINNINGS = frozenset({"created", "adopted"})
+
+MOST_EVENTS = 3
+
+
+def audit_violations(history: Iterable[Operation], events: Iterable[Recorded]) -> list[str]:
+    """I10: every answered push has its one event for each of its tags, and no event is there twice.
+
+    A push that was cut off and taken over by another may have two: that it failed, and how it ended after all.
+    """
+    outcomes: dict[tuple[str, str], list[str]] = defaultdict(list)
+    ids: set[str] = set()
+    problems: list[str] = []
+    for event in events:
+        outcomes[event.operation, event.tag].append(event.outcome)
+        if event.event_id in ids:
+            problems.append(f"I10: event {event.event_id} of {event.tag} was written twice")
+        ids.add(event.event_id)
+    pushes = (operation for operation in history if operation.kind is Kind.PUSH)
+    return problems + [problem for push in pushes for problem in _untold(push, outcomes.get((push.name, push.tag), []))]
+
+
+def _untold(push: Operation, outcomes: Sequence[str]) -> Iterator[str]:
+    expected = TOLD.get(push.answer)
+    ended = [outcome for outcome in outcomes if outcome != "failed"]
+    if expected is not None and (len(ended) != 1 or ended[0] not in expected):
+        yield f"I10: {push.name} to {push.tag} was answered {push.answer}, the audit says {outcomes}"
+    if len(ended) > 1 or len(outcomes) > MOST_EVENTS:
+        yield f"I10: {push.name} to {push.tag} has the events {outcomes}"
+
+
+def beginnings(history: Iterable[Operation], events: Iterable[Recorded]) -> Iterator[str]:
+    """I10: one `created` or `adopted` for each write-once tag that holds something."""
+    began: dict[str, list[str]] = defaultdict(list)
+    for event in events:
+        if event.outcome in BEGINNINGS:
+            began[event.tag].append(event.digest)
+    for tag, operations in by_tag(history).items():
+        value = value_of(operations)
+        if value and began[tag] != [value]:
+            yield f"I10: {tag} holds {value}, the audit says that it came to hold {began[tag]}"
