@@ -19,7 +19,7 @@ class Judge:
 
     async def push(self, push: Push, found: TagRecord, *, now_ms: int) -> rules.Verdict:
         """The verdict on ``push`` when the tag's record is ``found``; ``now_ms`` by the clock that dated the record."""
-        image = await self._library.image(push.repository, push.manifest, push.caller, labels=push.rule.needs_labels)
+        image = await self._library.image(push.repository, push.manifest, push.caller, push.rule)
         asked = rules.Push(
             repository=push.repository,
             tag=push.tag,
@@ -47,7 +47,7 @@ class Judge:
     async def _held(self, push: Push, found: TagRecord) -> rules.Held | None:
         if found.committed is None:
             return None
-        image = await self._library.held(found, push.caller, labels=push.rule.needs_labels)
+        image = await self._library.held(found, push.caller, push.rule)
         since = None if found.committed.first_adopted else found.committed.first
         return rules.Held(image=image, since_ms=since, by=found.committed.first_by)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from immuproxy.ledger.model import Event, StoredManifest, TagRecord
 from immuproxy.ledger.register import Content, Register
-from immuproxy.oci import manifests
-from immuproxy.oci.errors import OciError
+from immuproxy.oci import growth, manifests
+from immuproxy.oci.errors import OciError, unavailable
 from immuproxy.oci.manifests import Manifest
 from immuproxy.proxy.caller import Caller
 from immuproxy.proxy.upstream import Found, Upstream
@@ -95,23 +95,30 @@ class Library:
                 return batch[found.index(False)]
         return ""
 
-    async def image(self, repository: str, manifest: Manifest, caller: Caller, *, labels: bool) -> Image:
-        """A manifest as the rules see it; labels cost a look at each config, so only where a rule asks for them."""
-        found = await self.labels(repository, manifest, caller) if labels else {}
-        return Image(
-            digest=manifest.digest, media_type=manifest.media_type, entries=frozenset(manifest.entries), labels=found
-        )
+    async def image(self, repository: str, manifest: Manifest, caller: Caller, rule: Rule) -> Image:
+        """A manifest as ``rule`` sees it; labels cost a look at each config, so only where it asks for them."""
+        found = await self.labels(repository, manifest, caller) if rule.needs_labels else {}
+        image = Image(manifest.digest, manifest.media_type, frozenset(manifest.entries), found)
+        if not rule.needs_entries:
+            return image
+        keeps = growth.substance(manifest)
+        return replace(image, entries=keeps.digests, descriptors=keeps.descriptors, platforms=keeps.platforms)
 
-    async def held(self, record: TagRecord, caller: Caller, *, labels: bool) -> Image:
-        """What a committed tag holds, as the rules see it."""
+    async def held(self, record: TagRecord, caller: Caller, rule: Rule) -> Image:
+        """What a committed tag holds, as ``rule`` sees it.
+
+        Raises 503 where the rule asks what the manifest lists and nobody gives it out: nothing may be dropped unseen.
+        """
         if record.committed is None:
             message = "the tag holds nothing"
             raise ValueError(message)
         digest = record.committed.digest
         manifest = await self.manifest(record.repository, digest, caller)
-        if manifest is None:
-            return Image(digest=digest, media_type=record.committed.media_type, entries=frozenset(), labels={})
-        return await self.image(record.repository, manifest, caller, labels=labels)
+        if manifest is not None:
+            return await self.image(record.repository, manifest, caller, rule)
+        if rule.needs_entries:
+            raise unavailable(f"nobody gives out {digest}, which this append-only tag holds")
+        return Image(digest=digest, media_type=record.committed.media_type)
 
     async def labels(self, repository: str, manifest: Manifest, caller: Caller) -> Mapping[str, str]:
         """Annotations and config labels; of an index, those on which all its images agree."""

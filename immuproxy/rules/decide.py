@@ -5,13 +5,14 @@ Reasons are one line each and fit both the audit and a client's terminal; text t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from immuproxy.rules.model import Decision, Held, Image, Mode, OverwriteCondition, Policy, Push, Rule, Verdict
 from immuproxy.rules.problems import one_of
 from immuproxy.values import format_duration, parse_address, roughly
 
 _SHOWN = 60
+_DIGEST = 80
 _NAMED = 3
 
 CHILD_FIRST = (
@@ -114,11 +115,17 @@ def _obstacle(rule: Rule, old: Image, new: Image) -> str | None:
         return "the tag already holds another digest"
     if old.is_index != new.is_index:
         return f"the tag holds an {old.kind}, while the push is an {new.kind}"
-    lost = sorted(old.entries - new.entries)
-    if not lost:
-        return None
-    names = ", ".join(lost[:_NAMED]) + (", ..." if len(lost) > _NAMED else "")
-    return f"the new {new.kind} drops {len(lost)} of the {len(old.entries)} entries that the tag holds ({names})"
+    lost, changed = old.entries - new.entries, {line.partition(" ")[0] for line in old.descriptors - new.descriptors}
+    for what, entries in (("drops", lost), ("changes", changed)):
+        if entries:
+            of = f"{len(entries)} of the {len(old.entries)} entries that the tag holds"
+            return f"the new {new.kind} {what} {of} ({_first(sorted(entries))})"
+    turned = sorted(platform for platform, digest in old.platforms.items() if new.platforms.get(platform) != digest)
+    return f"the new index gives other content than before to {_first(turned)}" if turned else None
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(shown(name, _DIGEST) for name in names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
 
 
 def _failures(condition: OverwriteCondition, push: Push, held: Held) -> Iterator[str]:

@@ -137,21 +137,25 @@ class RuleSet:
         return self.match(repository, tag).protects
 
 
-_NO_LABELS: Mapping[str, str] = MappingProxyType({})
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
     """A manifest, as far as rules look at it.
 
-    ``entries``: the digests an index lists, or the layers of an image.  ``labels``: labels of the config and
-    annotations of the manifest, merged.
+    ``entries``: the digests an index lists, or the layers of an image.  ``descriptors``: the same with all that must
+    stay of each, as lines that begin with the digest; ``platforms``: platform -> the digest that a client on it gets.
+    Both only where the rule asks for them (`Rule.needs_entries`).  ``labels``: labels of the config and annotations of
+    the manifest, merged.
     """
 
     digest: str
     media_type: str
     entries: frozenset[str] = frozenset()
-    labels: Mapping[str, str] = field(default_factory=lambda: _NO_LABELS, hash=False)
+    labels: Mapping[str, str] = field(default_factory=lambda: _NOTHING, hash=False)
+    descriptors: frozenset[str] = frozenset()
+    platforms: Mapping[str, str] = field(default_factory=lambda: _NOTHING, hash=False)
 
     @property
     def is_index(self) -> bool:

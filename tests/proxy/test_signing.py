@@ -36,6 +36,11 @@ def beside(released: Image, ending: str = "") -> str:
     return released.digest.replace(":", "-") + ending
 
 
+def payload_of(layer: dict[str, Any], signature: str) -> dict[str, Any]:
+    """The same payload, signed by somebody else."""
+    return layer | {"annotations": {"dev.cosignproject.cosign/signature": signature}}
+
+
 @dataclass
 class Cosign:
     """`cosign sign` and `cosign attest`: GET, add a layer, upload blobs, PUT."""
@@ -99,6 +104,22 @@ async def test_h21_signatures_are_added_and_none_is_taken_away(
     assert len((await edge.client.pull(REPOSITORY, cosign.tag)).json["layers"]) == 3
     told = [event.outcome for event in await edge.events(REPOSITORY) if event.tag == cosign.tag]
     assert told == [Outcome.CREATED, *[Outcome.OVERWRITTEN] * 2, *[Outcome.REFUSED] * 3]
+
+
+async def test_h21_two_signers_of_one_payload_share_a_layer_and_neither_loses_its_signature(
+    edge: RunningEdge, signed: Image
+) -> None:
+    """What cosign signs names the image and nothing of the signer, so the layers differ in their annotations alone."""
+    cosign = Cosign(edge, beside(signed, ".sig"), SIGNATURE_TYPE)
+    await cosign.add(b"the payload")
+    (first,) = json.loads(cosign.pushed[0].body)["layers"]
+    second = payload_of(first, "of the second signer")
+    assert (await cosign.write([first, second])).status == 201
+    for fewer in ([first], [second], [first, payload_of(first, "nonsense")], [first, second | {"size": 1}]):
+        answer = await cosign.write(fewer)
+        assert (answer.status, answer.error["code"]) == (409, "DENIED")
+        assert "changes 1 of the 1 entries" in answer.error["message"]
+    assert (await edge.client.pull(REPOSITORY, cosign.tag)).json["layers"] == [first, second]
 
 
 async def test_h21_the_same_signatures_again_are_no_change(edge: RunningEdge, signed: Image) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -78,6 +80,24 @@ class TestPolicies:
         assert f"drops 1 of the 2 entries that the tag holds ({digest('2')})" in verdict.reason
         other = decide_push(rule(Policy.APPEND_ONLY), push(image("b")), held(index("a")))
         assert "the tag holds an index, while the push is an image" in other.reason
+
+    def test_append_only_keeps_every_entry_as_it_was_described(self) -> None:
+        old = replace(index("a", "1"), descriptors=frozenset({f"{digest('1')} one", f"{digest('1')} two"}))
+        for lines in ({f"{digest('1')} one"}, {f"{digest('1')} one", f"{digest('1')} three"}):
+            new = replace(index("b", "1", "2"), descriptors=frozenset(lines))
+            verdict = decide_push(rule(Policy.APPEND_ONLY), push(new), held(old))
+            assert verdict.outcome is Decision.REFUSE
+            assert f"changes 1 of the 1 entries that the tag holds ({digest('1')})" in verdict.reason
+        assert decide_push(rule(Policy.APPEND_ONLY), push(replace(old, digest=digest("c"))), held(old)).allowed
+
+    def test_append_only_gives_no_platform_another_manifest(self) -> None:
+        old = replace(index("a", "1", "2"), platforms={"amd": digest("1"), "arm": digest("2")})
+        turned = replace(index("b", "1", "2", "3"), platforms={"amd": digest("2"), "arm": digest("2")})
+        verdict = decide_push(rule(Policy.APPEND_ONLY), push(turned), held(old))
+        assert verdict.outcome is Decision.REFUSE
+        assert "gives other content than before to amd" in verdict.reason
+        more = replace(index("c", "1", "2", "3"), platforms={**old.platforms, "s390x": digest("3")})
+        assert decide_push(rule(Policy.APPEND_ONLY), push(more), held(old)).outcome is Decision.OVERWRITE
 
     def test_append_only_also_knows_exceptions_by_condition(self) -> None:
         condition = OverwriteCondition(users=frozenset({"bot"}))
