@@ -53,7 +53,7 @@ def written(world: World, first: int) -> Written:
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for event in world.events(first, min(world.count, first + SLICE)):
         entry = entries.entry(event.to_dict())
-        stream.append(command("XADD", entries.EVENTS, f"{entry.time}-0", *entry.pairs))
+        stream.append(command("XADD", entries.EVENTS, f"{entry.time}-0", "event", entry.packed))
         place = struct.pack(">HIH", entry.time >> 32, entry.time & 0xFFFFFFFF, 0)
         for name in entry.postings:
             postings[name] += place
@@ -110,8 +110,8 @@ def load(url: str, world: World) -> None:
             lasts[name].update(members)
         for name, members in part.counts.items():
             counts[name].update(members)
-    for name, ids in postings.items():
-        line.send(command("SET", name, bytes(ids)))
+    for name, posting in postings.items():
+        line.send(command("SET", name, bytes(posting)))
     for name, members in (*lasts.items(), *counts.items()):
         _score(line, name, members)
     line.close()
@@ -155,7 +155,7 @@ def _hold(line: Line, world: World, lasts: dict[str, dict[str, int]]) -> None:
 def _record(repository: str, tag: str, since: int) -> Iterable[bytes]:
     body = manifest_of(repository, tag)
     digest = digest_of(body)
-    shown = {
+    shown: dict[str, str | int] = {
         "digest": digest,
         "needs": digest,
         "generation": 1,

@@ -7,37 +7,58 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from immuproxy.ledger.audit import entries
+from immuproxy.ledger.audit import entries, rows
 from immuproxy.ledger.audit.cursors import Position, read_position, write, write_position
 from immuproxy.ledger.audit.values import BadCursorError
 from immuproxy.ledger.model import Event
 from tests.ledger.audit_events import made_up_events
 
 
-def written(event: Event) -> list[bytes]:
-    return [text.encode() for text in entries.entry(event.to_dict()).pairs]
+def written(event: Event) -> bytes:
+    return entries.entry(event.to_dict()).packed.encode()
+
+
+def read(raw: bytes) -> Event | None:
+    return rows.event_of(rows.row(raw))
 
 
 def test_an_event_survives_its_entry() -> None:
     for event in made_up_events(300):
-        assert entries.event_of(entries.row(written(event))) == event
+        assert read(written(event)) == event
+
+
+def test_the_order_of_the_values_is_for_ever() -> None:
+    # What is stored has no names beside it: a new field may only be added at the end.
+    stored = (
+        "id action outcome time repository tag digest previous_digest media_type size platforms rule rule_line shadow "
+        "reason actor actor_source actor_confirmed client_address user_agent request_id duration_ms"
+    )
+    assert " ".join(rows.FIELDS).startswith(stored)
 
 
 def test_an_entry_with_other_fields_is_still_an_event() -> None:
     (event,) = made_up_events(1)
-    flat = written(replace(event, user_agent=""))
-    at = flat.index(b"user_agent")
-    assert entries.event_of(entries.row([*flat[:at], *flat[at + 2 :], b"colour", b"red"])) == replace(
-        event, user_agent=""
-    )
+    assert read(written(event) + b"\x1fred\x1fround") == event
+    assert read(written(event).rpartition(b"\x1f")[0]) == replace(event, duration_ms=None)
 
 
-@pytest.mark.parametrize(("name", "value"), [(b"action", b"teleport"), (b"outcome", b"vanished"), (b"time", b"noon")])
-def test_what_a_newer_proxy_wrote_is_no_event_of_ours(name: bytes, value: bytes) -> None:
+def test_what_separates_values_is_replaced_in_them() -> None:
     (event,) = made_up_events(1)
-    flat = written(event)
-    flat[flat.index(name) + 1] = value
-    assert entries.event_of(entries.row(flat)) is None
+    back = read(written(replace(event, reason="a\x1fb", platforms=("x\x1fy",))))
+    assert back == replace(event, reason="a\ufffdb", platforms=("x\ufffdy",))
+
+
+@pytest.mark.parametrize(("name", "value"), [("action", b"teleport"), ("outcome", b"vanished"), ("time", b"noon")])
+def test_what_a_newer_proxy_wrote_is_no_event_of_ours(name: str, value: bytes) -> None:
+    (event,) = made_up_events(1)
+    row = list(rows.row(written(event)))
+    row[rows.FIELDS.index(name)] = value
+    assert rows.event_of(row) is None
+
+
+@pytest.mark.parametrize("entry", [{}, [], {b"other": b"x"}, [b"other", b"x"]])
+def test_what_another_program_put_into_the_stream_is_no_event(entry: dict[bytes, bytes] | list[bytes]) -> None:
+    assert read(rows.raw_of(entry)) is None
 
 
 def test_an_outbox_entry_of_a_newer_proxy_is_taken_all_the_same() -> None:
@@ -56,7 +77,7 @@ def test_what_holds_no_event_is_unreadable(raw: bytes) -> None:
 def test_text_that_is_no_unicode_is_kept_readable() -> None:
     (event,) = made_up_events(1)
     hostile = replace(event, user_agent="a\udcffb\x00\n", actor="\udc80")
-    back = entries.event_of(entries.row(written(hostile)))
+    back = read(written(hostile))
     assert back is not None
     assert (back.user_agent, back.actor) == ("a?b\x00\n", "?")
 

@@ -159,7 +159,8 @@ async def test_random_searches_find_what_a_plain_filter_finds(
     monkeypatch.setattr(plan, "FEW_KEYS", 4)
     monkeypatch.setattr(plan, "MOST_KEYS", 32)
     monkeypatch.setattr(walk, "MOST_EVENTS", 90)
-    monkeypatch.setattr(walk, "_READINGS", 150)
+    monkeypatch.setattr(walk, "MOST_READINGS", 600)
+    monkeypatch.setattr(walk, "_READINGS_A_STEP", 150)
     chance = random.Random(seed)
     events = with_late_events(list(made_up_events(1_200, seed=seed, repositories=120, start=START, days=10)), chance)
     await fill(store, events)
@@ -204,7 +205,10 @@ async def test_a_page_that_ends_exactly_at_the_end_has_no_cursor(store: Store) -
     assert (len(page.events), page.next_cursor, page.complete) == (10, "", True)
 
 
-async def test_a_search_that_finds_nothing_stops_and_says_how_far_it_came(store: Store) -> None:
+async def test_a_search_that_finds_nothing_stops_and_says_how_far_it_came(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(walk, "MOST_EVENTS", 400)
     await fill(store, made_up_events(6_000, repositories=50, start=START, days=10))
     page = await Audit(store).events(parse("nosuchword", NOW), limit=10)
     assert (page.events, page.complete) == ((), False)
@@ -323,7 +327,7 @@ async def test_long_postings_are_walked_from_anywhere(store: Store, seed: int) -
         names = [entries.posting("action", str(index)) for group in groups for index in group]
         arguments = [bound // 4, bound % 4, floor, 5, 100_000, *map(len, groups)]
         reply = await store.script("audit_walk", [entries.EVENTS, *names], arguments)
-        assert [int(fields[1]) for _, fields in reply[3]] == expected
+        assert [int(fields[1]) for _, fields in reply[4]] == expected
 
 
 @pytest.mark.parametrize("length", [1, 32, 33, 64, 97, 129, 193])
@@ -337,4 +341,4 @@ async def test_each_event_of_a_posting_is_found_from_its_own_place(store: Store,
     for number in range(9, 10 + length * 2):
         reply = await store.script("audit_walk", [entries.EVENTS, name], [number, 7, 0, 1, 100_000, 1])
         expected = [number - number % 2] if number > 9 else []
-        assert [int(fields[1]) for _, fields in reply[3]] == expected
+        assert [int(fields[1]) for _, fields in reply[4]] == expected

@@ -1,9 +1,4 @@
-"""How an event stands in the audit: the fields of its stream entry and the keys it is found by.  No I/O here.
-
-Every entry has the same fields in the same order, named as in `Event`: the stream stores the names once a node then,
-and people can read it with ``XRANGE``.  ``None`` is the empty string, truth is ``1``, platforms are separated by
-blanks.
-"""
+"""How an event stands in the audit: what is written for it, and the keys it is found by.  No I/O here."""
 
 from __future__ import annotations
 
@@ -11,18 +6,14 @@ import hashlib
 import ipaddress
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from immuproxy.ledger import keys
-from immuproxy.ledger.model import Action, ActorSource, Event, Outcome
+from immuproxy.ledger.audit import rows
+from immuproxy.ledger.model import Action, Outcome
 from immuproxy.values import parse_address
-
-FIELDS = tuple(field.name for field in fields(Event))
-_WIRE_FIELDS = tuple(name.encode() for name in FIELDS)
-_NUMBERS = ("size", "rule_line", "duration_ms")
-_FLAGS = ("shadow", "actor_confirmed")
 
 RANKED_OUTCOMES = (Outcome.REFUSED.value, Outcome.FAILED.value)
 """Outcomes whose tags, repositories, actors and rules are counted by hour and day."""
@@ -112,7 +103,7 @@ class Entry:
 
     event_id: str
     time: int
-    pairs: tuple[str, ...]
+    packed: str
     postings: tuple[str, ...]
     lasts: tuple[tuple[str, str], ...]
     counts: tuple[tuple[str, str], ...]
@@ -137,31 +128,19 @@ def entry_from_json(raw: bytes) -> Entry:
 
 def entry(values: Mapping[str, Any]) -> Entry:
     """The entry of an event given as `Event.to_dict` gives it."""
-    texts = {name: _text(name, values.get(name)) for name in FIELDS}
+    texts = {name: rows.text(name, values.get(name)) for name in rows.FIELDS}
     if not (texts["id"] and texts["action"] and texts["outcome"]):
         raise UnreadableError("id, action and outcome are needed")
     by_field = _values(texts)
     return Entry(
         event_id=texts["id"],
         time=int(texts["time"] or 0),
-        pairs=tuple(item for name in FIELDS for item in (name, texts[name])),
+        packed=rows.packed(texts),
         postings=_postings(texts, by_field),
         lasts=_lasts(texts, by_field),
         counts=_counts(texts),
         sets=_sets(texts),
     )
-
-
-def _text(name: str, value: Any) -> str:
-    if value is None:
-        return ""
-    if name == "platforms":
-        return " ".join(value)
-    if name in _FLAGS:
-        return "1" if value else ""
-    if name in _NUMBERS or name == "time":
-        return str(int(value))
-    return str(value).encode(errors="replace").decode()
 
 
 def _values(texts: Mapping[str, str]) -> dict[str, str]:
@@ -237,7 +216,7 @@ def arguments(batch: Sequence[tuple[str, Entry]]) -> tuple[list[str], list[str |
         return numbers.setdefault(key, len(numbers) + 4)
 
     for outbox_id, each in batch:
-        flat += [outbox_id, each.event_id, each.time, len(each.pairs), *each.pairs]
+        flat += [outbox_id, each.event_id, each.time, each.packed]
         flat += [len(each.postings), *(number(key) for key in each.postings)]
         for members in (each.lasts, each.counts):
             flat.append(len(members))
@@ -245,47 +224,6 @@ def arguments(batch: Sequence[tuple[str, Entry]]) -> tuple[list[str], list[str |
         flat.append(len(each.sets))
         flat += [item for key, name, value in each.sets for item in (number(key), name, value)]
     return list(numbers), flat
-
-
-Row = Sequence[bytes]
-"""The values of a stream entry in the order of `FIELDS`."""
-
-
-def row(fields_and_values: Mapping[bytes, bytes] | Sequence[bytes]) -> Row:
-    """The row of an entry as a client or a script gives it, also where other fields were written."""
-    if not isinstance(fields_and_values, Mapping):
-        fields_and_values = dict(zip(fields_and_values[0::2], fields_and_values[1::2], strict=True))
-    if tuple(fields_and_values) == _WIRE_FIELDS:
-        return list(fields_and_values.values())
-    return [fields_and_values.get(name, b"") for name in _WIRE_FIELDS]
-
-
-def event_of(values: Row) -> Event | None:
-    """The event of a row, or None where a newer proxy wrote an action or outcome that this one does not know."""
-    try:
-        return _event(dict(zip(FIELDS, map(_DECODE, values), strict=True)))
-    except (ValueError, KeyError):
-        return None
-
-
-_DECODE = bytes.decode
-_ACTIONS = {action.value: action for action in Action}
-_OUTCOMES = {outcome.value: outcome for outcome in Outcome}
-_SOURCES = {source.value: source for source in ActorSource}
-
-
-def _event(texts: dict[str, Any]) -> Event:
-    # An export makes a million of these: in place, and without asking the enumerations.
-    for name in _NUMBERS:
-        texts[name] = int(texts[name]) if texts[name] else None
-    for name in _FLAGS:
-        texts[name] = texts[name] == "1"
-    texts["time"] = int(texts["time"] or 0)
-    texts["platforms"] = tuple(texts["platforms"].split())
-    texts["action"] = _ACTIONS[texts["action"]]
-    texts["outcome"] = _OUTCOMES[texts["outcome"]]
-    texts["actor_source"] = _SOURCES[texts["actor_source"] or "anonymous"]
-    return Event(**texts)
 
 
 def all_buckets() -> list[str]:

@@ -11,11 +11,13 @@ from functools import lru_cache
 
 import re2
 
-from immuproxy.ledger.audit.entries import FIELDS, Row, hex_digits
+from immuproxy.ledger.audit.entries import hex_digits
+from immuproxy.ledger.audit.rows import FIELDS, SEPARATOR, Row
 from immuproxy.ledger.search import TEXT, Search, Term, has_wildcard
 from immuproxy.values import parse_address
 
 RowTest = Callable[[Row], bool]
+RawTest = Callable[[bytes], bool]
 ValueTest = Callable[[str], bool]
 
 
@@ -186,6 +188,31 @@ def row_test(search: Search) -> RowTest:
         return all(test(row) for test in required)
 
     return matches
+
+
+def raw_test(search: Search) -> RawTest:
+    """Whether an event, as it is written, may match at all: a quick test that lets through too much, never too little.
+
+    Only words are looked for, and anywhere in it.
+    """
+    wanted = [_spellings(term.value.casefold()) for term in search.values(TEXT) if "\n" not in term.value]
+    if not wanted:
+        return lambda _: True
+
+    def may_match(raw: bytes) -> bool:
+        if not raw.isascii():
+            return True
+        lower = raw.lower()
+        return all(any(spelling in lower for spelling in spellings) for spellings in wanted)
+
+    return may_match
+
+
+def _spellings(word: str) -> list[bytes]:
+    """The word as it may stand in what is written, where a repository and its tag are not apart by a colon."""
+    parts = word.split(":")
+    joined = (":".join(parts[:at]) + SEPARATOR + ":".join(parts[at:]) for at in range(1, len(parts)))
+    return [each.encode(errors="replace") for each in (word, *joined)]
 
 
 def _negated(test: RowTest) -> RowTest:

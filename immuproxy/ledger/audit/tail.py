@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from immuproxy.ledger.audit import cursors, entries
+from immuproxy.ledger.audit import cursors, entries, rows
 from immuproxy.ledger.audit.cursors import OLDEST, Position, position
 from immuproxy.ledger.audit.matching import row_test
 from immuproxy.ledger.audit.values import Arrival
@@ -45,8 +45,8 @@ class Tail:
             while True:
                 chunk = await self._read(place)
                 for entry_id, fields in chunk:
-                    place, row = position(entry_id), entries.row(fields)
-                    if test(row) and (event := entries.event_of(row)):
+                    place, row = position(entry_id), rows.row(rows.raw_of(fields))
+                    if test(row) and (event := rows.event_of(row)):
                         yield Arrival(event, cursors.write_position(_KIND, place))
                 if len(chunk) < _CHUNK:
                     await self._news_after(place)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from heapq import nlargest
 
-from immuproxy.ledger.audit import entries
+from immuproxy.ledger.audit import entries, rows
 from immuproxy.ledger.audit.cursors import MOST_MS
 from immuproxy.ledger.audit.plan import scan_members
 from immuproxy.ledger.audit.values import Chart, Series, Tally
@@ -111,7 +111,7 @@ class Tallies:
 
     async def _recent_tags(self) -> dict[str, int]:
         raw = await self._store.do(self._store.client.xrevrange(entries.EVENTS, count=_RECENT_EVENTS))
-        found = (entries.event_of(entries.row(fields)) for _, fields in reversed(raw))
+        found = (rows.event_of(rows.row(rows.raw_of(fields))) for _, fields in reversed(raw))
         return {event.tag: event.time for event in found if event and event.tag}
 
     async def sizes(self, names: Iterable[str]) -> list[int]:

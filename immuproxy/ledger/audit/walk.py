@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from immuproxy.ledger.audit import entries
+from immuproxy.ledger.audit import entries, rows
 from immuproxy.ledger.audit.cursors import MOST_SEQUENCE, NEWEST, Position, before, position
-from immuproxy.ledger.audit.matching import RowTest, row_test
+from immuproxy.ledger.audit.matching import RawTest, RowTest, raw_test, row_test
 from immuproxy.ledger.audit.plan import Group, Planner
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.redis import Store
@@ -19,15 +19,20 @@ LATE_MS = 2_000
 SKEW_MS = 10_000
 """How far the clocks of two nodes of a cluster may be apart without a search by time missing an event."""
 
-MOST_EVENTS = 600
+MOST_EVENTS = 1_200
 """Events that one request reads at most; those of the stream itself count for less."""
 
-_MOST_STEPS = 20
-_READINGS = 6_000
-_MOST_CHUNK = 250
+MOST_READINGS = 24_000
+"""Pieces of postings that one request reads at most."""
 
-_STREAM_DISCOUNT = 3
-"""An event read in a row from the stream costs Redis this much less than one that a posting points at."""
+_READINGS_A_STEP = 6_000
+"""About 5 ms of Redis, which answers nobody else meanwhile."""
+
+_MOST_CHUNK = 300
+_MOST_STREAM_CHUNK = 1_500
+
+_STREAM_DISCOUNT = 5
+"""An event read in a row from the stream costs this much less than one that a posting points at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +65,28 @@ class _Step:
     """What one script call answered: ``bound`` is None when nothing is left in the stretch."""
 
     found: list[Found]
-    read: float
     bound: Position | None
+    events: float
+    readings: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Filter:
+    """Lets matching events through: ``may`` looks at what is written, ``test`` at its values."""
+
+    may: RawTest
+    test: RowTest
+
+    def found(self, stream_entries: Sequence[tuple[bytes, Mapping[bytes, bytes] | Sequence[bytes]]]) -> list[Found]:
+        return list(self._found(stream_entries))
+
+    def _found(
+        self, stream_entries: Sequence[tuple[bytes, Mapping[bytes, bytes] | Sequence[bytes]]]
+    ) -> Iterator[Found]:
+        for entry_id, fields in stream_entries:
+            raw = rows.raw_of(fields)
+            if self.may(raw) and self.test(row := rows.row(raw)) and (event := rows.event_of(row)):
+                yield Found(position(entry_id), event)
 
 
 class Walker:
@@ -77,55 +102,50 @@ class Walker:
         groups = await self._planner.groups(search)
         if groups is None:
             return Walked()
-        return await self._along(_stretches(search, groups, start), row_test(search), count)
+        return await self._along(_stretches(search, groups, start), _Filter(raw_test(search), row_test(search)), count)
 
-    async def _along(self, stretches: Iterator[_Stretch], test: RowTest, count: int) -> Walked:
-        walked, read, chunk = Walked(), 0.0, count
+    async def _along(self, stretches: Iterator[_Stretch], wanted: _Filter, count: int) -> Walked:
+        walked, chunk, events, readings = Walked(), count, 0.0, 0
         stretch: _Stretch | None = next(stretches, None)
-        for _ in range(_MOST_STEPS):
-            if stretch is None:
-                return walked
-            step = await self._step(stretch, test, min(chunk, _MOST_CHUNK))
+        while stretch is not None and len(walked.found) < count and events < MOST_EVENTS and readings < MOST_READINGS:
+            step = await self._step(stretch, wanted, chunk, MOST_READINGS - readings)
             walked.found += step.found
-            read += step.read
+            events, readings = events + step.events, readings + step.readings
             stretch = next(stretches, None) if step.bound is None else replace(stretch, upper=step.bound)
-            if len(walked.found) >= count or read >= MOST_EVENTS:
-                break
             chunk *= 2
         walked.resume = stretch.upper if stretch else None
         return walked
 
-    async def _step(self, stretch: _Stretch, test: RowTest, limit: int) -> _Step:
+    async def _step(self, stretch: _Stretch, wanted: _Filter, limit: int, readings: int) -> _Step:
         near = [group.near(stretch.upper.ms) for group in stretch.groups]
         chosen = [each for each in near if each is not None]
         if not chosen:
-            return await self._stream_step(stretch, test, limit)
+            return await self._stream_step(stretch, wanted, min(limit, _MOST_STREAM_CHUNK))
         floor = max([stretch.lower, *(floor for _, floor in chosen)])
-        status, ms, sequence, raw = await self._store.script(
+        status, ms, sequence, used, raw = await self._store.script(
             "audit_walk",
             [entries.EVENTS, *(key for names, _ in chosen for key in names)],
-            [*stretch.upper, floor, limit, _READINGS, *(len(names) for names, _ in chosen)],
+            [
+                *stretch.upper,
+                floor,
+                min(limit, _MOST_CHUNK),
+                min(readings, _READINGS_A_STEP),
+                *(len(names) for names, _ in chosen),
+            ],
         )
         bound: Position | None = Position(int(ms), int(sequence))
         if status == b"end":
             bound = Position(floor - 1, MOST_SEQUENCE) if floor > stretch.lower else None
-        return _Step(list(_matching(raw, test)), len(raw), bound)
+        return _Step(wanted.found(raw), bound, len(raw), int(used))
 
-    async def _stream_step(self, stretch: _Stretch, test: RowTest, limit: int) -> _Step:
+    async def _stream_step(self, stretch: _Stretch, wanted: _Filter, limit: int) -> _Step:
         raw = await self._store.do(
             self._store.client.xrevrange(entries.EVENTS, str(stretch.upper), f"{stretch.lower}-0", count=limit)
         )
         bound = before(position(raw[-1][0])) if len(raw) == limit else None
         if bound is not None and bound.ms < stretch.lower:
             bound = None
-        return _Step(list(_matching(raw, test)), len(raw) / _STREAM_DISCOUNT, bound)
-
-
-def _matching(raw: Sequence[tuple[bytes, Sequence[bytes]]], test: RowTest) -> Iterator[Found]:
-    for entry_id, fields in raw:
-        row = entries.row(fields)
-        if test(row) and (event := entries.event_of(row)):
-            yield Found(position(entry_id), event)
+        return _Step(wanted.found(raw), bound, len(raw) / _STREAM_DISCOUNT)
 
 
 def _stretches(search: Search, groups: tuple[Group, ...], start: Position) -> Iterator[_Stretch]:

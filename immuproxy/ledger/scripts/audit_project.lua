@@ -4,8 +4,7 @@
 -- ARGV 1 repository, or '' for events that come from no outbox
 --      2 the outbox id that the batch reaches to, or ''
 --      then for each event
---        outbox id ('' when it comes from none), event id, time (ms)
---        N, then N items: field, value, ...                 of the stream's entry
+--        outbox id ('' when it comes from none), event id, time (ms), what is written: it begins with the id and a \31
 --        N, then N key numbers                              postings; the first is the one of the event id
 --        N, then N pairs key number, member                 sorted sets: member's last time
 --        N, then N pairs key number, member                 sorted sets: one more of member
@@ -58,9 +57,7 @@ local function held(posting, event_id)
     local high, low, seq = struct.unpack('>I2I4I2', ids, at)
     local id = format_id(high * 4294967296 + low, seq)
     local entry = redis.call('XRANGE', events, id, id)[1]
-    for i = 1, entry and #entry[2] or 0, 2 do
-      if entry[2][i] == 'id' and entry[2][i + 1] == event_id then return true end
-    end
+    if entry and string.sub(entry[2][2], 1, #event_id + 1) == event_id .. '\31' then return true end
   end
   return false
 end
@@ -111,15 +108,12 @@ end
 
 local added = 0
 while at <= #ARGV do
-  local outbox_id, event_id, time = take(), take(), tonumber(take())
-  local count = tonumber(take())
-  local first = at
-  at = at + count
+  local outbox_id, event_id, time, written = take(), take(), tonumber(take()), take()
   local postings, lasts, counts = take_numbers(), take_pairs(), take_pairs()
   local sets = take_triples()
   if above_mark(outbox_id) or not held(KEYS[postings[1]], event_id) then
     local ms, seq = next_id(time)
-    redis.call('XADD', events, format_id(ms, seq), unpack(ARGV, first, first + count - 1))
+    redis.call('XADD', events, format_id(ms, seq), 'event', written)
     local id = struct.pack('>I2I4I2', math.floor(ms / 4294967296), ms % 4294967296, seq)
     for i = 1, #postings do redis.call('APPEND', KEYS[postings[i]], id) end
     if ms - time > LATE_MS then redis.call('APPEND', late, id) end

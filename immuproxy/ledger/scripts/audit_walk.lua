@@ -5,14 +5,16 @@
 --      3 lower bound in milliseconds, inclusive
 --      4 how many events at most  5 how many readings of postings at most
 --      6.. the number of postings of each group, at least one group
--- Returns {status, ms, seq, entries}: "more" with the upper bound to go on from, or "end" when nothing is left above
--- the lower bound.  Entries are as XRANGE answers them; what was pruned meanwhile is left out.
+-- Returns {status, ms, seq, readings, entries}: "more" with the upper bound to go on from, or "end" when nothing is
+-- left above the lower bound; readings is how many were made.  Entries are as XRANGE answers them; what was pruned
+-- meanwhile is left out.
 --
 -- Leapfrog: each group in turn says which of its ids is the greatest not above the candidate, until all agree.
 local events = KEYS[1]
 local bound_ms, bound_seq = tonumber(ARGV[1]), tonumber(ARGV[2])
 local floor_ms = tonumber(ARGV[3])
-local limit, readings = tonumber(ARGV[4]), tonumber(ARGV[5])
+local limit, allowed = tonumber(ARGV[4]), tonumber(ARGV[5])
+local readings = 0
 local MOST_SEQ = 65535
 local CHUNK = 32
 
@@ -24,40 +26,44 @@ local function before(ms, seq)
   return ms - 1, MOST_SEQ
 end
 
+local function above(ms, seq, than_ms, than_seq)
+  return ms > than_ms or (ms == than_ms and seq > than_seq)
+end
+
+local function read(key, from, to)
+  readings = readings + 1
+  return redis.call('GETRANGE', key, from, to)
+end
+
 -- A cursor holds a run of ids of one posting: `run` has those from `from` to `from + #run / 8 - 1`, counted from 0;
--- `at` is the one it stands on, -1 when it has passed the oldest.
+-- `at` is the one it stands on.
 local function decode(run, index)
   local high, low, seq = struct.unpack('>I2I4I2', run, index * 8 + 1)
   return high * 4294967296 + low, seq
 end
 
-local function load_run(cursor, last)
-  cursor.from = math.max(0, last - CHUNK + 1)
-  cursor.run = redis.call('GETRANGE', cursor.key, cursor.from * 8, last * 8 + 7)
-  readings = readings - 1
-end
-
 local function stand(cursor, at)
   cursor.at = at
-  if at >= 0 then cursor.ms, cursor.seq = decode(cursor.run, at - cursor.from) end
+  cursor.ms, cursor.seq = decode(cursor.run, at - cursor.from)
 end
 
+-- A cursor on the newest id; nil for a posting without any.
 local function open(key)
-  local cursor = {key = key, from = 0, run = ''}
-  local length = math.floor(redis.call('STRLEN', key) / 8)
-  readings = readings - 1
-  if length > 0 then load_run(cursor, length - 1) end
+  local run = read(key, -8 * CHUNK, -1)
+  local count = math.floor(#run / 8)
+  if count == 0 then return nil end
+  local length = count
+  if count == CHUNK then
+    readings = readings + 1
+    length = math.floor(redis.call('STRLEN', key) / 8)
+  end
+  local cursor = {key = key, from = length - count, run = run}
   stand(cursor, length - 1)
   return cursor
 end
 
-local function above(ms, seq, than_ms, than_seq)
-  return ms > than_ms or (ms == than_ms and seq > than_seq)
-end
-
 local function is_above(cursor, index, ms, seq)
-  readings = readings - 1
-  local its_ms, its_seq = decode(redis.call('GETRANGE', cursor.key, index * 8, index * 8 + 7), 0)
+  local its_ms, its_seq = decode(read(cursor.key, index * 8, index * 8 + 7), 0)
   return above(its_ms, its_seq, ms, seq)
 end
 
@@ -76,66 +82,91 @@ local function jump(cursor, ms, seq)
     if is_above(cursor, middle, ms, seq) then high = middle else low = middle end
   end
   if high == 0 then return false end
-  load_run(cursor, high - 1)
+  cursor.from = math.max(0, high - CHUNK)
+  cursor.run = read(cursor.key, cursor.from * 8, high * 8 - 1)
+  cursor.at = high - 1
   local first_ms, first_seq = decode(cursor.run, 0)
   return not above(first_ms, first_seq, ms, seq)
 end
 
--- Stand on the greatest id not above the bound; bounds only ever fall.
+-- Stand on the greatest id not above the bound, which is below where the cursor stands; false when there is none.
 local function seek(cursor, ms, seq)
-  if cursor.at < 0 or not above(cursor.ms, cursor.seq, ms, seq) then return end
   local first_ms, first_seq = decode(cursor.run, 0)
-  if above(first_ms, first_seq, ms, seq) and not jump(cursor, ms, seq) then
-    cursor.at = -1
-    return
-  end
-  local low, high = 0, math.min(#cursor.run / 8 - 1, cursor.at - cursor.from)
+  if above(first_ms, first_seq, ms, seq) and not jump(cursor, ms, seq) then return false end
+  local low, high = 0, cursor.at - cursor.from
   while low < high do
     local middle = math.ceil((low + high) / 2)
     local middle_ms, middle_seq = decode(cursor.run, middle)
     if above(middle_ms, middle_seq, ms, seq) then high = middle - 1 else low = middle end
   end
   stand(cursor, cursor.from + low)
+  return true
+end
+
+-- A group is a heap of cursors, the one with the greatest id on top: bounds only ever fall, so only those above the
+-- bound are ever touched.
+local function sink(group, at)
+  local cursor, size = group[at], #group
+  while true do
+    local child = 2 * at
+    if child > size then break end
+    local lower = group[child]
+    if child < size and above(group[child + 1].ms, group[child + 1].seq, lower.ms, lower.seq) then
+      child = child + 1
+      lower = group[child]
+    end
+    if not above(lower.ms, lower.seq, cursor.ms, cursor.seq) then break end
+    group[at] = lower
+    at = child
+  end
+  group[at] = cursor
 end
 
 local function greatest(group, ms, seq)
-  local best
-  for i = 1, #group do
-    local cursor = group[i]
-    seek(cursor, ms, seq)
-    if cursor.at >= 0 and (not best or above(cursor.ms, cursor.seq, best.ms, best.seq)) then best = cursor end
+  local top = group[1]
+  while top and above(top.ms, top.seq, ms, seq) do
+    if not seek(top, ms, seq) then
+      group[1] = group[#group]
+      group[#group] = nil
+    end
+    if group[1] then sink(group, 1) end
+    top = group[1]
   end
-  return best
+  return top
 end
 
 local groups, key = {}, 1
 for g = 6, #ARGV do
   local group = {}
-  for i = 1, tonumber(ARGV[g]) do
+  for _ = 1, tonumber(ARGV[g]) do
     key = key + 1
-    group[i] = open(KEYS[key])
+    group[#group + 1] = open(KEYS[key])
   end
+  for i = math.floor(#group / 2), 1, -1 do sink(group, i) end
   groups[#groups + 1] = group
 end
 
 local entries = {}
+local function more() return {'more', text(bound_ms), text(bound_seq), readings, entries} end
+local function the_end() return {'end', '0', '0', readings, entries} end
+
 while #entries < limit do
-  if readings <= 0 then return {'more', text(bound_ms), text(bound_seq), entries} end
+  if readings >= allowed then return more() end
   local agreed, g = 0, 1
   while agreed < #groups do
     local best = greatest(groups[g], bound_ms, bound_seq)
-    if not best or best.ms < floor_ms then return {'end', '0', '0', entries} end
+    if not best or best.ms < floor_ms then return the_end() end
     if best.ms == bound_ms and best.seq == bound_seq then
       agreed = agreed + 1
     else
       bound_ms, bound_seq, agreed = best.ms, best.seq, 1
     end
     g = g % #groups + 1
-    if readings <= 0 and agreed < #groups then return {'more', text(bound_ms), text(bound_seq), entries} end
+    if readings >= allowed and agreed < #groups then return more() end
   end
   local id = format_id(bound_ms, bound_seq)
   entries[#entries + 1] = redis.call('XRANGE', events, id, id)[1]
   bound_ms, bound_seq = before(bound_ms, bound_seq)
 end
-if bound_ms < floor_ms then return {'end', '0', '0', entries} end
-return {'more', text(bound_ms), text(bound_seq), entries}
+if bound_ms < floor_ms then return the_end() end
+return more()

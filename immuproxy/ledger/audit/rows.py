@@ -1,0 +1,86 @@
+r"""How an event is written in the stream: one field ``event``, the values of `FIELDS` with ``\x1f`` between them.
+
+No I/O here.  ``None`` is the empty string, truth is ``1``, platforms are separated by blanks.  One value an event costs
+Redis a tenth less memory and a quarter of the time to read than a field for each value.  The order is for ever: a newer
+release puts its fields behind these, and what is missing or too much at the end is no error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from immuproxy.ledger.model import Action, ActorSource, Event, Outcome
+
+FIELDS = tuple(field.name for field in fields(Event))
+FIELD = b"event"
+SEPARATOR = "\x1f"
+"""The unit separator: no header can hold it, and in other values it is replaced."""
+
+NUMBERS = ("size", "rule_line", "duration_ms")
+FLAGS = ("shadow", "actor_confirmed")
+
+Row = Sequence[bytes]
+"""The values of an event in the order of `FIELDS`."""
+
+_BETWEEN = SEPARATOR.encode()
+_DECODE = bytes.decode
+_ACTIONS = {action.value: action for action in Action}
+_OUTCOMES = {outcome.value: outcome for outcome in Outcome}
+_SOURCES = {source.value: source for source in ActorSource}
+
+
+def text(name: str, value: Any) -> str:
+    """The value of a field as it is written; raises `ValueError` or `TypeError` for what it cannot be."""
+    if value is None:
+        return ""
+    if name == "platforms":
+        value = " ".join(value)
+    if name in FLAGS:
+        return "1" if value else ""
+    if name in NUMBERS or name == "time":
+        return str(int(value))
+    return str(value).encode(errors="replace").decode().replace(SEPARATOR, "\N{REPLACEMENT CHARACTER}")
+
+
+def packed(texts: Mapping[str, str]) -> str:
+    """The value that is written, of all fields as `text` gives them."""
+    return SEPARATOR.join(texts[name] for name in FIELDS)
+
+
+def raw_of(entry: Mapping[bytes, bytes] | Sequence[bytes]) -> bytes:
+    """The written value, of a stream entry's fields as the client or a script gives them; empty where it has none."""
+    if isinstance(entry, Mapping):
+        return entry.get(FIELD, b"")
+    return entry[1] if entry[:1] == [FIELD] else b""
+
+
+def row(raw: bytes) -> Row:
+    """What was packed."""
+    found = raw.split(_BETWEEN)
+    if len(found) == len(FIELDS):
+        return found
+    return [*found[: len(FIELDS)], *(b"" for _ in range(len(FIELDS) - len(found)))]
+
+
+def event_of(values: Row) -> Event | None:
+    """The event of a row, or None where a newer proxy wrote an action or outcome that this one does not know."""
+    try:
+        return _event(dict(zip(FIELDS, map(_DECODE, values), strict=True)))
+    except (ValueError, KeyError):
+        return None
+
+
+def _event(texts: dict[str, Any]) -> Event:
+    # An export makes a million of these: in place, and without asking the enumerations.
+    for name in NUMBERS:
+        texts[name] = int(texts[name]) if texts[name] else None
+    for name in FLAGS:
+        texts[name] = texts[name] == "1"
+    texts["time"] = int(texts["time"] or 0)
+    texts["platforms"] = tuple(texts["platforms"].split())
+    texts["action"] = _ACTIONS[texts["action"]]
+    texts["outcome"] = _OUTCOMES[texts["outcome"]]
+    texts["actor_source"] = _SOURCES[texts["actor_source"] or "anonymous"]
+    return Event(**texts)
