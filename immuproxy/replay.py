@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from immuproxy.ledger.model import Action, Event, Outcome
+from immuproxy.rules.decide import BY_EXCEPTION
 from immuproxy.rules.model import Decision, Held, Image, Push, Verdict
 from immuproxy.rules.simulate import Recorded, Request
 
@@ -51,6 +52,7 @@ def _recorded(event: Event, first_pushes: FirstPushes) -> Recorded:
         was=Verdict(_DECISIONS[event.outcome], event.reason, event.rule, event.rule_line or 0, event.shadow),
         before=_before(event, first_pushes.get((event.repository, event.tag))),
         request=REQUESTS[event.action],
+        permitted=event.reason.removeprefix(BY_EXCEPTION) if event.reason.startswith(BY_EXCEPTION) else None,
     )
 
 

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from immuproxy import __version__
+from immuproxy import __version__, permission
 from immuproxy.commands.options import (
     SETTINGS,
     config_option,
     examples,
+    fitting,
     json_option,
     read_digest,
     read_duration,
     split_reference,
 )
 from immuproxy.commands.running import GOOD, WRONG, carry_out, ledger_of, now_ms, operator
-from immuproxy.commands.screen import json_line, moment, plain, say, short, table, warn
+from immuproxy.commands.screen import json_line, moment, say, short, table, warn
 from immuproxy.config import Config
 from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.exceptions import Exceptions, Exemption
@@ -27,9 +28,6 @@ from immuproxy.ledger.ids import new_event_id
 from immuproxy.ledger.model import Action, ActorSource, Event, Outcome
 from immuproxy.ledger.redis import Store
 from immuproxy.ledger.register import Register
-
-MAX_REASON = 500
-"""Characters."""
 
 _HEADINGS = ("tag", "until", "digest", "granted by", "reason")
 
@@ -89,12 +87,9 @@ def _refuse_with(option: str, others: dict[str, Any]) -> None:
 
 
 def _check_reason(reason: str | None) -> None:
-    if reason is None:
-        return
-    if not reason.strip():
-        raise click.BadParameter("say in a few words why", param_hint="--reason")
-    if len(reason) > MAX_REASON or plain(reason) != reason:
-        raise click.BadParameter(f"it is one line of at most {MAX_REASON} characters", param_hint="--reason")
+    if reason is not None:
+        with fitting("--reason"):
+            permission.read_reason(reason)
 
 
 def _event(repository: str, tag: str, reason: str, digest: str) -> Event:
@@ -114,12 +109,13 @@ def _event(repository: str, tag: str, reason: str, digest: str) -> Event:
 
 async def _grant(config: Config, event: Event, lasts: int, *, as_json: bool) -> int:
     rule = config.rules.match(event.repository, event.tag)
-    event = replace(event, rule=rule.name, rule_line=rule.line)
+    event = permission.granting(event, rule)
     async with ledger_of(config) as store:
         ends = await _exceptions(store).grant(event, lasts_ms=lasts)
         granted = await _exceptions(store).of(event.repository, event.tag)
-    if not rule.protects:
-        warn(f"{rule} does not hold {event.repository}:{event.tag}, so it may be overwritten without an exception")
+    needless = permission.needless(rule, event.repository, event.tag)
+    if needless:
+        warn(needless)
     if as_json and granted:
         json_line(asdict(granted))
     else:
@@ -131,7 +127,7 @@ async def _grant(config: Config, event: Event, lasts: int, *, as_json: bool) -> 
 async def _end(config: Config, event: Event, *, as_json: bool) -> int:
     async with ledger_of(config) as store:
         exemption = await _exceptions(store).of(event.repository, event.tag)
-        ended = exemption is not None and await _exceptions(store).end(exemption, _ending(event, exemption))
+        ended = exemption is not None and await _exceptions(store).end(exemption, permission.ending(event, exemption))
     if exemption is None or not ended:
         say(f"there is no exception for {event.repository}:{event.tag}")
         return WRONG
@@ -140,11 +136,6 @@ async def _end(config: Config, event: Event, *, as_json: bool) -> int:
     else:
         click.echo(f"the exception for {event.repository}:{event.tag} has ended")
     return GOOD
-
-
-def _ending(event: Event, exemption: Exemption) -> Event:
-    reason = event.reason or f"ended by hand: {exemption.reason}"
-    return replace(event, outcome=Outcome.ENDED, digest=exemption.digest, reason=reason)
 
 
 async def _list(config: Config, *, as_json: bool) -> int:

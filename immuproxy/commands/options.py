@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from immuproxy import permission
 from immuproxy.oci import names
-from immuproxy.values import format_duration, parse_duration
+from immuproxy.values import parse_duration
 
 DEFAULT_FILE = "immuproxy.yml"
 SETTINGS = {"help_option_names": ["-h", "--help"]}
 EXAMPLE_TAG = "such as team/app:1.4"
-
-LONGEST_MS = 30 * 86_400_000
-"""Thirty days: what is to last longer belongs into the rules."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -62,47 +60,41 @@ def rate_option(default: int) -> Callable[[_F], _F]:
 
 def read_duration(text: str) -> int:
     """``30m`` in milliseconds; raises `click.BadParameter`."""
-    try:
-        lasts = parse_duration(text)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
-    if not 0 < lasts <= LONGEST_MS:
-        raise click.BadParameter(f"it is at most {format_duration(LONGEST_MS)}; for longer, change the rules")
-    return lasts
+    with fitting():
+        return permission.read_duration(text)
 
 
 def read_repository(text: str) -> str:
     """A repository name, without host and tag; raises `click.BadParameter`."""
     if not names.is_repository(text):
-        raise click.BadParameter(_repository_fault(text))
+        raise click.BadParameter(permission.repository_fault(text))
     return text
 
 
 def read_digest(text: str) -> str:
     """A whole digest; raises `click.BadParameter`."""
-    if not names.is_digest(text):
-        raise click.BadParameter(f"{text!r} is no digest; it is sha256: and 64 of the characters 0-9 and a-f")
-    return text
+    with fitting():
+        return permission.read_digest(text)
 
 
 def split_reference(text: str, *, tag_needed: bool) -> tuple[str, str]:
     """``repo:tag``, or ``repo`` alone where that is allowed (the tag is empty then); raises `click.BadParameter`."""
     hint = "REPO:TAG" if tag_needed else "REPO[:TAG]"
-    repository, colon, tag = text.rpartition(":")
-    if not colon and not tag_needed:
-        repository, tag = text, ""
-    elif not colon or "@" in text:
-        raise click.BadParameter(f"write it as REPOSITORY:TAG, {EXAMPLE_TAG}", param_hint=hint)
-    if not names.is_repository(repository):
-        raise click.BadParameter(_repository_fault(repository), param_hint=hint)
-    if colon and not names.is_tag(tag):
-        raise click.BadParameter(f"{tag!r} is no tag", param_hint=hint)
-    return repository, tag
+    if tag_needed or ":" in text:
+        with fitting(hint):
+            return permission.read_reference(text)
+    if not names.is_repository(text):
+        raise click.BadParameter(permission.repository_fault(text), param_hint=hint)
+    return text, ""
 
 
-def _repository_fault(text: str) -> str:
-    hint = "; leave out the host" if re.match(r"[^/]*[.:][^/]*/|localhost/", text) else ""
-    return f"{text!r} is no repository{hint}"
+@contextmanager
+def fitting(hint: str | None = None) -> Iterator[None]:
+    """Turn what is unfit for an exception into wrong usage; ``hint`` names the argument."""
+    try:
+        yield
+    except permission.UnfitError as error:
+        raise click.BadParameter(str(error), param_hint=hint) from None
 
 
 def read_moment(text: str, now_ms: int) -> int:

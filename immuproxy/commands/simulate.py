@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
-from itertools import groupby
 from pathlib import Path
 
 import click
@@ -18,8 +16,8 @@ from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.redis import Store
 from immuproxy.ledger.register import Register
-from immuproxy.ledger.search import Moment, from_parameters
-from immuproxy.replay import REQUESTS, FirstPushes, replayed, was_judged
+from immuproxy.rehearsal.past import first_pushes, judged_requests, needs_first_pushes
+from immuproxy.replay import FirstPushes, replayed
 from immuproxy.rules.document import load_rules
 from immuproxy.rules.model import Decision, RuleSet
 from immuproxy.rules.problems import DocumentErrors
@@ -29,7 +27,6 @@ from immuproxy.rules.source import MAX_BYTES
 
 LAST = 1_000
 MOST = 1_000_000
-_CHUNK = 500
 
 _WORDS = {
     Decision.CREATE: "accepted",
@@ -63,7 +60,7 @@ def simulate(
     async def work(config: Config) -> int:
         async with ledger_of(config) as store:
             past = await _past(store, at, most, as_json=as_json)
-            first = await _first_pushes(store, past)
+            first = await _first_pushes(store, rules, past)
         changed = 0
         for difference in judge_anew(rules, replayed(past, first)):
             changed += 1
@@ -88,30 +85,19 @@ def _rules(file: Path) -> RuleSet:
 
 async def _past(store: Store, since: int, most: int, *, as_json: bool) -> list[Event]:
     """The newest judged requests, oldest first."""
-    search = replace(from_parameters(now_ms(), action=list(REQUESTS)), since=Moment(since, moment(since)))
     found: list[Event] = []
     with progress_bar("reading", "events", as_json=as_json) as bar:
-        async for event in Audit(store).export(search):
-            if was_judged(event):
-                found.append(event)
-                bar.advance()
-            if len(found) == most:
-                break
+        async for event in judged_requests(Audit(store), most=most, since=since):
+            found.append(event)
+            bar.advance()
     return found[::-1]
 
 
-async def _first_pushes(store: Store, past: Iterable[Event]) -> FirstPushes:
-    """When the tags were first pushed, for rules with ``within``; unknown where the ledger adopted them."""
+async def _first_pushes(store: Store, rules: RuleSet, past: Iterable[Event]) -> FirstPushes:
+    """When the tags were first pushed, for rules with ``within``."""
     register = Register(store, Epoch(store, quarantine=0.0))
-    names = sorted({(event.repository, event.tag) for event in past})
-    first: dict[tuple[str, str], int] = {}
-    for repository, group in groupby(names, key=lambda name: name[0]):
-        tags = [tag for _, tag in group]
-        for at in range(0, len(tags), _CHUNK):
-            for found in await register.records(repository, tags[at : at + _CHUNK]):
-                if found.committed and not found.committed.first_adopted:
-                    first[repository, found.tag] = found.committed.first
-    return first
+    tags = ((event.repository, event.tag) for event in past) if needs_first_pushes(rules) else ()
+    return {tag: at async for tag, at in first_pushes(register, tags)}
 
 
 def _show(difference: Difference, *, as_json: bool) -> None:

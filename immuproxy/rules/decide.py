@@ -15,6 +15,9 @@ _SHOWN = 60
 _DIGEST = 80
 _NAMED = 3
 
+BY_EXCEPTION = "a temporary exception allows it: "
+"""How the reason begins where an exception decided."""
+
 CHILD_FIRST = (
     "the tag holds one of the platforms of this index: the client pushed a platform's manifest to the tag before "
     "the index; use a client that pushes platforms by digest (docker buildx 0.22 or newer)"
@@ -57,7 +60,7 @@ def _softened(rule: Rule, refused: Verdict, goes_on: Decision, permitted: str | 
     if rule.mode is Mode.SHADOW:
         return _verdict(rule, goes_on, f"in shadow mode; would have been refused: {refused.reason}", shadow=True)
     if permitted is not None:
-        return _verdict(rule, goes_on, f"a temporary exception allows it: {shown(permitted, 200)}")
+        return _verdict(rule, goes_on, f"{BY_EXCEPTION}{shown(permitted, 200)}")
     return refused
 
 

@@ -25,6 +25,7 @@ class Recorded:
     """A push or delete of a tag as the audit has it, oldest first when replayed.
 
     ``was`` is the verdict of that time.  ``before`` is what the tag held just before, None for nothing.
+    ``permitted`` has the words of the temporary exception that allowed it then, None for none.
     ``content_known``: the push's image and ``before`` carry their entries and labels; the audit alone does not have
     them.
     """
@@ -34,6 +35,7 @@ class Recorded:
     was: Verdict
     before: Held | None = None
     request: Request = Request.PUSH
+    permitted: str | None = None
     content_known: bool = False
 
 
@@ -80,29 +82,42 @@ class _Tag:
     deleted: Held | None = None
 
 
-def simulate(rules: RuleSet, records: Iterable[Recorded]) -> Iterator[Difference]:
-    """Judge recorded requests anew, oldest first; yields those whose outcome or shadow mark changes.
+class Simulation:
+    """Judges recorded requests anew, one after the other, oldest first.
 
-    Keeps one small value per tag seen.  Exceptions that were in force at the time are not known here: a push that one
-    of them allowed is listed as refused.
+    Keeps one small value per tag seen.  An exception that allowed a request then allows it again; one that was in force
+    and not used is not known.
     """
-    tags: dict[tuple[str, str], _Tag] = {}
-    for recorded in records:
+
+    def __init__(self, rules: RuleSet) -> None:
+        """``rules``: the file to try."""
+        self._rules = rules
+        self._tags: dict[tuple[str, str], _Tag] = {}
+
+    def judge(self, recorded: Recorded) -> Difference | None:
+        """What changes for this request: its outcome or its shadow mark; None where nothing does."""
         key = (recorded.push.repository, recorded.push.tag)
-        tag = tags.setdefault(key, _Tag(recorded.before))
-        rule = rules.match(*key)
+        tag = self._tags.setdefault(key, _Tag(recorded.before))
+        rule = self._rules.match(*key)
         uncertain = _uncertain(rule, recorded, tag)
         now = _judge(rule, recorded, tag)
         _apply(recorded, tag, now)
-        if (now.outcome, now.shadow) != (recorded.was.outcome, recorded.was.shadow):
-            yield Difference(recorded, now, uncertain)
+        if (now.outcome, now.shadow) == (recorded.was.outcome, recorded.was.shadow):
+            return None
+        return Difference(recorded, now, uncertain)
+
+
+def simulate(rules: RuleSet, records: Iterable[Recorded]) -> Iterator[Difference]:
+    """Judge recorded requests anew, oldest first; yields those of which something changes."""
+    simulation = Simulation(rules)
+    return (found for recorded in records if (found := simulation.judge(recorded)))
 
 
 def _judge(rule: Rule, recorded: Recorded, tag: _Tag) -> Verdict:
     push = recorded.push
     if recorded.request is Request.DELETE:
-        return decide_delete(rule, repository=push.repository, tag=push.tag)
-    return decide_push(rule, push, tag.held, deleted=tag.deleted)
+        return decide_delete(rule, repository=push.repository, tag=push.tag, permitted=recorded.permitted)
+    return decide_push(rule, push, tag.held, deleted=tag.deleted, permitted=recorded.permitted)
 
 
 def _apply(recorded: Recorded, tag: _Tag, verdict: Verdict) -> None:

@@ -52,12 +52,12 @@ def test_the_results_of_an_import_are_explained() -> None:
 
 
 def test_the_numbers_are_those_of_the_code() -> None:
-    from immuproxy.commands import allow, history, importing, simulate, verify
-    from immuproxy.commands.options import LONGEST_MS
+    from immuproxy.commands import history, importing, simulate, verify
+    from immuproxy.permission import LONGEST_MS, MAX_REASON
 
     assert f"({history.LIMIT})" in section("history")
     assert f"({importing.RATE})" in section("import")
     assert f"({verify.RATE})" in section("verify")
     assert f"({simulate.LAST:,} without" in section("simulate")
-    assert f"{allow.MAX_REASON} characters" in section("allow")
+    assert f"{MAX_REASON} characters" in section("allow")
     assert f"at most {LONGEST_MS // 86_400_000} days" in section("allow")

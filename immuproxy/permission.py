@@ -1,0 +1,113 @@
+"""What somebody must say to allow one tag to be overwritten for a while, wherever he says it, and its events.  Pure.
+
+Every mistake is an `UnfitError` that names the part at fault.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from immuproxy.ledger.exceptions import Exemption
+from immuproxy.ledger.model import Event, Outcome
+from immuproxy.oci import names
+from immuproxy.rules.model import Rule
+from immuproxy.values import format_duration, parse_duration
+
+LONGEST_MS = 30 * 86_400_000
+"""Thirty days: what is to last longer belongs into the rules."""
+
+MAX_REASON = 500
+"""Characters."""
+
+EXAMPLE = "team/app:1.4"
+
+
+class UnfitError(ValueError):
+    """A part that cannot be used: ``part`` is tag, for, reason or digest."""
+
+    def __init__(self, part: str, message: str) -> None:
+        super().__init__(message)
+        self.part = part
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """An overwrite that somebody wants to allow: of which tag, for how long (ms), why, and of which digest (empty: of
+    any).
+    """
+
+    repository: str
+    tag: str
+    lasts_ms: int
+    reason: str
+    digest: str = ""
+
+
+def read_wish(reference: str, lasts: str, reason: str, digest: str = "") -> Wish:
+    """All parts as they were typed; an empty ``digest`` means any."""
+    repository, tag = read_reference(reference)
+    return Wish(repository, tag, read_duration(lasts), read_reason(reason), read_digest(digest) if digest else "")
+
+
+def read_reference(text: str) -> tuple[str, str]:
+    """``repository:tag``."""
+    repository, colon, tag = text.rpartition(":")
+    if not colon or "@" in text:
+        raise UnfitError("tag", f"write it as REPOSITORY:TAG, such as {EXAMPLE}")
+    if not names.is_repository(repository):
+        raise UnfitError("tag", repository_fault(repository))
+    if not names.is_tag(tag):
+        raise UnfitError("tag", f"{tag!r} is no tag")
+    return repository, tag
+
+
+def repository_fault(text: str) -> str:
+    """Why something is no repository; the usual mistake is the host in front."""
+    hint = "; leave out the host" if re.match(r"[^/]*[.:][^/]*/|localhost/", text) else ""
+    return f"{text!r} is no repository{hint}"
+
+
+def read_duration(text: str) -> int:
+    """``30m`` in milliseconds."""
+    try:
+        lasts = parse_duration(text)
+    except ValueError as error:
+        raise UnfitError("for", str(error)) from None
+    if not 0 < lasts <= LONGEST_MS:
+        raise UnfitError("for", f"it is at most {format_duration(LONGEST_MS)}; for longer, change the rules")
+    return lasts
+
+
+def read_digest(text: str) -> str:
+    """A whole digest."""
+    if not names.is_digest(text):
+        raise UnfitError("digest", f"{text!r} is no digest; it is sha256: and 64 of the characters 0-9 and a-f")
+    return text
+
+
+def read_reason(text: str) -> str:
+    """One line of text."""
+    if not text.strip():
+        raise UnfitError("reason", "say in a few words why")
+    if len(text) > MAX_REASON or not text.isprintable():
+        raise UnfitError("reason", f"it is one line of at most {MAX_REASON} characters")
+    return text
+
+
+def granting(event: Event, rule: Rule) -> Event:
+    """The event of a grant, with the rule that holds the tag."""
+    return replace(event, rule=rule.name, rule_line=rule.line)
+
+
+def needless(rule: Rule, repository: str, tag: str) -> str:
+    """What to say where the tag may be overwritten anyway; empty where it may not."""
+    if rule.protects:
+        return ""
+    return f"{rule} does not hold {repository}:{tag}, so it may be overwritten without an exception"
+
+
+def ending(event: Event, exemption: Exemption) -> Event:
+    """The event of an end by hand; its reason is that of the grant where none is given."""
+    reason = event.reason or f"ended by hand: {exemption.reason}"
+    return replace(event, outcome=Outcome.ENDED, digest=exemption.digest, reason=reason)
