@@ -8,7 +8,7 @@ looked at longest ago are forgotten, and of a repository with more than `MOST_TA
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from sys import intern
@@ -52,7 +52,8 @@ class Roster:
     """The tags of a repository as of the last look.  ``version`` grows with each change of ``tags``.
 
     ``complete`` is false when there were more than `MOST_TAGS`.  ``newest`` and ``newest_held``: the time of the last
-    event, and of the last commit, that it knows of.
+    event, and of the last commit, that it knows of.  ``kept`` is for what callers work out from it and want to find
+    again at the next look.
     """
 
     repository: str
@@ -62,33 +63,28 @@ class Roster:
     newest: int = 0
     newest_held: int = 0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
-    _derived: dict[object, Any] = field(default_factory=dict, repr=False)
-
-    def derived(self, key: object, make: Callable[[], _T]) -> _T:
-        """What ``make`` gives for this version of the tags; made once and forgotten when they change."""
-        if key not in self._derived:
-            self._derived[key] = make()
-        return cast("_T", self._derived[key])
+    kept: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def update(self, changed: Mapping[str, TagFacts]) -> None:
         """Take in what changed."""
-        if any(self.tags.get(name) != facts for name, facts in changed.items()):
-            self.tags.update(changed)
+        new = {name: facts for name, facts in changed.items() if self.tags.get(name) != facts}
+        if new:
+            self.tags.update(new)
             self.version += 1
-            self._derived.clear()
 
     def counts(self) -> tuple[int, int]:
         """How many tags have an event, and how many are held."""
-        every = self.tags.values()
-        return self.derived(
-            "counts", lambda: (sum(facts.last > 0 for facts in every), sum(facts.held > 0 for facts in every))
-        )
+        version, found = self.kept.get("counts", (-1, (0, 0)))
+        if version != self.version:
+            every = self.tags.values()
+            found = sum(facts.last > 0 for facts in every), sum(facts.held > 0 for facts in every)
+            self.kept["counts"] = self.version, found
+        return cast("tuple[int, int]", found)
 
     def clear(self) -> None:
         """Forget everything, to be read anew."""
         self.tags, self.newest, self.newest_held, self.complete = {}, 0, 0, True
         self.version += 1
-        self._derived.clear()
 
 
 class Rosters:
