@@ -51,7 +51,7 @@ async def keys_of(store: Store) -> dict[bytes, bytes | None]:
     return {
         key: await store.client.dump(key)
         async for key in store.client.scan_iter("*{audit}*")
-        if b":events" not in key and b":day:" not in key and b":hour:" not in key
+        if not any(part in key for part in (b":events", b":hour:", b":day:", b":week:"))
     }
 
 
@@ -71,6 +71,27 @@ async def test_what_is_left_is_as_if_the_rest_had_never_been(store: Store, redis
     assert progress[-1] == PruneProgress(progress[-1].steps, progress[-1].steps, len(EVENTS) - len(KEPT))
     assert [each.done for each in progress] == sorted(each.done for each in progress)
     assert await audit.total() == len(KEPT)
+
+
+async def counts_of(store: Store) -> dict[bytes, object]:
+    return {
+        key: await store.client.zrange(key, 0, -1, withscores=True)
+        for part in ("hour", "day", "week")
+        async for key in store.client.scan_iter(f"*:{part}:*")
+    }
+
+
+@pytest.mark.parametrize("days", [4, 9])
+async def test_counts_of_what_was_pruned_by_whole_days_are_as_if_it_had_never_been(store: Store, days: int) -> None:
+    before = (START // DAY_MS + days) * DAY_MS
+    await fill(store, [event for event in EVENTS if event.time >= before])
+    expected = await counts_of(store)
+    await store.client.flushall()
+    await fill(store, EVENTS)
+    await pruned(Audit(store), before)
+    assert await counts_of(store) == expected
+    await pruned(Audit(store), before)
+    assert await counts_of(store) == expected
 
 
 async def test_counts_of_whole_days_go_too(store: Store) -> None:

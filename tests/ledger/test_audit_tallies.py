@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from immuproxy.ledger.audit import Audit, BadCursorError, RepositorySummary, tallies
-from immuproxy.ledger.audit.entries import HOUR_MS
+from immuproxy.ledger.audit.calendar import HOUR_MS
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.redis import Store, connect
 from tests.ledger.audit_events import DAY_MS, fill, made_up_events
@@ -79,6 +79,24 @@ async def test_the_most_frequent_values_of_a_span(audit: Audit, field: str, monk
     top = await audit.top(field, since=since, until=until, limit=6)
     assert [tally.count for tally in top] == [count for _, count in counted.most_common(6)]
     assert all(counted[tally.value] == tally.count for tally in top)
+
+
+async def test_among_many_repositories_only_those_of_the_counters_are_compared(
+    audit: Audit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tallies, "_MOST_COMPARED", 10)
+    for since, until in ((START + DAY_MS + 17, END - DAY_MS), (START - 20 * DAY_MS, END), (START, START + 1)):
+        counted = Counter(event.repository for event in EVENTS if since <= event.time < until)
+        top = await audit.top("repo", since=since, until=until, limit=6)
+        assert [tally.count for tally in top] == [count for _, count in counted.most_common(6)]
+        assert all(counted[tally.value] == tally.count for tally in top)
+
+
+async def test_weeks_are_counted_as_their_days_are(audit: Audit) -> None:
+    since, until = START - 30 * DAY_MS, END + 30 * DAY_MS
+    counted = Counter(FIELDS["tag"](event) for event in EVENTS if event.outcome == "refused")
+    top = await audit.top("tag", since=since, until=until, outcome="refused", limit=5)
+    assert [tally.count for tally in top] == [count for _, count in counted.most_common(5)]
 
 
 @pytest.mark.parametrize("field", ["repo", "actor", "rule", "tag"])

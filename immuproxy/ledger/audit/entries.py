@@ -11,14 +11,10 @@ from functools import lru_cache
 from typing import Any
 
 from immuproxy.ledger import keys
-from immuproxy.ledger.audit import rows
+from immuproxy.ledger.audit import calendar, rows
 from immuproxy.ledger.model import Action, Outcome
 from immuproxy.values import parse_address
 
-RANKED_OUTCOMES = (Outcome.REFUSED.value, Outcome.FAILED.value)
-"""Outcomes whose tags, repositories, actors and rules are counted by hour and day."""
-
-RANKED_FIELDS = ("repo", "tag", "actor", "rule")
 VALUE_FIELDS = ("repo", "actor", "rule", "ip", "outcome", "action")
 """Fields with a posting for each value and a list of values."""
 
@@ -30,10 +26,12 @@ LONGEST_ACTOR = 200
 GONE = "-"
 """Stands for the digest of a tag that was deleted."""
 
-HOUR_MS = 3_600_000
-DAY_HOURS = 24
 BUCKET_DIGITS = 4
 """Hexadecimal digits that choose the posting of a digest, an event id, a tag: at most 65,536 postings of each kind."""
+
+
+BUCKETS = ("id", "tag", "tagged", "digest", "address")
+"""Kinds of postings that several values share."""
 
 
 def posting(field: str, value: str) -> str:
@@ -70,16 +68,6 @@ def sets_key(repository: str) -> str:
     return keys.audit(f"sets:{repository}")
 
 
-def hourly_key(outcome: str, field: str, hour: int) -> str:
-    """Sorted set: how often each value had this outcome in one hour (hours since 1970)."""
-    return keys.audit(f"hour:{outcome}:{field}:{hour}")
-
-
-def daily_key(outcome: str, field: str, day: int) -> str:
-    """Sorted set: the same for one day (days since 1970)."""
-    return keys.audit(f"day:{outcome}:{field}:{day}")
-
-
 EVENTS = keys.audit("events")
 WATERMARK = keys.audit("watermark")
 LATE = keys.audit("late")
@@ -95,6 +83,12 @@ def network_of(address: str) -> str:
     if parsed is None:
         return address
     return str(ipaddress.ip_network((parsed, 24 if parsed.version == 4 else 64), strict=False))
+
+
+@lru_cache(maxsize=4_096)
+def plain_address(text: str) -> str:
+    """An address in the form in which it is looked up; empty where it is none."""
+    return str(parse_address(text) or "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +155,8 @@ def _postings(texts: Mapping[str, str], by_field: Mapping[str, str]) -> tuple[st
         found.append(SHADOW)
     if texts["outcome"] == Outcome.REFUSED:
         found.append(posting("refused", repository))
+    if address := plain_address(texts["client_address"]):
+        found.append(bucket("address", address))
     digests = (texts["digest"], texts["previous_digest"])
     found += [digest_bucket(hex_digits(digest)[:BUCKET_DIGITS]) for digest in digests if digest]
     return tuple(dict.fromkeys(found))
@@ -179,10 +175,6 @@ def _lasts(texts: Mapping[str, str], by_field: Mapping[str, str]) -> tuple[tuple
 
 
 def _counts(texts: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    outcome = texts["outcome"]
-    if outcome not in RANKED_OUTCOMES:
-        return ()
-    hour = int(texts["time"] or 0) // HOUR_MS
     repository, tag = texts["repository"], texts["tag"]
     values = {
         "repo": repository,
@@ -190,12 +182,7 @@ def _counts(texts: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
         "actor": texts["actor"],
         "rule": texts["rule"],
     }
-    return tuple(
-        pair
-        for field, value in values.items()
-        if value
-        for pair in ((hourly_key(outcome, field, hour), value), (daily_key(outcome, field, hour // DAY_HOURS), value))
-    )
+    return tuple(calendar.counted(int(texts["time"] or 0), texts["outcome"], values))
 
 
 def _sets(texts: Mapping[str, str]) -> tuple[tuple[str, str, str], ...]:
@@ -229,4 +216,4 @@ def arguments(batch: Sequence[tuple[str, Entry]]) -> tuple[list[str], list[str |
 def all_buckets() -> list[str]:
     """The names of all postings that `bucket` and `digest_bucket` can give."""
     names = [f"{number:0{BUCKET_DIGITS}x}" for number in range(16**BUCKET_DIGITS)]
-    return [keys.audit(f"index:{kind}:{name}") for kind in ("id", "tag", "tagged", "digest") for name in names]
+    return [keys.audit(f"index:{kind}:{name}") for kind in BUCKETS for name in names]

@@ -74,7 +74,9 @@ class Planner:
         return groups + [await self._excluding(field, terms) for field, terms in excluded if terms]
 
     async def _including(self, field: str, terms: Sequence[Term]) -> Group:
-        exact = field != "ip" and all(term.exact for term in terms)
+        if field == "ip" and all("/" not in term.value for term in terms):
+            return Group(tuple(dict.fromkeys(entries.bucket("address", term.value) for term in terms)))
+        exact = field != "ip" and _all_exact(terms)
         if exact and len(terms) <= FEW_KEYS:
             return Group(tuple(entries.posting(field, term.value) for term in terms))
         known = await self._vocabulary.values(field)

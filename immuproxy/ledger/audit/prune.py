@@ -9,16 +9,17 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from immuproxy.ledger import keys
-from immuproxy.ledger.audit import entries
+from immuproxy.ledger.audit import calendar, entries
 from immuproxy.ledger.audit.cursors import position
 from immuproxy.ledger.audit.values import PruneProgress
 from immuproxy.ledger.audit.vocabulary import Vocabulary
 from immuproxy.ledger.redis import Store
 
-_KEYS_A_STEP = 256
+_KEYS_A_STEP = 512
 _EVENTS_A_STEP = 1_000
 _TAGS_A_STEP = 1_000
-_DAY_MS = entries.HOUR_MS * entries.DAY_HOURS
+_LATE_DAYS = 30
+"""How much older than the oldest entry an event may be that was counted by its own time."""
 
 
 class Pruner:
@@ -40,7 +41,7 @@ class Pruner:
             yield PruneProgress(done := done + 1, steps, 0)
         await self._forget_values(before)
         for day in days:
-            await self._store.do(self._store.client.unlink(*_counts_of(day)))
+            await self._forget_counts(day)
             yield PruneProgress(done := done + 1, steps, 0)
         removed = 0
         while count := await self._store.script("audit_trim", [entries.EVENTS], [before, _EVENTS_A_STEP]):
@@ -63,8 +64,18 @@ class Pruner:
         newest = await self._store.do(client.xrevrange(entries.EVENTS, count=1))
         if not oldest or not newest:
             return range(0)
-        end = min(before // _DAY_MS, position(newest[0][0]).ms // _DAY_MS + 1)
-        return range(position(oldest[0][0]).ms // _DAY_MS - 1, end)
+        end = min(before // calendar.DAY_MS, position(newest[0][0]).ms // calendar.DAY_MS + 1)
+        return range(max(0, position(oldest[0][0]).ms // calendar.DAY_MS - _LATE_DAYS), end)
+
+    async def _forget_counts(self, day: int) -> None:
+        paired = [
+            key
+            for ranking in calendar.RANKINGS
+            for key in (calendar.daily_key(*ranking, day), calendar.weekly_key(*ranking, day // calendar.WEEK_DAYS))
+        ]
+        hours = range(day * calendar.DAY_HOURS, (day + 1) * calendar.DAY_HOURS)
+        hourly = [calendar.hourly_key(*ranking, hour) for ranking in calendar.RANKINGS for hour in hours]
+        await self._store.script("audit_uncount", [*paired, *hourly], [len(calendar.RANKINGS)])
 
     async def _forget_values(self, before: int) -> None:
         client = self._store.client
@@ -85,10 +96,3 @@ class Pruner:
                 await self._store.do(client.hdel(entries.sets_key(repository), *gone))
             start += len(names)
         await self._store.do(client.zremrangebyscore(key, **older))
-
-
-def _counts_of(day: int) -> list[str]:
-    pairs = [(outcome, field) for outcome in entries.RANKED_OUTCOMES for field in entries.RANKED_FIELDS]
-    hours = range(day * entries.DAY_HOURS, (day + 1) * entries.DAY_HOURS)
-    names = [entries.daily_key(*pair, day) for pair in pairs]
-    return names + [entries.hourly_key(*pair, hour) for pair in pairs for hour in hours]

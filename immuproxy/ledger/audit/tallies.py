@@ -1,7 +1,8 @@
 """Counting: charts over time, most frequent values, known values.
 
 Nothing is counted by reading events.  How many events had a value in a span of time is the difference of two ranks in
-its posting, found by halving; only the values of refused and failed events are counted as they come, by hour and day.
+its posting.  Where the values to compare would be too many, counters that are kept by day and week say which of them
+come into question; only the values of refused and failed events are ranked by such counters alone (`calendar`).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from heapq import nlargest
 
-from immuproxy.ledger.audit import entries, rows
+from immuproxy.ledger.audit import calendar, entries, rows
 from immuproxy.ledger.audit.cursors import MOST_MS
 from immuproxy.ledger.audit.plan import scan_members
 from immuproxy.ledger.audit.values import Chart, Series, Tally
@@ -19,8 +20,13 @@ from immuproxy.ledger.redis import Store, translated
 MOST_BUCKETS = 400
 _KEYS_A_CALL = 500
 _RECENT_EVENTS = 300
-_MOST_OF_A_DAY = 100
-_LONGEST_SPAN_MS = 3_660 * entries.DAY_HOURS * entries.HOUR_MS
+_MOST_COMPARED = 500
+"""Values that a ranking compares one by one."""
+
+_MOST_OF_A_COUNTER = 100
+"""Values of each counter that come into question for a ranking."""
+
+_SHORTLIST = 60
 
 
 class Tallies:
@@ -59,34 +65,32 @@ class Tallies:
     async def top(self, field: str, since: int, until: int | None, limit: int) -> list[Tally]:
         """The values with most events in a span of time.
 
-        Looks at the values with most events ever first, and stops where the rest cannot have more than the best so far.
+        Where more than `_MOST_COMPARED` repositories were active, only those are compared that are among the most
+        frequent of any day or week of the span.
         """
         _require(field, entries.VALUE_FIELDS)
         active = {value: last for value, last in (await self._active(field, since)).items() if value}
-        times = [since, MOST_MS if until is None else until]
-        totals = await self.ranks([entries.posting(field, value) for value in active])
-        ordered = sorted(zip(active, (row[0] for row in totals), strict=True), key=lambda pair: -pair[1])
-        best: list[Tally] = []
-        for at in range(0, len(ordered), _KEYS_A_CALL):
-            if len(best) == limit and best[-1].count >= ordered[at][1]:
-                break
-            chunk = [value for value, _ in ordered[at : at + _KEYS_A_CALL]]
-            rows = await self.ranks([entries.posting(field, value) for value in chunk], times)
-            counted = (Tally(value, row[1] - row[0], active[value]) for value, row in zip(chunk, rows, strict=True))
-            best = _largest([*best, *(tally for tally in counted if tally.count)], limit)
-        return best
+        end = MOST_MS if until is None else until
+        if field == "repo" and len(active) > _MOST_COMPARED:
+            newest = max(active.values())
+            names = calendar.touched_keys(field, since, min(end, newest + 1))
+            shortlist = await self._highest(list(names), max(_SHORTLIST, 2 * limit))
+            active = {tally.value: active[tally.value] for tally in shortlist if tally.value in active}
+        ranks = await self.ranks([entries.posting(field, value) for value in active], [since, end])
+        counted = (Tally(value, row[1] - row[0], active[value]) for value, row in zip(active, ranks, strict=True))
+        return _largest((tally for tally in counted if tally.count), limit)
 
     async def top_of_outcome(self, field: str, outcome: str, since: int, until: int, limit: int) -> list[Tally]:
-        """The values with most events of one outcome; whole hours (UTC) are counted, the first and the last too.
+        """The values with most events of one outcome; whole hours (UTC) are counted, the first and the last too."""
+        _require(field, calendar.RANKED_FIELDS)
+        _require(outcome, calendar.RANKED_OUTCOMES)
+        return await self._highest(list(calendar.span_keys(outcome, field, since, until)), limit)
 
-        Candidates are the `_MOST_OF_A_DAY` most frequent of each hour or day; their counts are exact.
-        """
-        _require(field, entries.RANKED_FIELDS)
-        _require(outcome, entries.RANKED_OUTCOMES)
-        names = list(_span_keys(outcome, field, since, until))
-        if not names:
+    async def _highest(self, counters: Sequence[str], limit: int) -> list[Tally]:
+        """The members with the highest sums; candidates are the `_MOST_OF_A_COUNTER` highest of each."""
+        if not counters:
             return []
-        pairs = await self._store.script("audit_top", names, [limit, _MOST_OF_A_DAY])
+        pairs = await self._store.script("audit_top", counters, [limit, _MOST_OF_A_COUNTER])
         return [Tally(pairs[i].decode(), int(pairs[i + 1])) for i in range(0, len(pairs), 2)]
 
     async def known_values(self, field: str, prefix: str, repository: str, limit: int) -> list[Tally]:
@@ -137,15 +141,3 @@ def _best(known: dict[str, int], part: str, limit: int) -> list[str]:
     matching = ((value, last) for value, last in known.items() if value and wanted in value.casefold())
     best = nlargest(limit, matching, key=lambda pair: (pair[0].casefold().startswith(wanted), pair[1], pair[0]))
     return [value for value, _ in best]
-
-
-def _span_keys(outcome: str, field: str, since: int, until: int) -> Iterable[str]:
-    """Whole days where a whole day lies inside, hours at both ends."""
-    hour, last = max(since, until - _LONGEST_SPAN_MS) // entries.HOUR_MS, max(0, until - 1) // entries.HOUR_MS
-    while hour <= last:
-        if hour % entries.DAY_HOURS == 0 and hour + entries.DAY_HOURS - 1 <= last:
-            yield entries.daily_key(outcome, field, hour // entries.DAY_HOURS)
-            hour += entries.DAY_HOURS
-        else:
-            yield entries.hourly_key(outcome, field, hour)
-            hour += 1
