@@ -321,7 +321,7 @@ class Guard:
     async def _put(self, attempt: Attempt) -> Answer:
         """One PUT; after an unknown outcome and a look that shows nothing, one more of the same bytes."""
         push = attempt.push
-        for _ in range(2):
+        for sent in range(2):
             self._check_lease(attempt)
             reach(Failpoint.PUT_SENT)
             try:
@@ -330,7 +330,7 @@ class Guard:
                 answer = None
             reach(Failpoint.PUT_APPLIED)
             if answer is not None and answer.status >= 300:
-                return await self._rejected(attempt, answer)
+                return await self._rejected(attempt, answer, sent)
             if await self._verified(push):
                 return await self._commit(attempt)
         raise errors.unavailable("the upstream did not store the push; try again, the tag is kept for this content")
@@ -348,8 +348,14 @@ class Guard:
             push.repository, push.tag, attempt.content, token=attempt.token, lease_ms=0, draft=push.draft, closing=None
         )
 
-    async def _rejected(self, attempt: Attempt, answer: Answer) -> Answer:
-        """The upstream said no, and it says so before it touches the tag (H63)."""
+    async def _rejected(self, attempt: Attempt, answer: Answer, sent: int) -> Answer:
+        """The upstream said no, and it says so before it touches the tag (H63).
+
+        That tells nothing of what was ``sent`` before in this push: it could still arrive, so the claim stays.
+        """
+        if sent:
+            await self._let_go(attempt)
+            return answer
         event = replace(
             attempt.push.draft,
             outcome=Outcome.FAILED,

@@ -105,7 +105,9 @@ class Edge:
                 return await self._pushes.push(request, operation, who)
             case ((Kind.MANIFEST | Kind.BLOB), "DELETE"):
                 return await self._deletes.delete(operation, who)
-            case Kind.MANIFEST, _ if operation.is_tag:
+            case Kind.MANIFEST, _ if not operation.is_tag:
+                return await self._reads.read_digest(operation, who)
+            case Kind.MANIFEST, _:
                 rules = self._rules()
                 if not rules.protects(operation.repository, operation.reference):
                     return None

@@ -1,4 +1,5 @@
-"""``GET`` and ``HEAD /v2/<name>/manifests/<tag>`` of a protected tag: answered according to the ledger (H23-H28).
+"""``GET`` and ``HEAD /v2/<name>/manifests/<reference>`` of a protected tag, and of what one needs: answered according
+to the ledger (H15, H23-H28).
 
 The upstream is asked as the client asked, so that its own authorisation and content negotiation hold.  What it answers
 is passed on only when it is what the ledger says; otherwise the content is fetched by its digest, which cannot lie.
@@ -14,6 +15,7 @@ from immuproxy.ledger.redis import LedgerUnavailableError
 from immuproxy.ledger.register import Register
 from immuproxy.oci import errors, manifests
 from immuproxy.oci.errors import OciError
+from immuproxy.oci.manifests import MEDIA_TYPES, media_type_of
 from immuproxy.oci.names import digest_of
 from immuproxy.oci.routes import Kind, Operation, build_path
 from immuproxy.proxy import answers, headers
@@ -21,12 +23,13 @@ from immuproxy.proxy.answers import Answer
 from immuproxy.proxy.caller import Caller
 from immuproxy.proxy.push import Library
 from immuproxy.proxy.recovery import Recovery
-from immuproxy.proxy.upstream import Found, Upstream, UpstreamUnavailableError
+from immuproxy.proxy.upstream import PAUSE, TRIES, Found, Upstream, UpstreamUnavailableError
 from immuproxy.rules.model import Rule
 
-TRIES = 4
-PAUSE = 0.04
 MAX_REMEMBERED = 50_000
+
+NOT_ALLOWED = frozenset({401, 403, 429})
+"""What the upstream answers to this client, and not of the content."""
 
 Drifted = Callable[[TagRecord, str], None]
 
@@ -67,11 +70,31 @@ class Reads:
         self._remember(found)
         return await self._committed(operation, caller, found, found.committed)
 
+    async def read_digest(self, operation: Operation, caller: Caller) -> Answer | None:
+        """The answer to a read by digest of what a protected tag needs; None for all else, which goes straight through.
+
+        A client resolves a tag to a digest first, and then asks for that, and for the children of an index.  So moments
+        in which a link is half-written (H15), and a manifest that the upstream has lost, are bridged here too.
+        """
+        try:
+            if not await self._register.is_pinned(operation.repository, operation.reference):
+                return None
+            stored = await self._register.stored(operation.repository, operation.reference)
+        except LedgerUnavailableError:
+            return None
+        answer = await self._as_asked(operation, caller, operation.reference)
+        if _is_content(operation, answer, operation.reference):
+            return self._conditional(caller, answer, operation.reference)
+        is_of_content = answer.status == 200 or (answer.status >= 400 and answer.status not in NOT_ALLOWED)
+        if not is_of_content or stored is None or _hides(answer, stored, caller):
+            return answer
+        return await self._from_ledger(operation, caller, stored, answer)
+
     # --- the ledger knows
 
     async def _committed(self, operation: Operation, caller: Caller, found: TagRecord, held: Committed) -> Answer:
         answer = await self._as_asked(operation, caller, operation.reference)
-        if answer.status in {401, 403, 429}:
+        if answer.status in NOT_ALLOWED:
             return answer
         if await self._is_held(operation, caller, answer, held):
             return self._conditional(caller, answer, held.digest)
@@ -108,16 +131,22 @@ class Reads:
     async def _exactly(self, operation: Operation, caller: Caller, held: Committed) -> Answer:
         """The digest held: from the upstream by digest, or where that has lost it, from the ledger's own copy."""
         answer = await self._as_asked(operation, caller, held.digest)
-        if answer.status in {401, 403, 429}:
+        if answer.status in NOT_ALLOWED:
             return answer
-        if answer.status == 200 and answer.digest == held.digest and _is_whole(operation, answer):
+        if _is_content(operation, answer, held.digest):
             return self._conditional(caller, answer, held.digest)
         stored = await self._register.stored(operation.repository, held.digest)
         if stored is None:
             raise errors.unavailable(f"the upstream does not give out {held.digest}, which this tag holds")
-        if not await self._may_pull(operation.repository, stored, caller):
+        return await self._from_ledger(operation, caller, stored, answer)
+
+    async def _from_ledger(
+        self, operation: Operation, caller: Caller, stored: StoredManifest, answer: Answer
+    ) -> Answer:
+        """The ledger's own copy; the upstream's ``answer`` for who may not pull."""
+        if answer.status != 200 and not await self._may_pull(operation.repository, stored, caller):
             return answer
-        return self._conditional(caller, answers.manifest(stored.digest, stored.media_type, stored.body), held.digest)
+        return self._conditional(caller, answers.manifest(stored.digest, stored.media_type, stored.body), stored.digest)
 
     async def _may_pull(self, repository: str, stored: StoredManifest, caller: Caller) -> bool:
         """Before the ledger's own copy is given out: the upstream lets this client have something the manifest needs.
@@ -155,9 +184,8 @@ class Reads:
     @staticmethod
     def _conditional(caller: Caller, answer: Answer, digest: str) -> Answer:
         """304 where the client has it already, decided after the content was seen."""
-        wanted = {
-            tag.strip().removeprefix("W/").strip('"') for tag in caller.headers.get("If-None-Match", "").split(",")
-        }
+        listed = ",".join(caller.headers.getall("If-None-Match", ()))
+        wanted = {tag.strip().removeprefix("W/").strip('"') for tag in listed.split(",")}
         return answers.not_modified(digest) if wanted & {digest, answer.digest, "*"} else answer
 
     # --- the ledger does not know (yet)
@@ -216,9 +244,14 @@ def _is_whole(operation: Operation, answer: Answer) -> bool:
     return operation.method == "HEAD" or digest_of(answer.body) == answer.digest
 
 
-def _hides(answer: Answer, held: Committed, caller: Caller) -> bool:
-    """The registry refuses or rewrites for a client that does not accept the type held (H23)."""
-    return answer.status in {200, 400, 404} and not _accepts(caller, held.media_type)
+def _is_content(operation: Operation, answer: Answer, digest: str) -> bool:
+    return answer.status == 200 and answer.digest == digest and _is_whole(operation, answer)
+
+
+def _hides(answer: Answer, held: Committed | StoredManifest, caller: Caller) -> bool:
+    """The registry refuses for a client that does not accept the type held, or makes a schema 1 of it (H23)."""
+    rewrites = answer.status == 200 and media_type_of(answer.headers.get("Content-Type", "")) not in MEDIA_TYPES
+    return (answer.status in {400, 404} or rewrites) and not _accepts(caller, held.media_type)
 
 
 def _unknown_manifest(operation: Operation) -> OciError:

@@ -15,7 +15,7 @@ from immuproxy.proxy.answers import Answer
 from immuproxy.proxy.judge import Judge
 from immuproxy.proxy.push import Library, Push
 from immuproxy.proxy.refusals import first_message
-from immuproxy.proxy.upstream import Found, OutcomeUnknownError, Upstream
+from immuproxy.proxy.upstream import Found, OutcomeUnknownError, Upstream, UpstreamUnavailableError
 from immuproxy.rules.model import Mode
 
 PAUSE = 0.1
@@ -34,9 +34,21 @@ class Recorder:
 
     async def push_tag(self, push: Push) -> Answer:
         """A tag that may move.  Raises like `immuproxy.proxy.guard.Guard.push`."""
-        before = await self._upstream.probe(push.repository, push.tag, push.caller)
-        event = await self._foreseen(push, before if isinstance(before, Found) else None)
+        event = await self._foreseen(push, await self._before(push))
         return await self._carry(push, push.tag, event)
+
+    async def _before(self, push: Push) -> Found | None:
+        """What the tag holds now; that the upstream cannot tell is no reason not to let it move.
+
+        A link that a crash left empty answers 500 until somebody pushes the tag again (H16).
+        """
+        try:
+            before = await self._upstream.probe(push.repository, push.tag, push.caller)
+        except UpstreamUnavailableError as error:
+            if not error.status:
+                raise
+            return None
+        return before if isinstance(before, Found) else None
 
     async def push_digest(self, push: Push) -> Answer:
         """A manifest without a tag: a child of an index, a referrer.

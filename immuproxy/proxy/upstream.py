@@ -32,6 +32,10 @@ MAX_LINE = 64 * 1024
 READ_BUFFER = 256 * 1024
 """Bytes read ahead on a stream; the reader pauses the socket beyond twice this."""
 
+TRIES = 4
+PAUSE = 0.04
+"""How often a manifest is asked for while the upstream answers 5xx, and the seconds in between."""
+
 _NEVER_ADDED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 _BUFFERED_LIMIT = manifests.MAX_MANIFEST_BYTES + 64 * 1024
 _NOT_EXECUTED = frozenset(range(400, 500)) - {408, 499}
@@ -138,11 +142,18 @@ class Upstream:
         """What the upstream holds under a tag or digest, asked for with all four manifest types (H23).
 
         `Found` with verified bytes; or the upstream's own answer when it is 404, 401 or 403.  Anything else tells
-        nothing: raises `UpstreamUnavailableError`.
+        nothing: raises `UpstreamUnavailableError`.  A 5xx is asked again a few times: on many registries, links are
+        half-written for moments (H14, H15).
         """
         sent = headers.without(caller.headers, headers.CONDITIONAL | {"accept", "content-length", "content-type"})
         sent["Accept"] = manifests.ACCEPT_ALL
-        answer = await self.exchange("GET", build_path(Kind.MANIFEST, repository, reference), sent)
+        target = build_path(Kind.MANIFEST, repository, reference)
+        answer = await self.exchange("GET", target, sent)
+        for _ in range(TRIES - 1):
+            if answer.status < 500:
+                break
+            await asyncio.sleep(PAUSE)
+            answer = await self.exchange("GET", target, sent)
         if answer.status == 200:
             return _verified(answer)
         if answer.status in {401, 403, 404}:

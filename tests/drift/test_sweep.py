@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -132,6 +133,7 @@ async def test_a_moving_push_that_the_sweep_gave_up_too_early_is_told_as_it_ende
     real = Upstream.put_manifest
 
     async def slow(self: Upstream, *arguments: Any) -> Answer:
+        await asyncio.sleep(0.01)  # a lease of no length is over when the ledger's clock has moved on
         await sweep_of(edge).once()
         return await real(self, *arguments)
 

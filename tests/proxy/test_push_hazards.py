@@ -60,6 +60,17 @@ async def test_h15_a_moving_tag_set_to_a_protected_manifest_breaks_no_reader(edg
     assert ours == {200}
 
 
+async def test_h16_a_moving_tag_whose_link_a_crash_left_empty_takes_the_next_push(
+    edge: RunningEdge, registry: RegistryServer
+) -> None:
+    await edge.client.push(REPOSITORY, "latest", image("one"))
+    (link,) = registry.storage.glob(f"**/{REPOSITORY}/_manifests/tags/latest/current/link")
+    link.write_text("")
+    assert (await edge.direct.pull(REPOSITORY, "latest")).status == 500
+    assert (await edge.client.push(REPOSITORY, "latest", image("two"))).status == 201
+    assert (await edge.client.pull(REPOSITORY, "latest")).digest == image("two").digest
+
+
 @pytest.mark.parametrize("media_type", [OCI_INDEX, DOCKER_LIST])
 async def test_h19_a_platform_pushed_to_the_tag_before_its_index_is_named_as_the_cause(
     edge: RunningEdge, media_type: str

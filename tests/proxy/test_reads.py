@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from dataclasses import replace
+
+from multidict import CIMultiDict
 
 from immuproxy.assembly import Choices
 from immuproxy.oci.manifests import DOCKER_MANIFEST
-from tests.conversation import RunningEdge, edge_over, image, index
+from tests.between import Request, between
+from tests.conversation import Answer, RunningEdge, edge_over, image, index
 from tests.servers import RedisServer, RegistryServer
 
 
@@ -57,6 +61,54 @@ async def test_h23_restricted_accepts_get_what_the_registry_gives(edge: RunningE
                 direct = await edge.direct.pull("team/app", tag, accept, method)
                 ours = await edge.client.pull("team/app", tag, accept, method)
                 assert (ours.status, ours.digest, ours.body) == (direct.status, direct.digest, direct.body)
+
+
+async def test_h24_no_condition_of_a_client_reaches_the_upstream(
+    registry: RegistryServer, redis_server: RedisServer
+) -> None:
+    """304 says nothing of the content, and would be taken for drift or for an upstream that is broken."""
+    pushed = image("one")
+    conditions = {
+        "If-None-Match": f'"{pushed.digest}", *',
+        "If-Modified-Since": "Mon, 23 Nov 2099 00:00:00 GMT",
+        "Range": "bytes=0-1",
+    }
+    sent: list[str] = []
+
+    async def note(request: Request) -> Answer | None:
+        if request.method != "PUT" and "/manifests/" in request.target:
+            sent.extend(name for name in request.headers if name.startswith("If-") or name == "Range")
+        return await request.forward()
+
+    async with between(registry.url, note) as middle, edge_over(middle.url, redis_server.url) as edge:
+        path, asking = "/v2/team/app/manifests/1.0", replace(edge.client, headers=conditions)
+        await edge.direct.blobs("team/app", pushed)
+        for _ in range(2):
+            answer = await asking.ask("PUT", path, pushed.body, Content_Type=pushed.media_type)
+            assert answer.status == 201, answer.body
+        for method in ("GET", "HEAD"):
+            assert (await asking.ask(method, path, Accept=pushed.media_type)).status == 304
+        answer = await edge.client.ask("GET", path, Accept=pushed.media_type, Range="bytes=0-1")
+        assert (answer.status, answer.body) == (200, pushed.body)
+    assert sent == []
+
+
+async def test_h23_what_shows_for_a_moment_is_not_taken_for_the_registrys_way_of_hiding(
+    registry: RegistryServer, redis_server: RedisServer
+) -> None:
+    """A client that does not accept what the tag holds is shown other content, moved there and back again."""
+    ours, other = image("ours"), image("other")
+
+    async def show_other(request: Request) -> Answer | None:
+        if request.headers.get("Accept") != DOCKER_MANIFEST or not request.target.endswith("/1.0"):
+            return await request.forward()
+        told = {"Content-Type": DOCKER_MANIFEST, "Docker-Content-Digest": other.digest}
+        return Answer(200, CIMultiDict(told), other.body)
+
+    async with between(registry.url, show_other) as middle, edge_over(middle.url, redis_server.url) as edge:
+        await edge.client.push("team/app", "1.0", ours)
+        assert (await edge.client.pull("team/app", "1.0")).digest == ours.digest
+        assert (await edge.client.pull("team/app", "1.0", DOCKER_MANIFEST)).digest == ours.digest
 
 
 async def test_an_absent_tag_is_404_and_leaves_no_record(edge: RunningEdge) -> None:

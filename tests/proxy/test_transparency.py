@@ -158,15 +158,15 @@ async def test_conditions_are_answered_alike(reference: str, both: Both) -> None
         for method in ("GET", "HEAD"):
             headers = [("Accept", ACCEPT_ALL), ("If-None-Match", condition)]
             direct, through = await both.ask(get(f"/v2/team/app/manifests/{reference}", *headers, method=method))
-            if through.status == 304 and reference == "v-oci":
-                # Of a protected tag the proxy says it itself, once the content was seen (H24), with the Etag that the
-                # registry leaves out against RFC 9110 section 15.4.5.
+            if through.status == 304 and reference != "dev-oci":
+                # Of a protected tag and what it needs the proxy says it itself, once the content was seen (H24), with
+                # the Etag that the registry leaves out against RFC 9110 section 15.4.5.
                 assert through.header("Etag") == f'"{digest}"'
                 through.headers.remove(("Etag", f'"{digest}"'))
             if direct.status == 304 or through.status != 304:
                 assert told(through) == told(direct)
             else:
-                assert reference == "v-oci"
+                assert reference != "dev-oci"
                 assert digest in condition or condition == "*"
 
 
