@@ -26,8 +26,10 @@ from immuproxy.connections import CannotOpenError, open_ledger, open_upstream, s
 from immuproxy.drift.notifications import PATH as NOTIFICATIONS_PATH
 from immuproxy.drift.notifications import Notifications
 from immuproxy.drift.service import service_caller
-from immuproxy.drift.sweep import Sweep
+from immuproxy.drift.sweep import COMPARED_EVERY, RATE, Sweep
 from immuproxy.ledger.audit import Audit, Projector
+from immuproxy.ledger.model import Event
+from immuproxy.ledger.redis import Store
 from immuproxy.ledger.replicas import Replicas
 from immuproxy.live_rules import LiveRules
 from immuproxy.proxy import record
@@ -38,11 +40,16 @@ from immuproxy.proxy.recovery import Recovery
 from immuproxy.proxy.server import EdgeServer, UnsafeParserError
 from immuproxy.proxy.tokens import AccountUpstream
 from immuproxy.proxy.upstream import MAX_LINE, Upstream
+from immuproxy.settings import TlsSettings
 from immuproxy.status import Health
 from immuproxy.telemetry.metrics import Metrics
 from immuproxy.values import Listen
+from immuproxy.web.access.doors import Door as ConsoleDoor
+from immuproxy.web.access.guard import leave_open
+from immuproxy.web.access.opening import open_door
+from immuproxy.web.access.users import UsersFileError
 from immuproxy.web.app import make_console
-from immuproxy.web.sources import Sources
+from immuproxy.web.sources import Pace, Sources
 
 log = structlog.get_logger("immuproxy")
 
@@ -83,6 +90,7 @@ async def running(path: Path, config: Config) -> AsyncIterator[Running]:
         account = AccountUpstream(upstream, config.upstream.username, service_password(config))
         projector = Projector(store)
         audit = Audit(store)
+        door = await _door(config, store, audit, metrics)
         choices = _choices(config)
         parts = assemble(rules, store, upstream, metrics, choices, account=account, published=projector.notify)
         health = Health(store, upstream, metrics, strict=not config.redis.allow_unsafe_settings)
@@ -90,20 +98,23 @@ async def running(path: Path, config: Config) -> AsyncIterator[Running]:
         if health.unsafe:
             raise CannotServeError(health.unsafe)
         edge = await stack.enter_async_context(
-            _listening(web.ServerRunner(_edge_server(parts)), config.edge.listen, "edge", _tls(config))
+            _listening(web.ServerRunner(_edge_server(parts)), config.edge.listen, "edge", _tls(config.edge.tls, "edge"))
         )
         stack.push_async_callback(parts.pushes.finished)
         console_app = make_console(
-            _sources(audit=audit, parts=parts, rules=rules, health=health, metrics=metrics, edge=edge)
+            _sources(audit=audit, parts=parts, rules=rules, health=health, metrics=metrics, edge=edge),
+            door,
+            open_metrics=config.console.auth is None or config.console.auth.metrics == "open",
         )
         notifications = Notifications(parts.register, parts.healer)
         console_app.router.add_post(NOTIFICATIONS_PATH, notifications.receive)
+        leave_open(console_app, NOTIFICATIONS_PATH)  # the registry has no password, and what it says is only a hint
         console = await stack.enter_async_context(
             _listening(
                 web.AppRunner(console_app, access_log=None, max_line_size=MAX_LINE, max_field_size=MAX_LINE),
                 config.console.listen,
                 "console",
-                None,
+                _tls(config.console.tls, "console"),
             )
         )
         sweep = _sweep(choices.service, rules, parts, account)
@@ -139,12 +150,14 @@ def _sources(
     return Sources(
         audit=audit,
         register=parts.register,
+        exceptions=parts.exceptions,
         rules=lambda: rules.state,
         status=health.parts,
         metrics=metrics.registry,
         clock=record.now_ms,
         edge=_shown((reached, port)),
         version=__version__,
+        pace=Pace(COMPARED_EVERY, RATE),
     )
 
 
@@ -161,15 +174,27 @@ def _sweep(service: Caller, rules: LiveRules, parts: Parts, account: Upstream) -
     )
 
 
-def _tls(config: Config) -> ssl.SSLContext | None:
-    chosen = config.edge.tls
+async def _door(config: Config, store: Store, audit: Audit, metrics: Metrics) -> ConsoleDoor:
+    """The way into the console; what its users file has wrong is told before anything listens."""
+
+    async def told(event: Event) -> None:
+        metrics.event(event.action, event.outcome)
+        await audit.append(event)
+
+    try:
+        return await open_door(config.console.auth, store, told, record.now_ms)
+    except UsersFileError as error:
+        raise CannotServeError(str(error)) from error
+
+
+def _tls(chosen: TlsSettings | None, name: str) -> ssl.SSLContext | None:
     if chosen is None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
         context.load_cert_chain(chosen.cert, chosen.key)
     except (OSError, ssl.SSLError) as error:
-        raise CannotServeError(f"edge.tls: {chosen.cert} and {chosen.key} cannot be used: {error}") from error
+        raise CannotServeError(f"{name}.tls: {chosen.cert} and {chosen.key} cannot be used: {error}") from error
     return context
 
 

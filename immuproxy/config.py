@@ -206,11 +206,20 @@ def _check_together(sections: _Sections, top: Mapping, findings: Findings) -> No
         node, _ = _find(top, ["console", "listen"])
         message = f"the console listens on {console} and has no auth: whoever reaches it can read the audit log"
         findings.warn(node, message, path="console.listen")
+    if not console.is_loopback and sections.console.auth is not None and _passwords_are_plain(sections.console):
+        node, _ = _find(top, ["console", "listen"])
+        message = f"the console listens on {console} without TLS, so passwords can be read on their way to it"
+        findings.warn(node, message, "give console.tls, or name the proxy in auth.trusted_proxies", "console.listen")
     if sections.upstream.url in {f"http://{edge}", f"https://{edge}"}:
         node, _ = _find(top, ["upstream", "url"])
         findings.error(
             node, "upstream.url is the address of the edge itself", "name the registry behind it", "upstream.url"
         )
+
+
+def _passwords_are_plain(console: ConsoleSettings) -> bool:
+    auth = console.auth
+    return auth is not None and auth.users_file is not None and console.tls is None and not auth.trusted_proxies
 
 
 def _masked(text: str, top: Mapping) -> str:

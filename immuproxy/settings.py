@@ -79,3 +79,10 @@ Origin = Annotated[str, AfterValidator(parse_origin)]
 
 Flag = Annotated[bool, Field(strict=True)]
 Count = Annotated[int, Field(strict=True, ge=0)]
+
+
+class TlsSettings(Settings):
+    """Certificate chain and private key, in PEM files."""
+
+    cert: FilePath
+    key: FilePath

@@ -23,6 +23,7 @@ class Action(StrEnum):
     REPAIR = "repair"
     EXCEPTION = "exception"
     RULES = "rules"
+    LOG_IN = "log-in"
 
 
 class Outcome(StrEnum):
@@ -51,6 +52,7 @@ class ActorSource(StrEnum):
     TOKEN = "token"  # noqa: S105  # the kind of credential, not one
     PROXY = "proxy"
     OPERATOR = "operator"
+    CONSOLE = "console"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,11 +60,11 @@ class Event:
     """One line of the audit.
 
     Empty strings and ``None`` mean "does not apply".  ``id`` is unique and sorts by the time at which the request
-    began; ``time`` is when the outcome was recorded.  ``actor_confirmed`` is true only when the upstream accepted
-    that credential.  ``platforms`` are ``os/architecture[/variant]``.  ``size`` is in bytes: the manifest with its
-    config and layers, or the sum an index states for its children.  ``duration_ms`` runs from the request's head
-    to the outcome.  ``rule_line`` is the line of the rule in the file in force.  ``shadow`` marks a push that a rule in
-    shadow mode would have refused.
+    began; ``time`` is when the outcome was recorded.  ``actor_confirmed`` is true only when the upstream, or
+    the log-in of the console, accepted that credential.  ``platforms`` are ``os/architecture[/variant]``.  ``size`` is
+    in bytes: the manifest with its config and layers, or the sum an index states for its children.  ``duration_ms``
+    runs from the request's head to the outcome.  ``rule_line`` is the line of the rule in the file in force.  ``shadow``
+    marks a push that a rule in shadow mode would have refused.
     """
 
     id: str

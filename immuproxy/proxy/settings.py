@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import SecretStr, model_validator
 
-from immuproxy.settings import FilePath, ListenAddress, Networks, Origin, Seconds, Settings
+from immuproxy.settings import FilePath, ListenAddress, Networks, Origin, Seconds, Settings, TlsSettings
 from immuproxy.values import Listen
 
 
@@ -43,13 +43,6 @@ class UpstreamSettings(Settings):
         if self.ca_file is not None and not self.url.startswith("https:"):
             raise ValueError("ca_file is of no use with http; write https:// in url")
         return self
-
-
-class TlsSettings(Settings):
-    """Certificate chain and private key, in PEM files."""
-
-    cert: FilePath
-    key: FilePath
 
 
 class EdgeSettings(Settings):

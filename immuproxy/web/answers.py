@@ -12,6 +12,8 @@ from aiohttp import web
 
 from immuproxy.ledger.audit import BadCursorError
 from immuproxy.ledger.redis import LedgerUnavailableError
+from immuproxy.web.access.forgery import token_of
+from immuproxy.web.access.identity import visit_of
 from immuproxy.web.contexts.overview import status_dict
 from immuproxy.web.problems import Problem, bad_parameter, ledger_down, not_found
 from immuproxy.web.sources import Sources
@@ -45,17 +47,29 @@ async def as_page(
 ) -> web.Response:
     """A view as HTML, with the bar on top; ``place`` is the entry of `NAVIGATION` that it belongs to."""
     sources = request.app[SOURCES]
+    visit = visit_of(request)  # a stranger, at the log-in page, sees nothing of what is inside
     chrome = {
-        "navigation": NAVIGATION,
+        "viewer": visit.viewer if visit else None,
+        "has_session": bool(visit and visit.secret),
+        "forgery_token": await _token(request),
+        "navigation": NAVIGATION if visit else (),
         "place": place,
         "now": sources.clock(),
         "edge": sources.edge,
         "version": sources.version,
         "json_href": "",
         "problem": None,
-        "status": context.get("status") or status_dict(await sources.status()),
+        "status": context.get("status") or (status_dict(await sources.status()) if visit else None),
     }
     return aiohttp_jinja2.render_template(template, request, chrome | dict(context), status=status)
+
+
+async def _token(request: web.Request) -> str:
+    """What the forms of the page send back; without Redis there may be none, and no form could be sent either."""
+    try:
+        return await token_of(request)
+    except LedgerUnavailableError:
+        return ""
 
 
 def problem_of(error: Exception) -> Problem:
@@ -98,6 +112,7 @@ async def say_what_is_wrong(request: web.Request, handler: Handler) -> web.Strea
         if problem.status == web.HTTPInternalServerError.status_code:
             _log.exception("console_failed", path=request.path)
         response = await _said(request, problem)
+        response.headers.update(problem.headers)
         if isinstance(error, web.HTTPMethodNotAllowed):
             response.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
         return response

@@ -8,7 +8,10 @@ from aiohttp import web
 
 from immuproxy.ledger.search import Search
 from immuproxy.web import api, drawing, exports, health, links, live, pages, wording
-from immuproxy.web.access import add_headers
+from immuproxy.web.access import guard
+from immuproxy.web.access import pages as access_pages
+from immuproxy.web.access.doors import Door, OpenDoor
+from immuproxy.web.access.policy import add_headers
 from immuproxy.web.answers import SOURCES, say_what_is_wrong
 from immuproxy.web.assets import STATIC, TEMPLATES
 from immuproxy.web.sources import Sources
@@ -19,14 +22,19 @@ LARGEST_BODY = 1024 * 1024
 _FOR_EVER = "public, max-age=31536000, immutable"
 
 
-def make_console(sources: Sources) -> web.Application:
-    """The console's application: pages, JSON API, health and metrics, over ``sources``."""
-    app = web.Application(middlewares=[say_what_is_wrong], client_max_size=LARGEST_BODY)
+def make_console(sources: Sources, door: Door | None = None, *, open_metrics: bool = True) -> web.Application:
+    """The console's application: pages, JSON API, health and metrics, over ``sources``.
+
+    ``door`` decides who comes in; without one everybody may look, and nobody change anything.  ``open_metrics``:
+    ``/metrics`` asks nobody who he is.
+    """
+    app = web.Application(middlewares=[say_what_is_wrong, guard.admit], client_max_size=LARGEST_BODY)
     app[SOURCES] = sources
+    guard.set_up(app, door or OpenDoor(), more_open=frozenset({"/metrics"} if open_metrics else ()))
     _set_up_templates(app)
     app.on_response_prepare.append(add_headers)
     app.router.add_get("/static/{name}", static)
-    for room in (pages, exports, live, api, health):
+    for room in (pages, exports, live, api, health, access_pages):
         room.add_routes(app)
     return app
 

@@ -10,7 +10,7 @@ class Problem(Exception):
     """Why there is no answer.
 
     ``code`` is for programs, ``message`` says what is wrong and ``advice`` what to do; ``parameter`` names the one at
-    fault.
+    fault; ``headers`` go with the answer.
     """
 
     status: int
@@ -20,6 +20,7 @@ class Problem(Exception):
     advice: str = ""
     parameter: str = ""
     links: tuple[tuple[str, str], ...] = (("/", "Overview"), ("/audit", "Audit log"))
+    headers: tuple[tuple[str, str], ...] = ()
 
     def to_dict(self) -> dict[str, dict[str, str | None]]:
         """The body of a JSON error."""

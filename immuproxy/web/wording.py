@@ -51,6 +51,7 @@ ACTIONS = {
     "repair": "repair",
     "exception": "exception",
     "rules": "rules file",
+    "log-in": "log-in",
 }
 
 SOURCES = {
@@ -59,6 +60,7 @@ SOURCES = {
     "token": "from the token's subject",
     "proxy": "named by a trusted proxy",
     "operator": "an operator of the proxy",
+    "console": "logged in to the console",
 }
 
 SHORT_DIGEST = 12

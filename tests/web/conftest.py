@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -13,13 +14,16 @@ from prometheus_client import CollectorRegistry, Counter
 from immuproxy.ledger.audit import Audit, entries
 from immuproxy.ledger.audit.project import take
 from immuproxy.ledger.epoch import Epoch
+from immuproxy.ledger.exceptions import Exceptions
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.redis import Store, connect
 from immuproxy.ledger.register import Register
+from immuproxy.web.access.opening import open_door
 from immuproxy.web.app import make_console
-from immuproxy.web.sources import Part, Sources
+from immuproxy.web.sources import Pace, Part, Sources
 from tests.servers import RedisServer
 from tests.web.events import RULES, in_force, now
+from tests.web.logging_in import users_in
 
 Console = TestClient[web.Request, web.Application]
 BATCH = 100
@@ -55,18 +59,28 @@ async def sources(store: Store, state: State) -> Sources:
     return Sources(
         audit=Audit(store),
         register=Register(store, Epoch(store, quarantine=0.0)),
+        exceptions=Exceptions(store, lambda _repository: None),
         rules=lambda: ruling,
         status=status,
         metrics=metrics,
         clock=now,
         edge="registry.example:5000",
         version="1.2.3",
+        pace=Pace(600, 20),
     )
 
 
 @pytest.fixture
 async def console(sources: Sources) -> AsyncIterator[Console]:
     async with TestClient(TestServer(make_console(sources))) as client:
+        yield client
+
+
+@pytest.fixture
+async def closed_console(sources: Sources, store: Store, tmp_path: Path) -> AsyncIterator[Console]:
+    """A console that asks for passwords: see `tests.web.logging_in`."""
+    door = await open_door(users_in(tmp_path), store, sources.audit.append, now)
+    async with TestClient(TestServer(make_console(sources, door))) as client:
         yield client
 
 

@@ -1,0 +1,36 @@
+"""The door that a configuration asks for, opened over the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from immuproxy.ledger.budgets import Budgets, Places, Untold
+from immuproxy.ledger.redis import Store
+from immuproxy.ledger.sessions import Sessions
+from immuproxy.web.access.doors import Door, HeaderDoor, OpenDoor, PasswordDoor
+from immuproxy.web.access.log_ins import LogIns, Record
+from immuproxy.web.access.passwords import Passwords
+from immuproxy.web.settings import ConsoleAuth
+
+
+async def open_door(auth: ConsoleAuth | None, store: Store, record: Record, clock: Callable[[], int]) -> Door:
+    """Read what there is to read; raises `UsersFileError`.
+
+    ``record`` puts an event into the audit; ``clock`` gives milliseconds.
+    """
+    if auth is None:
+        return OpenDoor()
+    if auth.users_file is None:
+        return HeaderDoor(auth)
+    passwords = await Passwords.read(auth.users_file)
+    log_ins = LogIns(
+        passwords,
+        budgets=Budgets(store),
+        places=Places(store),
+        untold=Untold(store),
+        record=record,
+        clock=clock,
+    )
+    lasts = auth.sessions
+    sessions = Sessions(store, idle_ms=round(lasts.idle * 1_000), longest_ms=round(lasts.longest * 1_000))
+    return PasswordDoor(auth, passwords, log_ins, sessions, clock)

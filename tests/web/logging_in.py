@@ -1,0 +1,54 @@
+"""Users, and how a test becomes one of them."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import bcrypt
+from aiohttp import ClientResponse, web
+from aiohttp.test_utils import TestClient
+
+from immuproxy.web.settings import ConsoleAuth
+
+ADMINISTRATOR, VIEWER = "anna", "vera"
+PASSWORDS = {ADMINISTRATOR: "anna's password", VIEWER: "vera's password"}
+COST = 4
+
+Client = TestClient[web.Request, web.Application]
+
+
+@cache
+def hashed(password: str) -> str:
+    """A bcrypt hash that is quick to check."""
+    return bcrypt.hashpw(password.encode(), bcrypt.gensalt(COST)).decode()
+
+
+def users_text(passwords: dict[str, str] | None = None) -> str:
+    """A users file."""
+    return "".join(f"{name}:{hashed(password)}\n" for name, password in (passwords or PASSWORDS).items())
+
+
+def users_in(folder: Path, **more: Any) -> ConsoleAuth:
+    """Settings with a users file in ``folder``: anna is an administrator, vera a viewer."""
+    file = folder / "users"
+    file.write_text(users_text())
+    return ConsoleAuth(users_file=file, administrators=(ADMINISTRATOR,), **more)
+
+
+async def send_log_in(client: Client, name: str, password: str, **more: Any) -> ClientResponse:
+    """Send the form, and follow nothing."""
+    data = {"name": name, "password": password, **more.pop("data", {})}
+    return await client.post("/log-in", data=data, allow_redirects=False, **more)
+
+
+async def log_in(client: Client, name: str = ADMINISTRATOR) -> str:
+    """Log in; returns the token of the pages' forms."""
+    response = await send_log_in(client, name, PASSWORDS[name])
+    assert response.status == 303
+    page = await (await client.get("/rules")).text()
+    found = re.search(r'name="token" value="([0-9a-f]{64})"', page)
+    assert found, page
+    return found[1]
