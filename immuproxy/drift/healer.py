@@ -117,6 +117,8 @@ class Healer:
         now = await self._register.read(found.repository, found.tag)
         if now.committed is None or now.committed.digest != held.digest or now.claim is not None:
             return ""  # it holds something else by now: nothing to set right
+        if await self._register.is_going(found.repository, found.tag, held.digest):
+            return ""  # to put it back would undo a delete that a rule allows
         stored = await self._register.stored(found.repository, held.digest)
         if stored is None or digest_of(stored.body) != held.digest:
             return "the ledger has no copy of the manifest"

@@ -143,6 +143,8 @@ class Importer:
         except (OciError, UpstreamUnavailableError) as error:
             return Imported(repository, tag, Result.UNREADABLE, manifest.digest, str(error))
         now = await self._register.read(repository, tag)
+        if now.tombstone is not None:
+            return Imported(repository, tag, Result.KNOWN, reason="it was deleted, and its name stays taken")
         if now.committed is None:
             return Imported(repository, tag, Result.KNOWN, reason="a push of it is under way")
         return Imported(repository, tag, Result.ADOPTED, now.committed.digest)

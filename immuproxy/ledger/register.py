@@ -101,6 +101,11 @@ class Register:
         """Whether a committed tag, or a push under way, needs the digest."""
         return bool(await self._store.do(self._store.client.hexists(keys.pins(repository), digest)))
 
+    async def is_going(self, repository: str, tag: str, digest: str) -> bool:
+        """Whether a delete of the tag, or of what it holds, is under way."""
+        found = await self._store.do(self._store.client.zmscore(keys.marks(repository), [digest, f"tag:{tag}"]))
+        return any(score is not None for score in found)
+
     async def tags(self, repository: str) -> list[str]:
         """The names of all tags with a committed record, latest commit first."""
         found = await self._store.do(self._store.client.zrevrange(keys.tags(repository), 0, -1))
@@ -233,17 +238,21 @@ class Register:
         content: Content,
         *,
         event: Event,
+        reuse: bool,
         seen_token: str = "",
         first: bool = True,
         closing: Event | None = None,
     ) -> Reply:
-        """Take what the upstream shows into the ledger, or finish somebody's armed claim (``adopt.lua``)."""
+        """Take what the upstream shows into the ledger, or finish somebody's armed claim (``adopt.lua``).
+
+        ``reuse``: whether the name of a deleted tag may be used again.
+        """
         await self._epoch.list(repository)
         reply = await self._publish(
             repository,
             "adopt",
             _keys(repository, tag, "tags", "pins", "manifests", "intents", "outbox", "marks"),
-            [seen_token, *_held(tag, content, event, first=first), without_time(closing)],
+            [seen_token, *_held(tag, content, event, first=first), int(reuse), without_time(closing)],
         )
         held = reply_of(repository, tag, reply)
         self._count(event, written=held.record.committed is not None and held.record.committed.event == event.id)
@@ -337,7 +346,7 @@ class Register:
         reply = await self._publish(
             repository,
             "drift_open",
-            [keys.drift(repository), keys.outbox(repository), keys.tag(repository, tag)],
+            [keys.drift(repository), keys.outbox(repository), keys.tag(repository, tag), keys.marks(repository)],
             [tag, seen or "-", held, without_time(event)],
         )
         return self._count(event, written=bool(reply))

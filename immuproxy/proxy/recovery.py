@@ -42,7 +42,7 @@ class Recovery:
             reason="the upstream held this tag before the ledger knew it",
             **_described(content),
         )
-        return await self._register.adopt(repository, tag, content, event=event)
+        return await self._register.adopt(repository, tag, content, event=event, reuse=rule.reuse_allowed)
 
     async def settle(self, found: TagRecord, caller: Caller, rule: Rule) -> bool:
         """Look what became of an armed claim; true when the tag is committed now, false when nothing has arrived (yet).
@@ -60,8 +60,8 @@ class Recovery:
         """As `settle`, with what a probe has shown already."""
         claim = found.claim
         if claim is None or claim.state is not State.ARMED:
-            await self.adopt(found.repository, found.tag, seen, caller, rule)
-            return True
+            reply = await self.adopt(found.repository, found.tag, seen, caller, rule)
+            return reply.record.committed is not None
         if seen.digest != claim.digest and found.committed:
             return False
         content = await self._content(found.repository, seen, caller)
@@ -74,6 +74,7 @@ class Recovery:
             found.tag,
             content,
             event=event,
+            reuse=rule.reuse_allowed,
             seen_token=claim.token,
             first=not found.committed,
             closing=closing,

@@ -132,7 +132,7 @@ def test_an_upstream_that_goes_away_ends_the_walk(site: Site, registry: Registry
         result = site.run("import", "team/app")
         assert result.exit_code == 1
         assert "does not answer: it answers 502" in result.stderr
-        assert len([each for each in server.asked if "manifests" in each.target]) == 15
+        assert len({each.target for each in server.asked if "manifests" in each.target}) == 5
 
 
 def test_a_repository_whose_name_nobody_can_push_to(site: Site) -> None:

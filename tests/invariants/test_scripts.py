@@ -128,8 +128,9 @@ class Ledger:
         closing = await self.closing(record)
         event = replace(closing if own and closing else self.event(tag=tag), outcome=Outcome.CREATED)
         seen = claim.token if claim and choice % 3 else ""
+        ending = None if own else closing
         return await self.register.adopt(
-            REPOSITORY, tag, content(number), event=event, seen_token=seen, closing=None if own else closing
+            REPOSITORY, tag, content(number), event=event, reuse=True, seen_token=seen, closing=ending
         )
 
     async def intend(self, tag: str, number: int, choice: int) -> object:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from immuproxy.ledger.model import Action, Outcome
+from immuproxy.ledger.model import Action, Outcome, Step
+from immuproxy.proxy import record
 from tests.conversation import RunningEdge, image, index, sha256
 
 DELETABLE = """
@@ -71,3 +72,74 @@ async def test_a_rule_may_allow_deletes_and_keep_the_name_taken(edge: RunningEdg
     assert answer.status == 202, answer.body
     assert (await edge.client.pull("team/app", tag)).status == 404
     assert (await edge.client.push("team/app", tag, image("two"))).status == again
+
+
+@pytest.mark.parametrize(("tag", "status"), [("1.0", 404), ("2.0", 200)])
+async def test_a_name_that_stays_taken_is_not_taken_by_going_round_the_proxy(
+    edge: RunningEdge, tag: str, status: int
+) -> None:
+    edge.use_rules(DELETABLE)
+    pushed, other = image("one"), image("two")
+    await edge.client.push("team/app", tag, pushed)
+    assert (await edge.client.ask("DELETE", f"/v2/team/app/manifests/{pushed.digest}")).status == 202
+    await edge.direct.push("team/app", tag, other)
+    for method in ("GET", "HEAD"):
+        assert (await edge.client.pull("team/app", tag, method=method)).status == status
+    found = await edge.parts.register.read("team/app", tag)
+    assert (found.tombstone is None, found.committed is None) == (status == 200, status == 404)
+    assert (await edge.client.push("team/app", tag, image("three"))).status == 409
+    edge.use_rules(DELETABLE.replace("never}", "allow}"))
+    assert (await edge.client.pull("team/app", tag)).digest == other.digest
+
+
+@pytest.mark.parametrize("by", ["digest", "tag"])
+async def test_what_is_being_deleted_is_neither_drift_nor_put_back(edge: RunningEdge, by: str) -> None:
+    """The registry has done it already, and the proxy that asked for it does not know yet."""
+    edge.use_rules(DELETABLE)
+    pushed = image("one")
+    await edge.client.push("team/app", "1.0", pushed)
+    found = await edge.parts.register.read("team/app", "1.0")
+    draft = record.own(Action.DELETE_TAG, Outcome.FAILED, "team/app", tag="1.0", digest=pushed.digest)
+    mark = pushed.digest if by == "digest" else "tag:1.0"
+    begun = await edge.parts.register.begin_delete(
+        "team/app", mark, holders=["1.0"] if by == "digest" else [], deadline_ms=60_000, draft=draft
+    )
+    assert begun is Step.GRANTED
+    await edge.direct.ask("DELETE", f"/v2/team/app/manifests/{pushed.digest}")
+    assert await edge.parts.healer.check(found)
+    assert (await edge.direct.pull("team/app", "1.0")).status == 404
+    assert await edge.parts.register.drifts("team/app") == []
+    await edge.parts.register.end_delete("team/app", mark, draft)
+    assert await edge.parts.healer.check(found), "the delete has failed, so the tag is to be there"
+    assert (await edge.direct.pull("team/app", "1.0")).digest == pushed.digest
+
+
+async def test_h34_what_is_being_deleted_is_not_adopted(edge: RunningEdge) -> None:
+    edge.use_rules(DELETABLE)
+    pushed = image("one")
+    await edge.direct.push("team/app", "1.0", pushed)
+    draft = record.own(Action.DELETE_MANIFEST, Outcome.FAILED, "team/app", digest=pushed.digest)
+    register = edge.parts.register
+    for digest in (pushed.digest, sha256(pushed.blobs[0])):
+        await register.begin_delete("team/app", digest, holders=[], deadline_ms=60_000, draft=draft)
+        for method in ("GET", "HEAD"):
+            assert (await edge.client.pull("team/app", "1.0", method=method)).status == 404
+        answer = await edge.client.put("team/app", "1.0", image("two"))
+        assert (answer.status, answer.error["code"]) == (503, "UNAVAILABLE")
+        assert (await register.read("team/app", "1.0")).committed is None
+        await register.end_delete("team/app", digest, draft)
+    assert (await edge.client.pull("team/app", "1.0")).digest == pushed.digest
+
+
+async def test_h31_a_child_that_comes_after_its_index_brings_in_what_it_needs(edge: RunningEdge) -> None:
+    """An index may be older than the proxy and lack a child (some registries take such a one)."""
+    child = image("child")
+    pushed = index(child, image("other"))
+    await edge.direct.push("team/app", "1.0", pushed)
+    assert (await edge.direct.ask("DELETE", f"/v2/team/app/manifests/{child.digest}")).status == 202
+    assert (await edge.client.pull("team/app", "1.0")).digest == pushed.digest
+    assert not await edge.parts.register.is_pinned("team/app", sha256(child.blobs[1]))
+    assert (await edge.client.put("team/app", child.digest, child)).status == 201
+    for blob in child.blobs:
+        answer = await edge.client.ask("DELETE", f"/v2/team/app/blobs/{sha256(blob)}")
+        assert (answer.status, answer.error["code"]) == (405, "UNSUPPORTED")

@@ -4,11 +4,13 @@
 -- KEYS 1 tag record  2 tags  3 pins  4 manifests  5 intents  6 outbox  7 marks
 -- ARGV 1 token of the armed claim that the caller saw, or ''   2 digest x  3 tag name  4 event  5 needs
 --      6 number N of field/value items that follow, 7.. the fields, then digest/bytes pairs; see commit.lua
+--      last but one: 1 where the name of a deleted tag may be used again, or 0
 --      last: event that closes the intent of an armed claim of another digest, or ''
 -- Returns {status, now, record...}; status
 --   COMMITTED the tag holds something now: look at its digest
 --   CHANGED   an armed claim stands that the caller did not see, or that still has its owner; look again
 --   DELETING  a delete of something that x needs is under way, so it is not taken in (H34)
+--   DELETED   the tag was deleted and its name stays taken: what shows under it came by another way
 local key, tags, pins, manifests, intents, outbox = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local now = now_ms()
 local record = read_record(key)
@@ -16,6 +18,7 @@ local closing = ARGV[#ARGV]
 local pending = record.claim_state == 'armed'
 if record.digest and not pending then return reply('COMMITTED', key, now) end
 if marked(KEYS[7], ARGV[5]) then return reply('DELETING', key, now) end
+if record.deleted and not pending and ARGV[#ARGV - 1] == '0' then return reply('DELETED', key, now) end
 if pending then
   if record.claim_token ~= ARGV[1] then return reply('CHANGED', key, now) end
   local own = record.claim_digest == ARGV[2]
@@ -26,7 +29,7 @@ if pending then
   if redis.call('HDEL', intents, record.claim_event) == 1 and not own then publish(outbox, closing, now) end
 end
 local count = tonumber(ARGV[6])
-for i = 7 + count, #ARGV - 1, 2 do redis.call('HSET', manifests, ARGV[i], ARGV[i + 1]) end
+for i = 7 + count, #ARGV - 2, 2 do redis.call('HSET', manifests, ARGV[i], ARGV[i + 1]) end
 hold(key, tags, pins, manifests, record, now, ARGV[3], ARGV[2], ARGV[5], slice(ARGV, 7, count))
 if record.claim_state then drop_claim(key, pins, manifests, record) end
 publish(outbox, ARGV[4], now)
