@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from immuproxy.ledger.model import Action, Outcome, Reply
+from immuproxy.ledger import keys
+from immuproxy.ledger.model import Action, Outcome, Reply, Step
 from immuproxy.ledger.register import Content
 from immuproxy.proxy import record
 from immuproxy.proxy.answers import Answer
@@ -92,6 +93,42 @@ async def test_i10_an_owner_that_was_declared_dead_and_goes_on_writes_an_event_o
     assert [event.outcome for event in events] == [Outcome.FAILED, Outcome.ADOPTED, Outcome.UNCHANGED]
     assert len({event.id for event in events}) == 3
     assert events[0].request_id == events[2].request_id
+
+
+async def test_h67_an_owner_whose_claim_was_taken_over_commits_nothing(edge: RunningEdge) -> None:
+    """Not even the same digest: its event was closed by who took over, and that push writes one of its own (I10)."""
+    ours, register = image("ours"), edge.parts.register
+    content = Content(digest=ours.digest, needs=frozenset({ours.digest}))
+    await leave_armed(edge, ours, lease_ms=0, token="first")
+    taken = await register.claim(REPOSITORY, TAG, content, token="second", lease_ms=60_000)
+    assert taken.step is Step.RESUMED
+    late = record.own(Action.PUSH, Outcome.CREATED, REPOSITORY, tag=TAG, digest=ours.digest)
+    reply = await register.commit(REPOSITORY, TAG, content, token="first", event=late, first=True)
+    assert (reply.step, reply.record.committed) == (Step.LOST, None)
+    assert await edge.events(REPOSITORY) == []
+
+
+async def test_a_verdict_on_what_was_deleted_meanwhile_is_void(
+    edge: RunningEdge, blobs: tuple[Image, Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The overwrite was allowed of a record that is gone when its claim comes: whatever shows is looked at again."""
+    edge.use_rules("rules: [{name: fresh, policy: immutable, overwrite: [{within: 15m}]}]")
+    ours, other = blobs
+    await edge.client.put(REPOSITORY, TAG, ours)
+    register = edge.parts.register
+    real = register.claim
+
+    async def forgotten(*arguments: Any, **named: Any) -> Reply:
+        if named["over_generation"]:
+            monkeypatch.setattr(register, "claim", real)
+            await edge.store.client.delete(keys.tag(REPOSITORY, TAG))
+        return await real(*arguments, **named)
+
+    monkeypatch.setattr(register, "claim", forgotten)
+    answer = await edge.client.put(REPOSITORY, TAG, other)
+    assert (answer.status, answer.error["detail"]["current_digest"]) == (409, ours.digest)
+    told = [event.outcome for event in await edge.events(REPOSITORY)]
+    assert told == [Outcome.CREATED, Outcome.ADOPTED, Outcome.REFUSED]
 
 
 async def test_h62_an_owner_that_slept_through_its_lease_sends_nothing(

@@ -219,6 +219,11 @@ def test_h5_bytes_on_which_parsers_differ_are_refused(target: str) -> None:
     assert status in {400, 404, 405}
 
 
+@pytest.mark.parametrize("target", ["/v2/r/tags/list?n=1#x", "/v2/_catalog?n=1\\", "/v2/r/tags/list?last=é", "/v2/#"])
+def test_h5_a_query_holds_none_of_them_either(target: str) -> None:
+    assert refusal("GET", target) == (400, "UNSUPPORTED")
+
+
 @pytest.mark.parametrize("escape", ["%0a", "%00", "%20", "%7f", "%c3%a9", "%EF%BC%91", "%ff"])
 def test_h5_an_escape_for_no_visible_character_is_refused_wherever_it_stands(escape: str) -> None:
     for target in (
@@ -328,6 +333,20 @@ _METHODS = [
     "PROPFIND",
     "",
 ]
+
+
+def test_h10_the_table_of_methods_is_that_of_the_specification() -> None:
+    """Word for word: what is not here must be added on purpose, in two places."""
+    assert {kind.value: " ".join(methods) for kind, methods in METHODS.items()} == {
+        "base": "GET HEAD",
+        "catalog": "GET HEAD",
+        "tags": "GET HEAD",
+        "referrers": "GET HEAD",
+        "manifest": "GET HEAD PUT DELETE",
+        "blob": "GET HEAD DELETE",
+        "uploads": "POST",
+        "upload": "GET HEAD PATCH PUT DELETE",
+    }
 
 
 @pytest.mark.parametrize("kind", Kind)

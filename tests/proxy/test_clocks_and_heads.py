@@ -96,11 +96,15 @@ async def test_h79_a_tag_that_is_only_claimed_is_404(edge: RunningEdge, state: S
     assert (await edge.client.pull(REPOSITORY, "1.0", method=method)).status == 404
 
 
+@pytest.mark.parametrize("lease_ms", [60_000, 0])
 @pytest.mark.parametrize("method", ["HEAD", "GET"])
-async def test_h79_what_shows_under_anothers_armed_claim_is_404(edge: RunningEdge, method: str) -> None:
-    await leave(edge, image("ours"), State.ARMED)
+async def test_h79_what_shows_under_anothers_armed_claim_is_404(edge: RunningEdge, method: str, lease_ms: int) -> None:
+    """Also when its owner is gone: the next pusher or the sweep decides, not whoever happens to look."""
+    await leave(edge, image("ours"), State.ARMED, lease_ms=lease_ms)
     await edge.direct.push(REPOSITORY, "1.0", image("other"))
     assert (await edge.client.pull(REPOSITORY, "1.0", method=method)).status == 404
+    found = await edge.parts.register.read(REPOSITORY, "1.0")
+    assert (found.committed, found.claim is None) == (None, False)
 
 
 async def test_h79_head_is_200_only_for_what_is_committed_by_then(edge: RunningEdge) -> None:

@@ -10,8 +10,10 @@ import sys
 from typing import Any
 
 import pytest
+from multidict import CIMultiDict
 
-from immuproxy.ledger.model import Outcome
+from immuproxy.ledger.model import Action, Outcome
+from immuproxy.proxy import record
 from tests.between import Request, between
 from tests.conversation import Answer, RunningEdge, edge_over, image, index, sha256
 from tests.servers import RedisServer, RegistryServer, program
@@ -61,6 +63,40 @@ async def test_h25_an_overwrite_that_could_not_be_pulled_leaves_the_old_content(
     lose(registry, sha256(two.blobs[1]))
     assert (await edge.client.put(REPOSITORY, "1.0", two)).status == 400
     assert (await edge.client.pull(REPOSITORY, "1.0")).digest == one.digest
+
+
+async def test_h25_a_blob_of_which_no_byte_comes_is_not_there(
+    registry: RegistryServer, redis_server: RedisServer
+) -> None:
+    """The registry's word for it is 200, and its length is told as nothing, as of an empty file."""
+    pushed = image("one")
+    hollow = sha256(pushed.blobs[1])
+
+    async def give_nothing(request: Request) -> Answer | None:
+        is_it = request.method == "GET" and request.target.endswith(hollow)
+        return Answer(200, CIMultiDict(), b"") if is_it else await request.forward()
+
+    async with between(registry.url, give_nothing) as middle, edge_over(middle.url, redis_server.url) as edge:
+        await edge.direct.blobs(REPOSITORY, pushed)
+        answer = await edge.client.put(REPOSITORY, "1.0", pushed)
+        assert (answer.status, answer.error["detail"]["digest"]) == (400, hollow)
+        assert (await edge.direct.pull(REPOSITORY, "1.0")).status == 404
+
+
+@pytest.mark.parametrize("reference", ["latest", "digest"])
+async def test_h34_a_push_that_is_only_recorded_waits_for_a_delete_too(edge: RunningEdge, reference: str) -> None:
+    """Else the tag would be set, and then lose what it points to."""
+    pushed = image("one")
+    await edge.direct.push(REPOSITORY, pushed.digest, pushed)
+    draft = record.own(Action.DELETE_BLOB, Outcome.FAILED, REPOSITORY, digest=sha256(pushed.blobs[1]))
+    register = edge.parts.register
+    await register.begin_delete(REPOSITORY, draft.digest, holders=[], deadline_ms=60_000, draft=draft)
+    named = pushed.digest if reference == "digest" else reference
+    push = asyncio.create_task(edge.client.put(REPOSITORY, named, pushed))
+    await asyncio.sleep(0.5)
+    assert not push.done()
+    await register.end_delete(REPOSITORY, draft.digest, draft)
+    assert (await push).status == 201
 
 
 async def race(pusher: RunningEdge, deleter: RunningEdge, number: int) -> tuple[int, int]:

@@ -312,6 +312,24 @@ async def test_h2_h44_a_redirect_is_the_clients_to_follow(status: int, shared_re
         assert len(upstream.requests) == 3
 
 
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+async def test_h2_the_proxy_itself_follows_no_redirect(
+    status: int, shared_redis: RedisServer, unique_name: str
+) -> None:
+    """Its own questions and the push of a manifest: the library would send the body to wherever it is told."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.answer(status, b"", [("Location", "/v2/other/manifests/elsewhere")])
+
+    async with edge_on(script, shared_redis) as (edge, upstream):
+        for reference in ("1.0", "latest", DIGEST):
+            for method, body in (("GET", None), ("HEAD", None), ("PUT", b'{"schemaVersion":2}'), ("DELETE", None)):
+                target = f"/v2/{unique_name}/manifests/{reference}"
+                await ask(edge.port, request(method, target, [TYPED], body))
+        assert {exchange.method for exchange in upstream.requests} == {"GET", "HEAD", "PUT", "DELETE"}
+        assert not [exchange.target for exchange in upstream.requests if "elsewhere" in exchange.target]
+
+
 # --- H45: slow ones
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
-from immuproxy.ledger.model import Outcome
+import pytest
+
+from immuproxy.ledger.model import Outcome, Reply
 from tests.conversation import Answer, Image, RunningEdge, edge_over, image
 from tests.servers import RedisServer, RegistryServer
 
@@ -57,6 +60,25 @@ async def test_h11_two_such_pushes_never_wait_for_each_other(
         assert len(set(won)) == 1
         for tag in "abc":
             assert (await left.client.pull("team/app", tag)).digest == won[0]
+
+
+async def test_h11_tags_are_claimed_in_their_order_wherever_they_stand(
+    edge: RunningEdge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else two such pushes could each hold what the other waits for."""
+    pushed, claimed = image("one"), list[str]()
+    await edge.client.blobs("team/app", pushed)
+    real = edge.parts.register.claim
+
+    async def spy(repository: str, tag: str, *arguments: Any, **named: Any) -> Reply:
+        claimed.append(tag)
+        return await real(repository, tag, *arguments, **named)
+
+    monkeypatch.setattr(edge.parts.register, "claim", spy)
+    path = "/v2/team/app/manifests/b?tag=c&tag=a"
+    answer = await edge.client.ask("PUT", path, pushed.body, Content_Type=pushed.media_type)
+    assert answer.status == 201
+    assert claimed == ["a", "b", "c"]
 
 
 async def test_h11_a_body_of_another_digest_is_refused(edge: RunningEdge) -> None:
