@@ -15,6 +15,7 @@ from dataclasses import replace
 import structlog
 
 from immuproxy.drift.healer import Healer
+from immuproxy.drift.moot import close_moot
 from immuproxy.ledger.attention import Kind
 from immuproxy.ledger.exceptions import Exceptions
 from immuproxy.ledger.model import Action, Event, Outcome, State, TagRecord
@@ -80,11 +81,13 @@ class Sweep:
         try:
             self._now = await self._register.now_ms()
             repositories = await self._register.repositories()
-            excepted = (await self._register.attention.tidy(repositories))[Kind.EXCEPTION]
+            opened = await self._register.attention.tidy(repositories)
             for repository in repositories:
                 await self._repository(repository)
-                if repository in excepted:
+                if repository in opened[Kind.EXCEPTION]:
                     await self._end_exceptions(repository)
+                if repository in opened[Kind.DRIFT]:
+                    await close_moot(self._register, repository)
                 if await self._register.take_comparison(repository, seconds=COMPARED_EVERY):
                     await self._compare(repository)
         except LedgerUnavailableError as error:

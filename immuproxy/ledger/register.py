@@ -10,7 +10,7 @@ Every method raises `immuproxy.ledger.redis.LedgerUnavailableError` when Redis d
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,7 @@ from immuproxy.ledger.model import (
 )
 from immuproxy.ledger.records import FIELDS, finding_of, packed, record_of, reply_of, stored_of
 from immuproxy.ledger.redis import Argument, Store
+from immuproxy.ledger.tag_names import standing_tags
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +111,10 @@ class Register:
         """The names of all tags with a committed record, latest commit first."""
         found = await self._store.do(self._store.client.zrevrange(keys.tags(repository), 0, -1))
         return [name.decode() for name in found]
+
+    def standing_tags(self, repository: str) -> AsyncIterator[list[str]]:
+        """The names of the tags that the repository has now, in parts; mutable ones as the audit knows them."""
+        return standing_tags(self._store, repository)
 
     async def records(self, repository: str, tags: Sequence[str]) -> list[TagRecord]:
         """The records of many tags in one round trip."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry
 
 from immuproxy.ledger.audit import Audit
+from immuproxy.ledger.exceptions import Exceptions
 from immuproxy.ledger.register import Register
 from immuproxy.rules.model import RuleSet
 
@@ -35,19 +36,30 @@ class RulesInForce:
     error: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How the ledger is compared with the upstream: each repository every so many seconds, so many tags a second."""
+
+    every_seconds: int
+    tags_a_second: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
     """All that the console needs.
 
     ``status`` answers within two seconds and never raises.  ``clock`` gives milliseconds since 1970-01-01 UTC.
-    ``edge`` is the address that people push to, as it stands in a ``docker push``: host, or host and port.
+    ``edge`` is the address that people push to, as it stands in a ``docker push``: host, or host and port.  ``pace`` is
+    None where nothing compares.
     """
 
     audit: Audit
     register: Register
+    exceptions: Exceptions
     rules: Callable[[], RulesInForce]
     status: Callable[[], Awaitable[Sequence[Part]]]
     metrics: CollectorRegistry
     clock: Callable[[], int]
     edge: str
     version: str
+    pace: Pace | None = None

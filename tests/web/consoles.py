@@ -14,11 +14,12 @@ from prometheus_client import CollectorRegistry
 
 from immuproxy.ledger.audit import Audit
 from immuproxy.ledger.epoch import Epoch
+from immuproxy.ledger.exceptions import Exceptions
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.redis import connect
 from immuproxy.ledger.register import Register
 from immuproxy.web.app import make_console
-from immuproxy.web.sources import Part, RulesInForce, Sources
+from immuproxy.web.sources import Pace, Part, RulesInForce, Sources
 from tests.web.events import in_force, now
 
 _T = TypeVar("_T")
@@ -71,6 +72,10 @@ def running_console(
         loop.close()
 
 
+def _nobody(_repository: str) -> None:
+    """Nobody carries events into the audit here."""
+
+
 async def _open(
     stack: contextlib.AsyncExitStack, redis_url: str, ruling: RulesInForce, parts: Sequence[Part], edge: str
 ) -> tuple[str, Sources]:
@@ -81,12 +86,14 @@ async def _open(
     sources = Sources(
         audit=Audit(store),
         register=Register(store, Epoch(store, quarantine=0.0)),
+        exceptions=Exceptions(store, _nobody),
         rules=lambda: ruling,
         status=status,
         metrics=CollectorRegistry(),
         clock=now,
         edge=edge,
         version="0.1.0",
+        pace=Pace(600, 20),
     )
     runner = web.AppRunner(make_console(sources), access_log=None, shutdown_timeout=2.0, max_line_size=65_536)
     await runner.setup()

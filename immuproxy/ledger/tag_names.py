@@ -1,0 +1,36 @@
+"""The names of the tags that a repository has now, as far as the proxy knows."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from immuproxy.ledger import keys
+from immuproxy.ledger.audit import entries
+from immuproxy.ledger.redis import Store
+
+_CHUNK = 2_000
+
+
+async def standing_tags(store: Store, repository: str) -> AsyncIterator[list[str]]:
+    """In parts and in no order, each name once: those that the ledger holds, and those that the audit saw set and not
+    deleted since.  Raises `LedgerUnavailableError`.
+    """
+    client, key = store.client, keys.tags(repository)
+    seen: set[str] = set()
+    start = 0
+    while found := await store.do(client.zrange(key, start, start + _CHUNK - 1)):
+        names = [name.decode() for name in found]
+        seen.update(names)
+        yield names
+        start += len(names)
+    place = -1
+    while place:
+        place, part = await store.do(client.hscan(entries.sets_key(repository), max(place, 0), count=_CHUNK))
+        fresh = {name.decode() for name, value in part.items() if not _is_gone(value)} - seen
+        seen |= fresh
+        yield sorted(fresh)
+
+
+def _is_gone(value: bytes) -> bool:
+    """``value``: time, digest, actor."""
+    return value.split(b" ", 2)[1] == entries.GONE.encode()
