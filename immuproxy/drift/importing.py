@@ -96,6 +96,7 @@ class Importer:
                 yield step
 
     async def _repository(self, repository: str) -> AsyncIterator[Listed | Imported]:
+        adoption = await self._register.adoption(self._rules.digest)
         try:
             tags = await listing.tags(self._questions.upstream, repository, self._questions.caller)
         except (ListingRefusedError, UpstreamUnavailableError) as error:
@@ -109,7 +110,7 @@ class Importer:
                 complete = complete and imported.result is not Result.UNREADABLE
                 yield imported
         if complete:
-            await self._register.set_adopted(repository, self._rules.digest)
+            await self._register.set_adopted(repository, adoption)
 
     async def _chunk(self, repository: str, tags: Sequence[str]) -> AsyncIterator[Imported]:
         valid = [tag for tag in tags if names.is_tag(tag)]

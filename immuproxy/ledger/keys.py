@@ -23,6 +23,9 @@ EPOCH = PREFIX + "epoch"
 before.
 """
 
+LOSSES = PREFIX + "losses"
+"""Counter: how often a proxy noticed that Redis came back empty or older."""
+
 DRIFTING = PREFIX + "drifting"
 """Sorted set: every repository that has an open finding of drift, and some that had; score = when one was last opened.
 
@@ -67,7 +70,7 @@ def intents(repository: str) -> str:
 
 
 def adopted(repository: str) -> str:
-    """String: digest of the rules file under which all protected tags of the repository were adopted."""
+    """String: the rules file under which all its protected tags were adopted, and the `LOSSES` by then."""
     return f"{PREFIX}{{{repository}}}:adopted"
 
 

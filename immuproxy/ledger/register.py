@@ -331,15 +331,19 @@ class Register:
         """How many tags, and pushes under way, need the digest."""
         return int(await self._store.do(self._store.client.hget(keys.pins(repository), digest)) or 0)
 
-    async def adopted_under(self, repository: str) -> str:
-        """Digest of the rules file under which every protected tag of the repository was last adopted; empty if
-        never.
+    async def adoption(self, rules_digest: str) -> str:
+        """What `adopted_under` says where every protected tag was adopted under this rules file, and since the ledger
+        last lost anything (H68).
         """
+        return f"{rules_digest} {await self._epoch.era()}"
+
+    async def adopted_under(self, repository: str) -> str:
+        """The `adoption` in which every protected tag of the repository got its record; empty if in none."""
         return (await self._store.do(self._store.client.get(keys.adopted(repository))) or b"").decode()
 
-    async def set_adopted(self, repository: str, rules_digest: str) -> None:
-        """Remember that every protected tag of the repository has a record."""
-        await self._store.do(self._store.client.set(keys.adopted(repository), rules_digest))
+    async def set_adopted(self, repository: str, adoption: str) -> None:
+        """Remember that every protected tag of the repository has a record; ``adoption`` from before it was listed."""
+        await self._store.do(self._store.client.set(keys.adopted(repository), adoption))
 
     # --- drift
 

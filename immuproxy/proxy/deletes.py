@@ -140,12 +140,13 @@ class Deletes:
     async def _adopt_all(self, repository: str, caller: Caller) -> None:
         """Before the first delete in a repository, every protected tag of it gets its record, and its pins (H77)."""
         rules = self._rules()
-        if await self._register.adopted_under(repository) == rules.digest:
+        adoption = await self._register.adoption(rules.digest)
+        if await self._register.adopted_under(repository) == adoption:
             return
         for tag in await self._listed(repository, caller):
             if names.is_tag(tag) and rules.protects(repository, tag):
                 await self._known(repository, tag, caller)
-        await self._register.set_adopted(repository, rules.digest)
+        await self._register.set_adopted(repository, adoption)
 
     async def _listed(self, repository: str, caller: Caller) -> list[str]:
         try:

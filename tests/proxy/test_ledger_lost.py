@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
 
+from immuproxy.ledger import keys
 from immuproxy.ledger.epoch import Epoch
 from tests.conversation import RunningEdge, image
 
@@ -32,6 +36,44 @@ async def test_h68_after_flushall_deletes_still_see_what_is_needed(edge: Running
     await edge.store.client.flushall()
     answer = await edge.client.ask("DELETE", f"/v2/team/app/manifests/{ours.digest}")
     assert answer.status == 405
+
+
+async def snapshot(edge: RunningEdge) -> dict[bytes, bytes]:
+    client: Any = edge.store.client
+    return {key: await client.dump(key) for key in await client.keys("*")}
+
+
+async def test_h68_an_older_copy_does_not_know_what_it_says_was_adopted(edge: RunningEdge) -> None:
+    """Every protected tag had its record once, and the copy says so; but it is older than the newest of them."""
+    loose, ours = image("loose"), image("ours")
+    for pushed in (loose, ours):
+        await edge.client.push("team/app", pushed.digest, pushed)
+    assert (await edge.client.ask("DELETE", f"/v2/team/app/manifests/{loose.digest}")).status == 202
+    older = await snapshot(edge)
+    await edge.parts.epoch.beat()
+    await edge.client.put("team/app", "1.0", ours)
+    await edge.store.client.flushall()
+    for key, value in older.items():
+        await edge.store.client.restore(key, 0, value)
+    answer = await edge.client.ask("DELETE", f"/v2/team/app/manifests/{ours.digest}")
+    assert answer.status == 405
+    assert (await edge.direct.pull("team/app", "1.0")).digest == ours.digest
+
+
+async def test_h68_a_loss_is_told_to_proxies_that_did_not_see_it(edge: RunningEdge) -> None:
+    seen, newcomer = Epoch(edge.store, quarantine=30), Epoch(edge.store, quarantine=30)
+    await seen.beat()
+    before = await seen.era()
+    await edge.store.client.set(keys.EPOCH, 1)
+    assert await seen.era() == before + 1
+    assert await newcomer.era() == before + 1
+    assert await seen.era() == before + 1, "once for each loss"
+
+
+async def test_h68_beats_whose_replies_cross_are_no_loss(edge: RunningEdge) -> None:
+    epoch = Epoch(edge.store, quarantine=30)
+    await asyncio.gather(*(epoch.beat() for _ in range(50)))
+    assert epoch.recovering() == 0
 
 
 @pytest.mark.parametrize("change", ["set", "delete"])
