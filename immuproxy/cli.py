@@ -62,7 +62,7 @@ main.add_command(check)
 main.add_command(explain)
 
 
-@main.command(epilog="\b\nExample:\n  immuproxy serve --config immuproxy.yml")
+@main.command(short_help="Run the proxy.", epilog="\b\nExample:\n  immuproxy serve --config immuproxy.yml")
 @click.option(
     "--config",
     "path",

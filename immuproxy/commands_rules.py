@@ -19,12 +19,17 @@ from immuproxy.rules.explain import explain as explain_tag
 from immuproxy.rules.model import RuleSet
 from immuproxy.rules.problems import DocumentErrors, Problem
 from immuproxy.rules.source import MAX_BYTES
+from immuproxy.values import parse_address
 
 DEFAULT_FILE = "immuproxy.yml"
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
 
 
-@click.command(context_settings=_SETTINGS, epilog="\b\nExample:\n  immuproxy check immuproxy.yml")
+@click.command(
+    context_settings=_SETTINGS,
+    short_help="List everything that is wrong with a file.",
+    epilog="\b\nExample:\n  immuproxy check immuproxy.yml",
+)
 @click.argument("file", type=click.Path(path_type=Path), default=Path(DEFAULT_FILE))
 @click.option("--json", "as_json", is_flag=True, help="Print the errors and warnings as JSON.")
 def check(file: Path, *, as_json: bool) -> None:
@@ -62,7 +67,11 @@ def _summary(rules: RuleSet) -> str:
     return f"{count}, default {rules.default.policy}, built-in referrers rule {referrers}"
 
 
-@click.command(context_settings=_SETTINGS, epilog="\b\nExample:\n  immuproxy explain team/app:1.4 --user ci")
+@click.command(
+    context_settings=_SETTINGS,
+    short_help="Say which rule decides about a tag, and why.",
+    epilog="\b\nExample:\n  immuproxy explain team/app:1.4 --user ci",
+)
 @click.argument("reference", metavar="REPO:TAG")
 @click.option(
     "--config",
@@ -80,6 +89,8 @@ def _summary(rules: RuleSet) -> str:
 def explain(reference: str, *, file: Path, user: str | None, address: str | None, as_json: bool) -> None:
     """Say which rule decides about REPO:TAG, why no earlier one does, and what pushes and deletes would get."""
     repository, tag = _split(reference)
+    if address is not None and parse_address(address) is None:
+        raise click.BadParameter(f"{address!r} is no IP address", param_hint="--address")
     data = _read(file)
     try:
         rules = load_rules(data, str(file))

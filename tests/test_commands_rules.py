@@ -108,6 +108,11 @@ class TestExplain:
         assert result.exit_code == 2
         assert words in result.stderr
 
+    def test_an_address_that_is_none_is_wrong_usage(self, folder: Path) -> None:
+        result = run(explain, "team/app:v1", "--address", "10.0.0.0/8")
+        assert result.exit_code == 2
+        assert "Invalid value for --address: '10.0.0.0/8' is no IP address" in result.stderr
+
     def test_a_bad_or_missing_file(self, folder: Path) -> None:
         bad = run(explain, "--config", "bad.yml", "a:b")
         assert (bad.exit_code, "did you mean" in bad.stderr) == (1, True)

@@ -113,6 +113,9 @@ async def _grant(config: Config, event: Event, lasts: int, *, as_json: bool) -> 
     async with ledger_of(config) as store:
         ends = await _exceptions(store).grant(event, lasts_ms=lasts)
         granted = await _exceptions(store).of(event.repository, event.tag)
+        known = await Register(store, Epoch(store, quarantine=0.0)).read(event.repository, event.tag)
+    if rule.protects and known.committed is None:
+        warn(f"the ledger does not know {event.repository}:{event.tag} yet; is the name right?")
     needless = permission.needless(rule, event.repository, event.tag)
     if needless:
         warn(needless)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ import click
 
 from immuproxy.commands.options import SETTINGS, config_option, examples, json_option, rate_option, read_repository
 from immuproxy.commands.running import GOOD, WRONG, carry_out
-from immuproxy.commands.screen import json_line, progress_bar, say, table
+from immuproxy.commands.screen import Bar, counted, json_line, progress_bar, say, table
 from immuproxy.commands.walks import SHOWN, Walk, opened_walk
 from immuproxy.config import Config
 from immuproxy.connections import CannotOpenError
@@ -27,6 +28,10 @@ class _Report:
 
     counts: dict[str, Counter[Result]] = field(default_factory=dict)
     remarkable: dict[Result, list[Imported]] = field(default_factory=dict)
+
+    @property
+    def seen(self) -> int:
+        return sum(counts.total() for counts in self.counts.values())
 
     def add(self, imported: Imported) -> None:
         self.counts.setdefault(imported.repository, Counter())[imported.result] += 1
@@ -51,16 +56,23 @@ def import_(repositories: tuple[str, ...], *, path: Path, rate: float, as_json: 
 
     async def work(config: Config) -> int:
         report = _Report()
-        async with opened_walk(config, rate) as walk:
-            importer = Importer(config.rules, walk.register, walk.recovery, walk.questions)
-            await _follow(importer, await _chosen(walk, importer, wanted), report, as_json=as_json)
-        _tell(report, as_json=as_json)
-        return WRONG if Result.UNREADABLE in report.remarkable else GOOD
+        try:
+            async with opened_walk(config, rate) as walk:
+                importer = Importer(config.rules, walk.register, walk.recovery, walk.questions)
+                with progress_bar("importing", "repositories", as_json=as_json) as bar:
+                    await _follow(importer, await _chosen(walk, importer, wanted, bar), report, bar, as_json=as_json)
+        except asyncio.CancelledError:
+            say(f"interrupted after {counted(report.seen, 'tag')}; run it again to go on from there")
+            raise
+        missing = [name for name in wanted if name not in report.counts]
+        _tell(report, missing, as_json=as_json)
+        return WRONG if missing or Result.UNREADABLE in report.remarkable else GOOD
 
     carry_out(path, work)
 
 
-async def _chosen(walk: Walk, importer: Importer, wanted: Sequence[str]) -> Sequence[str]:
+async def _chosen(walk: Walk, importer: Importer, wanted: Sequence[str], bar: Bar) -> Sequence[str]:
+    bar.at("the list of repositories")
     await walk.questions.alive()
     try:
         return wanted or await importer.repositories()
@@ -71,26 +83,31 @@ async def _chosen(walk: Walk, importer: Importer, wanted: Sequence[str]) -> Sequ
         ) from error
 
 
-async def _follow(importer: Importer, repositories: Sequence[str], report: _Report, *, as_json: bool) -> None:
-    tags = 0
-    with progress_bar("importing", "tags", as_json=as_json) as bar:
-        async for step in importer.run(repositories):
-            if isinstance(step, Listed):
-                tags += step.tags
-                bar.total(tags)
-                bar.at(step.repository)
-                continue
-            bar.advance()
+async def _follow(importer: Importer, repositories: Sequence[str], report: _Report, bar: Bar, *, as_json: bool) -> None:
+    """Each repository is one step of the bar, each of its tags a part of that."""
+    bar.total(len(repositories))
+    tags = seen = 0
+    places = {repository: place for place, repository in enumerate(repositories)}
+    async for step in importer.run(repositories):
+        if isinstance(step, Listed):
+            tags, seen = step.tags, 0
+        else:
+            seen += 1
             report.add(step)
             if as_json:
                 json_line(step.to_dict())
+        bar.done(places[step.repository] + (seen / tags if tags else 1))
+        bar.at(f"{step.repository}: {seen:,} of {counted(tags, 'tag')}")
 
 
-def _tell(report: _Report, *, as_json: bool) -> None:
+def _tell(report: _Report, missing: Sequence[str], *, as_json: bool) -> None:
+    for name in missing:
+        say(f"the upstream lists no tags of {name}; is the name right?")
     if as_json:
         return
     if not report.counts:
-        say("the upstream lists no tags")
+        if not missing:
+            say("the upstream lists no tags")
         return
     rows = [(name, *(str(counts[result]) for result in Result)) for name, counts in report.counts.items()]
     if len(rows) > 1:

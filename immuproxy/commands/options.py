@@ -67,7 +67,9 @@ def read_duration(text: str) -> int:
 def read_repository(text: str) -> str:
     """A repository name, without host and tag; raises `click.BadParameter`."""
     if not names.is_repository(text):
-        raise click.BadParameter(permission.repository_fault(text))
+        named, _, tag = text.rpartition(":")
+        hint = "; leave out the tag" if names.is_repository(named) and names.is_tag(tag) else ""
+        raise click.BadParameter(permission.repository_fault(text) + hint, param_hint="REPO")
     return text
 
 
@@ -97,26 +99,27 @@ def fitting(hint: str | None = None) -> Iterator[None]:
         raise click.BadParameter(str(error), param_hint=hint) from None
 
 
-def read_moment(text: str, now_ms: int) -> int:
+def read_moment(text: str, now_ms: int, option: str) -> int:
     """A duration back from now (``90d``) or a date (``2026-01-31``), in milliseconds since 1970 UTC.
 
-    Raises `click.BadParameter`, also for a time that is still to come.
+    Raises `click.BadParameter` that names ``option``, also for a time that is still to come.
     """
     try:
         at = now_ms - parse_duration(text)
     except ValueError:
-        at = _date(text)
+        at = _date(text, option)
     if at > now_ms:
-        raise click.BadParameter(f"{text!r} is still to come")
+        raise click.BadParameter(f"{text!r} is still to come", param_hint=option)
     return max(0, at)
 
 
-def _date(text: str) -> int:
+def _date(text: str, option: str) -> int:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise click.BadParameter(
-            f"{text!r} is neither a duration back from now (90d, 24h) nor a date (2026-01-31, 2026-01-31T18:00Z)"
+            f"{text!r} is neither a duration back from now (90d, 24h) nor a date (2026-01-31, 2026-01-31T18:00Z)",
+            param_hint=option,
         ) from None
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return (aware - _EPOCH) // timedelta(milliseconds=1)

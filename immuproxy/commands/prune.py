@@ -33,7 +33,7 @@ def prune(*, path: Path, before: str, dry_run: bool, yes: bool, as_json: bool) -
 
     What tags hold is not touched, only the record of how that came to be.  The removal is an event itself.
     """
-    at = read_moment(before, now_ms())
+    at = read_moment(before, now_ms(), "--before")
 
     async def work(config: Config) -> int:
         async with ledger_of(config) as store:

@@ -16,8 +16,9 @@ import click
 from immuproxy.commands.screen import plain, say
 from immuproxy.config import Config, load_config
 from immuproxy.connections import CannotOpenError, open_ledger
+from immuproxy.drift.asking import AccountRefusedError
 from immuproxy.ledger.audit import Projector
-from immuproxy.ledger.redis import LedgerUnavailableError, Store
+from immuproxy.ledger.redis import LedgerUnavailableError, PasswordRefusedError, Store
 from immuproxy.oci.errors import OciError
 from immuproxy.proxy.upstream import UpstreamUnavailableError
 from immuproxy.rules.problems import DocumentErrors
@@ -31,7 +32,7 @@ Work = Callable[[Config], Coroutine[Any, Any, int]]
 def carry_out(path: Path, work: Work, *, interrupted: int = INTERRUPTED) -> NoReturn:
     """Do ``work`` with the configuration at ``path``, and end the process with the status that it returns.
 
-    ``interrupted``: the status after Ctrl-C.
+    ``interrupted``: the status after Ctrl-C; the command has said by then what it left undone.
     """
     config = _configuration(path)
     logs.configure(level="critical")  # a command tells of its own failures, once and in its own words
@@ -40,10 +41,15 @@ def carry_out(path: Path, work: Work, *, interrupted: int = INTERRUPTED) -> NoRe
     except KeyboardInterrupt:
         status = interrupted
     except LedgerUnavailableError as error:
-        status = _fail(f"Redis at {config.redis.shown} does not do what it was asked: {error}", _redis_remedy(config))
+        status = _fail(
+            f"Redis at {config.redis.shown} does not do what it was asked: {error}", _redis_remedy(config, error)
+        )
     except UpstreamUnavailableError as error:
         remedy = f"is the registry running, and is upstream.url in {path} right?"
-        status = _fail(f"the upstream {config.upstream.url} does not answer: {error}", remedy)
+        status = _fail(f"the upstream {config.upstream.url} does not answer: {error}{_detail(error)}", remedy)
+    except AccountRefusedError:
+        remedy = f"are upstream.username and its password in {path} right?"
+        status = _fail(f"the upstream {config.upstream.url} does not let in {config.upstream.username!r}", remedy)
     except (CannotOpenError, OciError) as error:
         status = _fail(str(error))
     raise SystemExit(status)
@@ -73,9 +79,16 @@ def _fail(message: str, remedy: str = "") -> int:
     return WRONG
 
 
-def _redis_remedy(config: Config) -> str:
+def _detail(error: BaseException) -> str:
+    """What the client library said, which clients of the edge are not told."""
+    return f" ({error.__cause__})" if error.__cause__ and str(error.__cause__) else ""
+
+
+def _redis_remedy(config: Config, error: LedgerUnavailableError) -> str:
     if config.redis.embedded is not None:
         return f"its log is {config.redis.embedded / 'redis.log'}"
+    if isinstance(error, PasswordRefusedError):
+        return f"redis.url in {config.source} takes user and password as redis://USER:PASSWORD@HOST:6379/0"
     return f"is it running, and is redis.url in {config.source} right?"
 
 

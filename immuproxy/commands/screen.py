@@ -97,8 +97,8 @@ class Bar:
         """How many steps there are in all, as far as that is known now."""
         self._progress.update(self._task, total=steps)
 
-    def done(self, steps: int) -> None:
-        """How many are done."""
+    def done(self, steps: float) -> None:
+        """How many are done, with the part of the one that is being worked on."""
         self._progress.update(self._task, completed=steps)
 
     def advance(self) -> None:

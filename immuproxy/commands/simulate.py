@@ -54,7 +54,7 @@ def simulate(
     FILE is a whole configuration, or only rules.  Nothing is changed by it.
     """
     rules = _rules(file)
-    at = read_moment(since, now_ms()) if since is not None else 0
+    at = read_moment(since, now_ms(), "--since") if since is not None else 0
     most = last or (MOST if since is not None else LAST)
 
     async def work(config: Config) -> int:

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from immuproxy.commands.options import SETTINGS, config_option, examples, json_option, rate_option, read_repository
 from immuproxy.commands.running import GOOD, WRONG, carry_out
-from immuproxy.commands.screen import counted, json_line, plain, progress_bar, short
+from immuproxy.commands.screen import counted, json_line, plain, progress_bar, say, short
 from immuproxy.commands.walks import opened_walk
 from immuproxy.config import Config
 from immuproxy.drift.verifying import Checked, Verifier
 
 RATE = 100
+
+
+@dataclass(slots=True)
+class _Tally:
+    checked: int = 0
+    wrong: int = 0
+    healed: int = 0
+
+    def told(self, *, healing: bool) -> str:
+        repaired = f", {self.healed:,} repaired" if healing else ""
+        return f"{counted(self.checked, 'tag')} verified, {self.wrong:,} not as recorded{repaired}"
 
 
 @click.command(
@@ -33,23 +47,37 @@ def verify(repositories: tuple[str, ...], *, path: Path, heal: bool, rate: float
     wanted = [read_repository(repository) for repository in repositories]
 
     async def work(config: Config) -> int:
-        checked = wrong = healed = 0
+        tally = _Tally()
         async with opened_walk(config, rate) as walk:
-            verifier = Verifier(walk.register, walk.healer, walk.questions)
-            chosen = wanted or await walk.register.repositories()
-            with progress_bar("verifying", "tags", as_json=as_json) as bar:
-                bar.total(await verifier.count(chosen))
-                async for tag in verifier.run(chosen, heal=heal):
-                    bar.at(f"{tag.repository}:{tag.tag}")
-                    bar.advance()
-                    checked, wrong, healed = checked + 1, wrong + bool(tag.faults), healed + tag.healed
-                    _show(tag, as_json=as_json)
+            known = frozenset(await walk.register.repositories())
+            unknown = [name for name in wanted if name not in known]
+            chosen = sorted(known.intersection(wanted) if wanted else known)
+            try:
+                await _walk(
+                    Verifier(walk.register, walk.healer, walk.questions), chosen, tally, heal=heal, as_json=as_json
+                )
+            except asyncio.CancelledError:
+                say(f"interrupted; {tally.told(healing=heal)}")
+                raise
+        for name in unknown:
+            say(f"the ledger knows no repository {name}; `immuproxy import {name}` takes it in")
         if not as_json:
-            repaired = f", {healed:,} repaired" if heal else ""
-            click.echo(f"{counted(checked, 'tag')} verified, {wrong:,} not as recorded{repaired}")
-        return WRONG if wrong else GOOD
+            click.echo(tally.told(healing=heal))
+        return WRONG if tally.wrong or unknown else GOOD
 
     carry_out(path, work)
+
+
+async def _walk(verifier: Verifier, chosen: Sequence[str], tally: _Tally, *, heal: bool, as_json: bool) -> None:
+    with progress_bar("verifying", "tags", as_json=as_json) as bar:
+        bar.total(await verifier.count(chosen))
+        async for tag in verifier.run(chosen, heal=heal):
+            bar.at(f"{tag.repository}:{tag.tag}")
+            bar.advance()
+            tally.checked += 1
+            tally.wrong += bool(tag.faults)
+            tally.healed += tag.healed
+            _show(tag, as_json=as_json)
 
 
 def _show(tag: Checked, *, as_json: bool) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from immuproxy.commands.running import ledger_of
 from immuproxy.config import Config
 from immuproxy.connections import open_upstream, service_password
-from immuproxy.drift.asking import Questions
+from immuproxy.drift.asking import PoliteUpstream, Questions
 from immuproxy.drift.healer import Healer
 from immuproxy.drift.pace import Pace
 from immuproxy.drift.service import service_caller
@@ -18,7 +18,6 @@ from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.register import Register
 from immuproxy.proxy.push import Library
 from immuproxy.proxy.recovery import Recovery
-from immuproxy.proxy.tokens import AccountUpstream
 
 SHOWN = 50
 """Findings of one kind that are shown to a person; JSON has them all."""
@@ -40,11 +39,11 @@ async def opened_walk(config: Config, rate: float) -> AsyncIterator[Walk]:
     password = await asyncio.to_thread(service_password, config)
     caller = service_caller(config.upstream.username, password)
     async with ledger_of(config) as store, open_upstream(config) as upstream:
-        account = AccountUpstream(upstream, config.upstream.username, password)
+        account = PoliteUpstream(upstream, config.upstream.username, password, Pace(rate))
         register = Register(store, Epoch(store, quarantine=0.0))
         yield Walk(
             register=register,
             recovery=Recovery(register, account, Library(register, account)),
             healer=Healer(register, account, caller),
-            questions=Questions(account, caller, Pace(rate)),
+            questions=Questions(account, caller),
         )

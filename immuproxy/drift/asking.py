@@ -10,9 +10,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from multidict import CIMultiDict
+
 from immuproxy.drift.compare import Seen
 from immuproxy.drift.pace import Pace
+from immuproxy.proxy.answers import Answer
 from immuproxy.proxy.caller import Caller
+from immuproxy.proxy.tokens import AccountUpstream
 from immuproxy.proxy.upstream import Found, Upstream, UpstreamUnavailableError
 
 TRIES = 3
@@ -22,17 +26,39 @@ PAUSE = 0.2
 PATIENCE = 5
 """Questions in a row that may stay without an answer."""
 
+UNAUTHORIZED = 401
+_OF_A_REGISTRY = {200, UNAUTHORIZED, 403}
+"""What a registry may answer to ``GET /v2/`` (specification, "Determining Support")."""
+
 _T = TypeVar("_T")
+
+
+class AccountRefusedError(Exception):
+    """The upstream does not accept the proxy's own account."""
+
+
+class PoliteUpstream(AccountUpstream):
+    """The upstream as the proxy's own account sees it, asked no faster than a pace allows: lists, manifests, blobs,
+    repairs.
+    """
+
+    def __init__(self, over: Upstream, username: str | None, password: str | None, pace: Pace) -> None:
+        super().__init__(over, username, password)
+        self._pace = pace
+
+    async def exchange(self, method: str, target: str, sent: CIMultiDict[str], body: bytes | None = None) -> Answer:
+        """As of `AccountUpstream`, when its turn comes."""
+        await self._pace.turn()
+        return await super().exchange(method, target, sent, body)
 
 
 class Questions:
     """The questions of one walk."""
 
-    def __init__(self, upstream: Upstream, caller: Caller, pace: Pace) -> None:
+    def __init__(self, upstream: Upstream, caller: Caller) -> None:
         """``caller``: who the proxy is at the upstream."""
         self.upstream = upstream
         self.caller = caller
-        self._pace = pace
         self._unanswered = 0
 
     async def manifest(self, repository: str, reference: str) -> tuple[Seen, Found | None]:
@@ -56,7 +82,6 @@ class Questions:
 
     async def _patiently(self, ask: Callable[[], Awaitable[_T]]) -> _T:
         for _ in range(TRIES - 1):
-            await self._pace.turn()
             try:
                 answer = await ask()
             except UpstreamUnavailableError:
@@ -64,7 +89,6 @@ class Questions:
             else:
                 self._unanswered = 0
                 return answer
-        await self._pace.turn()
         answer = await ask()
         self._unanswered = 0
         return answer
@@ -78,7 +102,11 @@ class Questions:
         return Seen(status=0, failure=str(error))
 
     async def alive(self) -> None:
-        """Raise `UpstreamUnavailableError` where the upstream does not answer at all."""
+        """Raise `UpstreamUnavailableError` where the upstream does not answer as a registry does, and
+        `AccountRefusedError` where it does not accept the account that was configured.
+        """
         answer = await self.upstream.exchange("GET", "/v2/", self.caller.headers.copy())
-        if answer.status >= 500:
-            raise UpstreamUnavailableError(f"it answers {answer.status}")
+        if answer.status == UNAUTHORIZED and self.caller.authorization:
+            raise AccountRefusedError
+        if answer.status not in _OF_A_REGISTRY:
+            raise UpstreamUnavailableError(f"it answers {answer.status} to GET /v2/")

@@ -17,7 +17,7 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.driver_info import DriverInfo
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import AuthenticationError, NoScriptError, RedisError
 
 from immuproxy import __version__
 from immuproxy.ledger.urls import ClusterAddress, SentinelAddress, SingleAddress, parse_url
@@ -30,11 +30,17 @@ class LedgerUnavailableError(Exception):
     """Redis did not do what was asked; whether it took effect is unknown."""
 
 
+class PasswordRefusedError(LedgerUnavailableError):
+    """Redis asks for a user or password, and has not been given the right one."""
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     """Turn every error of Redis or of the way to it into `LedgerUnavailableError`."""
     try:
         yield
+    except AuthenticationError as error:
+        raise PasswordRefusedError("it wants another user or password than redis.url gives") from error
     except (RedisError, OSError, TimeoutError) as error:
         raise LedgerUnavailableError(str(error) or type(error).__name__) from error
 

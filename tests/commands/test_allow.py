@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pwd
+import time
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -51,10 +52,17 @@ def test_the_list_has_what_is_in_force(site: Site) -> None:
     assert site.run("allow", "--list").stderr == "no exception is in force\n"
     site.run("allow", "team/app:1.0", *FOR)
     site.run("allow", "team/web:2.0", "--for", "10ms", "--reason", "over at once")
+    time.sleep(0.02)
     heading, row = site.run("allow", "--list").stdout.splitlines()
     assert heading.split() == ["tag", "until", "digest", "granted", "by", "reason"]
     assert row.split()[0] == "team/app:1.0"
     assert [found["tag"] for found in site.lines("allow", "--list")] == ["1.0"]
+
+
+def test_a_tag_that_the_ledger_does_not_know_is_asked_about(site: Site) -> None:
+    result = site.run("allow", "team/ap:1.0", *FOR)
+    assert result.exit_code == 0
+    assert result.stderr == "warning: the ledger does not know team/ap:1.0 yet; is the name right?\n"
 
 
 def test_what_has_no_exception_cannot_be_ended(site: Site) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,7 +60,26 @@ def test_what_is_known_costs_no_question_to_the_upstream(site: Site, registry: R
 
 def test_only_the_named_repositories(site: Site) -> None:
     site.talk(old_tags)
-    assert outcomes(site.lines("import", "team/web", "team/none")) == {"team/web:2.0": "adopted"}
+    assert outcomes(site.lines("import", "team/web")) == {"team/web:2.0": "adopted"}
+
+
+def test_a_named_repository_that_is_not_there_is_said(site: Site) -> None:
+    site.talk(old_tags)
+    result = site.run("import", "team/web", "team/none")
+    assert result.exit_code == 1
+    assert result.stderr == "the upstream lists no tags of team/none; is the name right?\n"
+    assert result.stdout.splitlines()[1].split() == ["team/web", "1", "0", "0", "0", "0"]
+    alone = site.run("import", "team/none")
+    assert (alone.exit_code, alone.stderr) == (1, result.stderr)
+
+
+def test_lists_and_children_keep_to_the_rate_too(site: Site) -> None:
+    """Repositories whose tags are all known cost a list each, and an index a look at each child."""
+    site.talk(old_tags)
+    site.run("import", "--rate", "10000")
+    began = time.monotonic()
+    site.run("import", "--rate", "4")
+    assert time.monotonic() - began >= (4 - 1) / 4  # GET /v2/, the catalog, two lists
 
 
 def test_h77_a_delete_need_not_adopt_again(site: Site, registry: RegistryServer) -> None:
@@ -161,6 +181,14 @@ def test_tags_that_cannot_be_tags(site: Site) -> None:
     assert is_harmless(result.output)
 
 
+def test_an_upstream_that_is_no_registry(site: Site) -> None:
+    with answering(lambda _: Said(404)) as server:
+        site.write(upstream=f"{{url: {server.url}}}")
+        result = site.run("import")
+    assert result.exit_code == 1
+    assert "does not answer: it answers 404 to GET /v2/" in result.stderr
+
+
 def test_a_catalog_that_nobody_may_read(site: Site) -> None:
     with answering(lambda asked: Said(401 if "_catalog" in asked.target else 200)) as server:
         site.write(upstream=f"{{url: {server.url}}}")
@@ -191,6 +219,13 @@ def test_with_the_accounts_credentials(
     (site.folder / "password").write_text("secret\n")
     site.write(upstream=f"{{url: {closed.url}, username: immuproxy, password_file: password}}")
     assert outcomes(site.lines("import")) == {"team/app:1.0": "adopted"}
+    (site.folder / "password").write_text("wrong\n")
+    refused = site.run("import")
+    assert refused.exit_code == 1
+    assert refused.stderr.splitlines() == [
+        f"error: the upstream {closed.url} does not let in 'immuproxy'",
+        "are upstream.username and its password in immuproxy.yml right?",
+    ]
 
 
 def test_a_missing_password_file_is_said(site: Site, registry: RegistryServer) -> None:
@@ -227,6 +262,7 @@ def test_the_bar_goes_to_the_terminal_and_nothing_else_to_the_result(site: Site,
         assert process.wait(20) == 0
     os.close(ours)
     assert b"importing" in shown
-    assert b"4/4" in shown
+    assert b"2/2" in shown
+    assert b"3 of 3 tags" in shown
     found = [json.loads(line) for line in (tmp_path / "result").read_text().splitlines()]
     assert len(found) == 4

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import shutil
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +121,17 @@ def test_damaged_bytes_are_seen(pushed: Site, registry: RegistryServer) -> None:
     assert {(tag, problem) for tag, problem, _, _ in found} == {("1.1", "unreadable")}
 
 
+def test_ctrl_c_says_how_far_it_came(pushed: Site) -> None:
+    with pushed.start("verify", "--rate", "1") as process:
+        assert process.stderr is not None
+        time.sleep(3)
+        process.send_signal(signal.SIGINT)
+        result, errors = process.communicate(timeout=20)
+    assert (process.returncode, result) == (130, "")
+    assert errors.startswith("interrupted; ")
+    assert errors.endswith("verified, 0 not as recorded\n")
+
+
 def test_what_tags_share_is_looked_at_once(site: Site, registry: RegistryServer) -> None:
     async def push(edge: RunningEdge) -> None:
         for number in range(5):
@@ -147,9 +160,25 @@ def test_an_upstream_that_lets_nobody_look(pushed: Site) -> None:
     assert "the upstream answered 401: immuproxy may not look (upstream.username)" in result.stdout
 
 
+def test_a_repository_that_the_ledger_does_not_know_is_said(pushed: Site) -> None:
+    result = pushed.run("verify", "team/wbe", "team/web")
+    assert (result.exit_code, result.stdout) == (1, "1 tag verified, 0 not as recorded\n")
+    assert result.stderr == "the ledger knows no repository team/wbe; `immuproxy import team/wbe` takes it in\n"
+
+
+def test_an_account_that_is_refused_is_no_drift(pushed: Site) -> None:
+    with answering(lambda asked: Said(401)) as server:
+        pushed.write(upstream=f"{{url: {server.url}, username: immuproxy, password: wrong}}")
+        result = pushed.run("verify")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"error: the upstream {server.url} does not let in 'immuproxy'" in result.stderr
+
+
 def test_nothing_to_verify(site: Site) -> None:
     assert site.run("verify").stdout == "0 tags verified, 0 not as recorded\n"
 
 
 def test_wrong_usage(site: Site) -> None:
-    assert site.run("verify", "team/app:1.0").exit_code == 2
+    result = site.run("verify", "team/app:1.0")
+    assert result.exit_code == 2
+    assert "Invalid value for REPO: 'team/app:1.0' is no repository; leave out the tag" in result.stderr
