@@ -10,7 +10,7 @@ import asyncio
 
 import structlog
 
-from immuproxy.ledger.model import Action, Committed, Event, Outcome, StoredManifest, TagRecord
+from immuproxy.ledger.model import Action, Committed, Event, Outcome, State, StoredManifest, TagRecord
 from immuproxy.ledger.redis import LedgerUnavailableError
 from immuproxy.ledger.register import Register
 from immuproxy.oci.names import digest_of
@@ -72,7 +72,7 @@ class Healer:
         Raises `UpstreamUnavailableError` when the upstream does not tell, also when it does not let the proxy look.
         """
         held = found.committed
-        if held is None or found.claim is not None:
+        if held is None or _changes(found):
             return True
         try:
             seen = await self._upstream.probe(found.repository, found.tag, self._service)
@@ -115,7 +115,7 @@ class Healer:
     async def _restore(self, found: TagRecord, held: Committed) -> str:
         """Put the stored bytes under the tag again; what went wrong, or nothing."""
         now = await self._register.read(found.repository, found.tag)
-        if now.committed is None or now.committed.digest != held.digest or now.claim is not None:
+        if now.committed is None or now.committed.digest != held.digest or _changes(now):
             return ""  # it holds something else by now: nothing to set right
         if await self._register.is_going(found.repository, found.tag, held.digest):
             return ""  # to put it back would undo a delete that a rule allows
@@ -143,6 +143,11 @@ class Healer:
     async def _close(self, found: TagRecord, held: Committed, reason: str) -> None:
         event = _event(Action.REPAIR, Outcome.HEALED, found, digest=held.digest, reason=reason)
         await self._register.close_drift(found.repository, found.tag, event)
+
+
+def _changes(found: TagRecord) -> bool:
+    """Whether the upstream may show the content of an overwrite already.  Of what is only claimed, nothing was sent."""
+    return found.claim is not None and found.claim.state is State.ARMED
 
 
 def _event(action: Action, outcome: Outcome, found: TagRecord, **values: str) -> Event:

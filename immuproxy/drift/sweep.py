@@ -84,6 +84,7 @@ class Sweep:
             opened = await self._register.attention.tidy(repositories)
             for repository in repositories:
                 await self._repository(repository)
+                await self._give_back(repository)
                 if repository in opened[Kind.EXCEPTION]:
                     await self._end_exceptions(repository)
                 if repository in opened[Kind.DRIFT]:
@@ -101,6 +102,15 @@ class Sweep:
                 await self._finish(intent)
             except (UpstreamUnavailableError, OciError) as error:
                 log.warning("left open: the upstream does not tell", event_id=intent.id, reason=str(error))
+
+    async def _give_back(self, repository: str) -> None:
+        """What lost proxies had only claimed: nothing was sent, and nothing waits for it but what it pins (H64)."""
+        tags = await self._register.past_claims(repository, until=self._now)
+        for found in await self._register.records(repository, tags):
+            claim = found.claim
+            if claim and claim.state is State.CLAIMED and claim.lease <= self._now:
+                await self._register.release(repository, found.tag, token=claim.token, event=None, unarmed=True)
+        await self._register.forget_claims(repository, until=self._now)
 
     async def _end_exceptions(self, repository: str) -> None:
         """Temporary permissions whose time is over end with an event."""

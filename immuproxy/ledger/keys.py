@@ -69,6 +69,11 @@ def intents(repository: str) -> str:
     return f"{PREFIX}{{{repository}}}:intents"
 
 
+def claims(repository: str) -> str:
+    """Sorted set: tag names that were claimed of late, score = end of the claim's lease; the sweep clears it."""
+    return f"{PREFIX}{{{repository}}}:claims"
+
+
 def adopted(repository: str) -> str:
     """String: the rules file under which all its protected tags were adopted, and the `LOSSES` by then."""
     return f"{PREFIX}{{{repository}}}:adopted"

@@ -176,7 +176,7 @@ class Register:
         reply = await self._publish(
             repository,
             "claim",
-            _keys(repository, tag, "marks", "pins", "manifests", "intents", "outbox"),
+            _keys(repository, tag, "marks", "pins", "manifests", "intents", "outbox", "claims"),
             [
                 content.digest,
                 token,
@@ -186,9 +186,19 @@ class Register:
                 resolved_token,
                 quarantine_ms,
                 without_time(closing),
+                tag,
             ],
         )
         return reply_of(repository, tag, reply)
+
+    async def past_claims(self, repository: str, *, until: int) -> list[str]:
+        """Tags with a claim whose lease had ended at ``until`` (ms), and others that had one by then."""
+        names = await self._store.do(self._store.client.zrange(keys.claims(repository), "-inf", until, byscore=True))
+        return [name.decode() for name in names]
+
+    async def forget_claims(self, repository: str, *, until: int) -> None:
+        """`past_claims` have been seen to."""
+        await self._store.do(self._store.client.zremrangebyscore(keys.claims(repository), "-inf", until))
 
     async def arm(
         self,
@@ -210,13 +220,18 @@ class Register:
         )
         return reply_of(repository, tag, reply)
 
-    async def release(self, repository: str, tag: str, *, token: str, event: Event | None) -> Reply:
-        """Give the claim back; only when the upstream surely did not take the push (``release.lua``)."""
+    async def release(
+        self, repository: str, tag: str, *, token: str, event: Event | None, unarmed: bool = False
+    ) -> Reply:
+        """Give the claim back; only when the upstream surely did not take the push (``release.lua``).
+
+        ``unarmed``: leave it when it has been armed meanwhile.
+        """
         reply = await self._publish(
             repository,
             "release",
             _keys(repository, tag, "pins", "manifests", "intents", "outbox"),
-            [token, without_time(event)],
+            [token, without_time(event), int(unarmed)],
         )
         released = reply_of(repository, tag, reply)
         self._count(event, written=released.step is Step.RELEASED)
@@ -405,6 +420,7 @@ _SLOT = {
     "manifests": keys.manifests,
     "intents": keys.intents,
     "outbox": keys.outbox,
+    "claims": keys.claims,
 }
 
 

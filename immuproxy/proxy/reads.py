@@ -24,7 +24,7 @@ from immuproxy.proxy.caller import Caller
 from immuproxy.proxy.push import Library
 from immuproxy.proxy.recovery import Recovery
 from immuproxy.proxy.upstream import PAUSE, TRIES, Found, Upstream, UpstreamUnavailableError
-from immuproxy.rules.model import Rule
+from immuproxy.rules.model import Policy, Rule
 
 MAX_REMEMBERED = 50_000
 
@@ -64,7 +64,7 @@ class Reads:
         try:
             found = await self._register.read(operation.repository, operation.reference)
         except LedgerUnavailableError:
-            return await self._without_ledger(operation, caller)
+            return await self._without_ledger(operation, caller, rule)
         if found.committed is None:
             return await self._uncommitted(operation, caller, rule, found)
         self._remember(found)
@@ -209,13 +209,32 @@ class Reads:
 
     # --- the ledger cannot be asked
 
-    async def _without_ledger(self, operation: Operation, caller: Caller) -> Answer:
+    async def _without_ledger(self, operation: Operation, caller: Caller, rule: Rule) -> Answer:
         known = self._remembered.get((operation.repository, operation.reference))
         if known and known.committed:
-            return await self._exactly_without_ledger(operation, caller, known.committed)
+            return await self._as_remembered(operation, caller, known.committed, rule)
         if self._pass_unknown:
             return await self._as_asked(operation, caller, operation.reference)
         raise errors.unavailable("the ledger (Redis) does not answer, and what this tag holds is not known here")
+
+    async def _as_remembered(self, operation: Operation, caller: Caller, held: Committed, rule: Rule) -> Answer:
+        """What this process knows of the tag, unless another may have changed it since.
+
+        Where the rule allows overwrites, other content at the upstream is drift, or an overwrite that another proxy
+        carried and recorded: only the ledger could tell.  Nothing at the upstream may be a delete, where those are
+        allowed.
+        """
+        try:
+            seen = await self._upstream.probe(operation.repository, operation.reference, caller)
+        except UpstreamUnavailableError:
+            return await self._exactly_without_ledger(operation, caller, held)
+        if isinstance(seen, Found) and seen.digest != held.digest and _may_change(rule):
+            raise errors.unavailable(
+                "the ledger (Redis) does not answer, and the upstream shows something else than this tag held before"
+            )
+        if isinstance(seen, Answer) and (seen.status != 404 or rule.delete_allowed):
+            return seen
+        return await self._exactly_without_ledger(operation, caller, held)
 
     async def _exactly_without_ledger(self, operation: Operation, caller: Caller, held: Committed) -> Answer:
         try:
@@ -230,6 +249,10 @@ class Reads:
         if len(self._remembered) >= MAX_REMEMBERED:
             self._remembered.pop(next(iter(self._remembered)))
         self._remembered[found.repository, found.tag] = found
+
+
+def _may_change(rule: Rule) -> bool:
+    return bool(rule.overwrite) or rule.policy not in {Policy.IMMUTABLE, Policy.FROZEN}
 
 
 def _accepts(caller: Caller, media_type: str) -> bool:

@@ -11,6 +11,7 @@ import pytest
 from immuproxy.assembly import Choices
 from immuproxy.drift.service import service_caller
 from immuproxy.ledger.model import Action, Outcome
+from immuproxy.ledger.register import Content
 from tests.conversation import RunningEdge, edge_over, image
 from tests.servers import RedisServer, RegistryServer
 
@@ -85,3 +86,14 @@ async def test_where_the_upstream_asks_for_credentials_the_proxy_heals_with_its_
         found = await edge.parts.register.read("team/app", "1.0")
         assert await edge.parts.healer.check(found)
         assert (await edge.direct.as_user("alice").pull("team/app", "1.0")).digest == ours.digest
+
+
+async def test_h64_a_claim_that_a_lost_proxy_left_does_not_keep_a_tag_from_being_healed(edge: RunningEdge) -> None:
+    """It was never armed, so nothing was sent."""
+    ours, next_one = image("ours"), image("next")
+    await edge.client.push("team/app", "1.0", ours)
+    content = Content(digest=next_one.digest, needs=frozenset({next_one.digest}))
+    await edge.parts.register.claim("team/app", "1.0", content, token="gone", lease_ms=1, over_generation=1)
+    await edge.direct.push("team/app", "1.0", image("other"))
+    assert await edge.parts.healer.check(await edge.parts.register.read("team/app", "1.0"))
+    assert (await edge.direct.pull("team/app", "1.0")).digest == ours.digest

@@ -12,6 +12,7 @@ from immuproxy.drift.service import service_caller
 from immuproxy.drift.sweep import Sweep
 from immuproxy.ledger import keys
 from immuproxy.ledger.model import Action, Event, Outcome, Step
+from immuproxy.ledger.register import Content
 from immuproxy.proxy import record
 from immuproxy.proxy.answers import Answer
 from immuproxy.proxy.attempt import Limits
@@ -177,3 +178,33 @@ async def test_a_comparison_of_a_whole_repository_is_noted_and_an_unfinished_one
     registry.kill()
     await sweep_of(edge).once()
     assert await attention.compared() == first
+
+
+async def test_h64_what_a_lost_proxy_only_claimed_is_given_back(edge: RunningEdge) -> None:
+    """Else it would pin what it was for, and no delete of that would ever be let through."""
+    pushed = await untagged(edge, "one")
+    register, content = edge.parts.register, Content(digest=pushed.digest, needs=frozenset({pushed.digest}))
+    await register.claim(REPOSITORY, "living", content, token="here", lease_ms=LATER)
+    await register.claim(REPOSITORY, "1.0", content, token="gone", lease_ms=1)
+    await asyncio.sleep(0.01)
+    await sweep_of(edge).once()
+    assert (await register.read(REPOSITORY, "1.0")).claim is None
+    assert (await register.read(REPOSITORY, "living")).claim is not None
+    assert await register.pin_count(REPOSITORY, pushed.digest) == 1
+    assert await edge.events(REPOSITORY) == []
+
+
+async def test_h64_what_became_of_a_claim_after_all_is_left_alone(edge: RunningEdge) -> None:
+    pushed = await untagged(edge, "one")
+    assert (await edge.client.put(REPOSITORY, "1.0", pushed)).status == 201
+    await leave_armed(edge, pushed, "2.0")
+    await sweep_of(edge, lease=600, quarantine=600).once()
+    assert (await edge.parts.register.read(REPOSITORY, "1.0")).claim is None
+    assert (await edge.parts.register.read(REPOSITORY, "2.0")).claim is not None
+
+
+async def leave_armed(edge: RunningEdge, pushed: Image, tag: str) -> None:
+    content = Content(digest=pushed.digest, needs=frozenset({pushed.digest}))
+    draft = record.own(Action.PUSH, Outcome.FAILED, REPOSITORY, tag=tag, digest=pushed.digest, reason=record.UNKNOWN)
+    await edge.parts.register.claim(REPOSITORY, tag, content, token="armed", lease_ms=1)
+    await edge.parts.register.arm(REPOSITORY, tag, content, token="armed", lease_ms=1, draft=draft, closing=None)

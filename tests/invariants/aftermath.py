@@ -95,13 +95,14 @@ def _values(history: list[Operation], events: list[Recorded]) -> dict[str, str]:
 
 def _needless_writes(load: Load) -> Iterator[str]:
     """I5: a push of what the tag holds already writes nothing."""
-    sent = {(write.sender, write.digest) for write in load.world.writes if write.method == "PUT"}
+    sent = {(write.sender, write.repository, write.reference) for write in load.world.writes if write.method == "PUT"}
     for tag, operations in by_tag(_kind(load.history, "v")).items():
+        repository, _, name = tag.partition(":")
         value = value_of(operations)
         since = seen_at(operations, value)
         for operation in operations:
             again = operation.kind is Kind.PUSH and operation.digest == value and operation.began > since
-            if again and (operation.name, value) in sent:
+            if again and (operation.name, repository, name) in sent:
                 yield f"I5: {operation.name} wrote {value}, which {tag} held already"
 
 

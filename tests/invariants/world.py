@@ -43,6 +43,7 @@ RULES = """
 default: immutable
 rules:
   - {name: overwritten, tags: ["o*"], policy: immutable, overwrite: [{networks: [127.0.0.0/8]}]}
+  - {name: excepted, tags: ["x*"], policy: immutable, overwrite: [{users: [nobody]}]}
   - {name: mortal, tags: ["d*"], policy: immutable, delete: allow, reuse: never}
   - {name: moving, tags: ["m*"], policy: mutable}
 """
@@ -62,12 +63,13 @@ FAULTS_WITH_LOSS = ("kill_proxy", "stop_proxy", "kill_registry", "lose_ledger")
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """A manifest's PUT or a DELETE that arrived at the relay: when, from whom, and the digest that it is about."""
+    """A manifest's PUT or a DELETE that arrived at the relay.  `digest`: what it is about."""
 
     time: float
     method: str
     sender: str
     repository: str
+    reference: str
     digest: str
 
 
@@ -200,7 +202,7 @@ def _write(request: Request) -> Write:
     repository, _, reference = request.target.removeprefix("/v2/").partition("?")[0].rpartition("/")
     digest = sha256(request.body) if request.method == "PUT" else reference
     sender = request.headers.get("User-Agent", "")
-    return Write(time.monotonic(), request.method, sender, repository.rpartition("/")[0], digest)
+    return Write(time.monotonic(), request.method, sender, repository.rpartition("/")[0], reference, digest)
 
 
 class QuietRegistry(RegistryServer):

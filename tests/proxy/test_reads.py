@@ -127,6 +127,24 @@ async def test_h71_readers_and_a_pusher_of_an_old_tag_all_see_the_old_content(ed
     assert pushed.status == 409
 
 
+async def test_without_redis_nothing_is_said_of_what_another_proxy_may_have_overwritten(
+    registry: RegistryServer, redis_server: RedisServer
+) -> None:
+    rules = "default: immutable\nrules: [{name: fresh, tags: ['*'], policy: immutable, overwrite: [{within: 1h}]}]"
+    async with (
+        edge_over(registry.url, redis_server.url, rules=rules, redis_timeout=0.5) as left,
+        edge_over(registry.url, redis_server.url, rules=rules, redis_timeout=0.5) as right,
+    ):
+        first = image("one")
+        for tag in ("1.0", "2.0"):
+            await left.client.push("team/app", tag, first)
+            assert (await left.client.pull("team/app", tag)).digest == first.digest
+        assert (await right.client.push("team/app", "1.0", image("two"))).status == 201
+        redis_server.kill()
+        assert (await left.client.pull("team/app", "1.0")).status == 503
+        assert (await left.client.pull("team/app", "2.0")).digest == first.digest
+
+
 async def test_without_redis_what_is_known_stays_known(
     edge: RunningEdge, registry: RegistryServer, redis_server: RedisServer
 ) -> None:

@@ -8,7 +8,7 @@
 -- A script has no way back, so a key of a wrong type is found before anything is written (H70).
 local KINDS = {
   tag = 'hash', tags = 'zset', pins = 'hash', manifests = 'hash', marks = 'zset', intents = 'hash', outbox = 'stream',
-  drift = 'hash', exceptions = 'hash', budgets = 'zset',
+  drift = 'hash', exceptions = 'hash', claims = 'zset', budgets = 'zset',
 }
 for _, key in ipairs(KEYS) do
   local kind, found = KINDS[string.match(key, '}:(%l+)')], redis.call('TYPE', key).ok
@@ -18,6 +18,9 @@ for _, key in ipairs(KEYS) do
 end
 
 local CLAIM_FIELDS = {'claim_state', 'claim_digest', 'claim_token', 'claim_lease', 'claim_armed', 'claim_event', 'claim_needs'}
+
+-- Bytes of event ids kept of what the tag held before: about ten.
+local TOLD_LENGTH = 300
 
 -- Milliseconds by the clock of Redis, the only clock that the protocol knows (H73).
 local function now_ms()
@@ -87,10 +90,18 @@ local function drop_claim(key, pins, manifests, record)
   redis.call('HDEL', key, unpack(CLAIM_FIELDS))
 end
 
+-- Whether the tag came to hold what it holds, or lately held, by this event: its claim may have been finished by others.
+local function was_told(record, id)
+  return string.find((record.told or '') .. ' ' .. (record.event or '') .. ' ', ' ' .. id .. ' ', 1, true) ~= nil
+end
+
 -- Make `digest` what the tag holds.  `fields` is a flat list of what the console shows.
 local function hold(key, tags, pins, manifests, record, now, name, digest, needs, fields)
   pin(pins, needs)
   unpin(pins, manifests, record.needs)
+  if record.event then
+    redis.call('HSET', key, 'told', string.sub((record.told or '') .. ' ' .. record.event, -TOLD_LENGTH))
+  end
   if not record.first then redis.call('HSET', key, 'first', text(now)) end
   redis.call('HDEL', key, 'deleted', 'deleted_digest', 'deleted_by')
   redis.call('ZADD', tags, now, name)

@@ -2,11 +2,12 @@
 -- Also takes over a claim whose lease has passed: any digest takes a merely claimed one (nothing was sent), the same
 -- digest an armed one (H62); another digest only after the quarantine, having seen that the upstream has no such tag.
 --
--- KEYS 1 tag record  2 marks  3 pins  4 manifests  5 intents  6 outbox
+-- KEYS 1 tag record  2 marks  3 pins  4 manifests  5 intents  6 outbox  7 claims (so that the sweep finds what is left)
 -- ARGV 1 digest  2 token  3 lease (ms from now)  4 needs (space-separated digests)
 --      5 generation that may be overwritten, 0 for a first push
 --      6 token of the stale armed claim that the caller has resolved as absent upstream, or ''
 --      7 quarantine (ms since it was armed)  8 event that closes the stale claim's intent, or ''
+--      9 tag name
 -- Returns {status, now, record...}; status one of
 --   CLAIMED   the caller owns the claim (also when the same token asks again: a lost reply is harmless)
 --   RESUMED   the caller took over an armed claim of its own digest; the PUT may be sent
@@ -26,6 +27,7 @@ local function take(state)
   pin(pins, needs)
   redis.call('HSET', key, 'claim_state', state, 'claim_digest', digest, 'claim_token', token,
     'claim_lease', text(lease), 'claim_needs', needs)
+  redis.call('ZADD', KEYS[7], text(lease), ARGV[9])
   if state == 'armed' then redis.call('HSET', key, 'claim_armed', record.claim_armed, 'claim_event', record.claim_event) end
   return reply(state == 'armed' and 'RESUMED' or 'CLAIMED', key, now)
 end
