@@ -132,8 +132,8 @@ async def test_without_redis_nothing_is_said_of_what_another_proxy_may_have_over
 ) -> None:
     rules = "default: immutable\nrules: [{name: fresh, tags: ['*'], policy: immutable, overwrite: [{within: 1h}]}]"
     async with (
-        edge_over(registry.url, redis_server.url, rules=rules, redis_timeout=0.5) as left,
-        edge_over(registry.url, redis_server.url, rules=rules, redis_timeout=0.5) as right,
+        edge_over(registry.url, redis_server.url, rules=rules) as left,
+        edge_over(registry.url, redis_server.url, rules=rules) as right,
     ):
         first = image("one")
         for tag in ("1.0", "2.0"):
