@@ -98,6 +98,10 @@ class Register:
         value = await self._store.do(self._store.client.hget(keys.manifests(repository), digest))
         return stored_of(digest, value) if value else None
 
+    async def is_stored(self, repository: str, digest: str) -> bool:
+        """Whether the digest is such a manifest's."""
+        return bool(await self._store.do(self._store.client.hexists(keys.manifests(repository), digest)))
+
     async def is_pinned(self, repository: str, digest: str) -> bool:
         """Whether a committed tag, or a push under way, needs the digest."""
         return bool(await self._store.do(self._store.client.hexists(keys.pins(repository), digest)))

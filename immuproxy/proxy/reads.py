@@ -76,18 +76,21 @@ class Reads:
         A client resolves a tag to a digest first, and then asks for that, and for the children of an index.  So moments
         in which a link is half-written (H15), and a manifest that the upstream has lost, are bridged here too.
         """
+        repository, digest = operation.repository, operation.reference
         try:
-            if not await self._register.is_pinned(operation.repository, operation.reference):
+            if not await self._register.is_stored(repository, digest):
                 return None
-            stored = await self._register.stored(operation.repository, operation.reference)
+            answer = await self._as_asked(operation, caller, digest)
+            if _is_exactly(operation, answer, digest):
+                return self._conditional(caller, answer, digest)
+            stored = await self._register.stored(repository, digest)
         except LedgerUnavailableError:
             return None
-        answer = await self._as_asked(operation, caller, operation.reference)
-        if _is_content(operation, answer, operation.reference):
-            return self._conditional(caller, answer, operation.reference)
-        is_of_content = answer.status == 200 or (answer.status >= 400 and answer.status not in NOT_ALLOWED)
-        if not is_of_content or stored is None or _hides(answer, stored, caller):
+        tells_of_content = answer.status == 200 or (answer.status >= 400 and answer.status not in NOT_ALLOWED)
+        if stored is None or not tells_of_content or _hides(answer, stored, caller):
             return answer
+        if _is_content(operation, answer, stored):
+            return self._conditional(caller, answer, digest)
         return await self._from_ledger(operation, caller, stored, answer)
 
     # --- the ledger knows
@@ -104,10 +107,10 @@ class Reads:
 
     async def _is_held(self, operation: Operation, caller: Caller, answer: Answer, held: Committed) -> bool:
         """The digest held, or the one child that the registry gives to clients which know no lists (H23)."""
-        if answer.status != 200 or not _is_whole(operation, answer):
-            return False
-        if answer.digest == held.digest:
+        if _is_content(operation, answer, held):
             return True
+        if not _is_exactly(operation, answer, answer.digest):
+            return False
         if held.media_type not in manifests.INDEX_TYPES or _accepts(caller, held.media_type):
             return False
         index = await self._library.manifest(operation.repository, held.digest, caller)
@@ -133,7 +136,7 @@ class Reads:
         answer = await self._as_asked(operation, caller, held.digest)
         if answer.status in NOT_ALLOWED:
             return answer
-        if _is_content(operation, answer, held.digest):
+        if _is_content(operation, answer, held):
             return self._conditional(caller, answer, held.digest)
         stored = await self._register.stored(operation.repository, held.digest)
         if stored is None:
@@ -262,18 +265,26 @@ def _accepts(caller: Caller, media_type: str) -> bool:
     return media_type in accepted
 
 
-def _is_whole(operation: Operation, answer: Answer) -> bool:
-    """A 200 whose bytes are those of its digest; HEAD has none to look at (H25)."""
-    return operation.method == "HEAD" or digest_of(answer.body) == answer.digest
+def _is_exactly(operation: Operation, answer: Answer, digest: str) -> bool:
+    """A 200 with these bytes (H25); HEAD has none to look at."""
+    told = answer.status == 200 and answer.digest == digest
+    return told and (operation.method == "HEAD" or digest_of(answer.body) == digest)
 
 
-def _is_content(operation: Operation, answer: Answer, digest: str) -> bool:
-    return answer.status == 200 and answer.digest == digest and _is_whole(operation, answer)
+def _is_content(operation: Operation, answer: Answer, held: Committed | StoredManifest) -> bool:
+    """As `_is_exactly`; the bytes of schema 1 do not tell (H17)."""
+    if held.media_type not in MEDIA_TYPES:
+        return answer.status == 200 and answer.digest == held.digest
+    return _is_exactly(operation, answer, held.digest)
+
+
+def _is_known_type(answer: Answer) -> bool:
+    return media_type_of(answer.headers.get("Content-Type", "")) in MEDIA_TYPES
 
 
 def _hides(answer: Answer, held: Committed | StoredManifest, caller: Caller) -> bool:
     """The registry refuses for a client that does not accept the type held, or makes a schema 1 of it (H23)."""
-    rewrites = answer.status == 200 and media_type_of(answer.headers.get("Content-Type", "")) not in MEDIA_TYPES
+    rewrites = answer.status == 200 and not _is_known_type(answer)
     return (answer.status in {400, 404} or rewrites) and not _accepts(caller, held.media_type)
 
 

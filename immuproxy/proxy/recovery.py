@@ -112,7 +112,9 @@ class Recovery:
         return await self._register.intent(found.repository, found.claim.event)
 
     async def _content(self, repository: str, found: Found, caller: Caller) -> Content:
-        return await self._library.content(repository, manifests.describe(found.body, found.media_type), caller)
+        manifest = manifests.describe(found.body, found.media_type)
+        # Of schema 1 only the registry knows the digest (H17).
+        return await self._library.content(repository, replace(manifest, digest=found.digest), caller)
 
 
 def _described(content: Content) -> dict[str, Any]:

@@ -70,6 +70,34 @@ async def test_h26_what_a_cache_fetched_again_is_not_shown(
         assert (await edge.client.pull(REPOSITORY, "1.0")).digest == one.digest
 
 
+SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+
+
+async def test_h17_a_tag_of_the_oldest_schema_is_adopted_under_the_digest_that_the_registry_gives_it(
+    registry: RegistryServer, redis_server: RedisServer
+) -> None:
+    """Its digest is that of a part of its bytes; the two signatures of one such manifest do not change it."""
+    body, digest = b'{"schemaVersion": 1, "signatures": []}', f"sha256:{'0c' * 32}"
+    shown: list[bytes] = [body]
+
+    async def old(request: Request) -> Answer | None:
+        if request.method not in {"GET", "HEAD"} or not request.target.endswith(("manifests/old", digest)):
+            return await request.forward()
+        told = {"Content-Type": SCHEMA_1, "Docker-Content-Digest": digest}
+        return Answer(200, CIMultiDict(told), shown[0])
+
+    async with between(registry.url, old) as middle, edge_over(middle.url, redis_server.url) as edge:
+        for reference in ("old", "old", digest):
+            answer = await edge.client.pull(REPOSITORY, reference, accept=SCHEMA_1)
+            assert (answer.status, answer.digest, answer.body) == (200, digest, body)
+        answer = await edge.client.push(REPOSITORY, "old", image("new"))
+        assert (answer.status, answer.error["detail"]["current_digest"]) == (409, digest)
+        found = await edge.parts.register.read(REPOSITORY, "old")
+        assert await edge.parts.healer.check(found)
+        told = [event.outcome for event in await edge.events(REPOSITORY) if event.tag]
+        assert told == [Outcome.ADOPTED, Outcome.REFUSED]
+
+
 async def one_at_a_time(request: Request) -> Answer | None:
     """A registry that gives its list a name a page, as the specification lets it."""
     if not request.target.startswith(TAGS):
