@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 from prometheus_client.exposition import choose_encoder
 
+from immuproxy.web.access.guard import is_closed
 from immuproxy.web.answers import SOURCES, as_json
 from immuproxy.web.contexts.overview import status_dict
 
@@ -17,6 +18,8 @@ async def healthz(_request: web.Request) -> web.Response:
 async def readyz(request: web.Request) -> web.Response:
     """200 when Redis and the upstream answer, else 503; the body says which does not."""
     status = status_dict(await request.app[SOURCES].status())
+    if is_closed(request.app):  # versions, addresses and what is wrong with them are not for strangers
+        status["parts"] = [part | {"detail": ""} for part in status["parts"]]
     return as_json(status, 200 if status["ready"] else 503)
 
 

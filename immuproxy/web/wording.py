@@ -60,7 +60,7 @@ SOURCES = {
     "token": "from the token's subject",
     "proxy": "named by a trusted proxy",
     "operator": "an operator of the proxy",
-    "console": "logged in to the console",
+    "console": "at the console",
 }
 
 SHORT_DIGEST = 12
@@ -137,6 +137,12 @@ def ago(milliseconds: int, now: int) -> str:
     if passed < _SECOND:
         return "just now"
     return next(f"{passed // unit} {name} ago" for least, unit, name in _STEPS if passed >= least)
+
+
+def left(until: int, now: int) -> str:
+    """How long until then, in one unit, never more than is left: ``40 s``, ``3 h``, ``12 d``."""
+    remaining = max(until - now, 0)
+    return next(f"{remaining // unit} {name}" for least, unit, name in _STEPS if remaining >= least)
 
 
 def duration(milliseconds: int | None) -> str:

@@ -6,6 +6,7 @@ A door finds the visit of a request, or says that nobody is known (None), or rai
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from aiohttp import web
@@ -15,7 +16,7 @@ from immuproxy.values import MAX_SHOWN, Network, is_trusted
 from immuproxy.web.access import cookies
 from immuproxy.web.access.basic import Remembered, read_basic
 from immuproxy.web.access.identity import Role, Viewer, Visit
-from immuproxy.web.access.log_ins import Attempt, LogIns
+from immuproxy.web.access.log_ins import Attempt, LogIns, challenge
 from immuproxy.web.access.passwords import Passwords
 from immuproxy.web.access.reached import Reached, reached
 from immuproxy.web.problems import Problem
@@ -153,9 +154,17 @@ class PasswordDoor:
         name, password = credential
         line = self._passwords.users.line(name)
         if not (line and self._remembered.knows(name, password, line, way.network)):
-            line = await self._log_ins.check(Attempt(name, password, way))
+            line = await self._checked(Attempt(name, password, way))
             self._remembered.add(name, password, line, way.network)
         return Visit(self._viewer(name), way, line=line)
+
+    async def _checked(self, attempt: Attempt) -> str:
+        try:
+            return await self._log_ins.check(attempt)
+        except Problem as problem:
+            if problem.status != 401:
+                raise
+            raise replace(problem, headers=(challenge(self.challenge),)) from None
 
     def _viewer(self, name: str) -> Viewer:
         return Viewer(name, Role.ADMINISTRATOR if name in self._administrators else Role.VIEWER)

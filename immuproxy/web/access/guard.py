@@ -13,8 +13,9 @@ from contextlib import suppress
 from aiohttp import web
 
 from immuproxy.ledger.redis import LedgerUnavailableError
-from immuproxy.web.access.doors import Door
+from immuproxy.web.access.doors import Door, OpenDoor
 from immuproxy.web.access.identity import VISIT, Visit
+from immuproxy.web.access.log_ins import challenge
 from immuproxy.web.access.returning import log_in_url
 from immuproxy.web.problems import Problem
 
@@ -42,6 +43,11 @@ def leave_open(app: web.Application, route: str) -> None:
     app[OPEN_ROUTES].add(route)
 
 
+def is_closed(app: web.Application) -> bool:
+    """Whether this console asks who somebody is."""
+    return not isinstance(app[DOOR], OpenDoor)
+
+
 @web.middleware
 async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Find out who asks, and let him in, send him to the log-in page, or refuse."""
@@ -49,7 +55,10 @@ async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
     if resource is not None and resource.canonical in request.app[OPEN_ROUTES]:
         return await handler(request)
     door = request.app[DOOR]
-    visit = await door.visit(request)
+    try:
+        visit = await door.visit(request)
+    except LedgerUnavailableError:
+        raise nobody_gets_in() from None
     if visit is None:
         return _unknown(request, door)
     request[VISIT] = visit
@@ -60,13 +69,24 @@ async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
         watch.end()
 
 
+def nobody_gets_in() -> Problem:
+    """Redis is away.  What is wrong with it is for the log, not for strangers."""
+    return Problem(
+        503,
+        "ledger_unavailable",
+        "Nobody can be let in now",
+        "Who is logged in is kept in Redis, and Redis does not answer.",
+        "Pulls go on. Load this page again in a moment; the reason is in the proxy's log.",
+        links=(),
+    )
+
+
 def _unknown(request: web.Request, door: Door) -> web.Response:
     """A page leads to the log-in, which leads back; a program is told what is missing."""
     looks = request.method in {"GET", "HEAD"} and not request.path.startswith(API)
     if door.challenge and looks and "Authorization" not in request.headers:
         there = log_in_url(request.rel_url.raw_path_qs)
         return web.Response(status=303, headers={"Location": there})
-    # A browser that is told "Basic" opens a window of its own and asks for a password there, so it is told nothing.
     told = door.challenge if door.challenge and "Sec-Fetch-Mode" not in request.headers else "Session"
     raise Problem(
         401,
@@ -75,7 +95,7 @@ def _unknown(request: web.Request, door: Door) -> web.Response:
         "This needs to know who asks." if door.challenge else "The proxy in front named nobody.",
         "Log in, or send a name and a password by HTTP Basic." if door.challenge else "",
         links=(("/log-in", "Log in"),) if door.challenge else (),
-        headers=(("WWW-Authenticate", f'{told} realm="immuproxy"'),),
+        headers=(challenge(told),),
     )
 
 

@@ -141,7 +141,17 @@ def log_in_event(outcome: Outcome, name: str, reached: Reached, reason: str = ""
 
 def wrong_password() -> Problem:
     """The same for a wrong name, so that nobody learns names here."""
-    return Problem(401, "wrong_password", "Not logged in", "This name and this password do not belong together.")
+    message = "This name and this password do not belong together."
+    return Problem(401, "wrong_password", "Not logged in", message, headers=(challenge("Session"),))
+
+
+def challenge(scheme: str) -> tuple[str, str]:
+    """The header that belongs to every 401.
+
+    A browser that is told ``Basic`` opens a window of its own for a password, so it is told a scheme that it does not
+    know.
+    """
+    return ("WWW-Authenticate", f'{scheme} realm="immuproxy"')
 
 
 def too_many(wait_ms: int) -> Problem:

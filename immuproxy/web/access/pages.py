@@ -8,12 +8,12 @@ from immuproxy.ledger.redis import LedgerUnavailableError
 from immuproxy.web.access import cookies, forgery
 from immuproxy.web.access.changes import read_form
 from immuproxy.web.access.doors import PasswordDoor
-from immuproxy.web.access.guard import DOOR, following
+from immuproxy.web.access.guard import DOOR, following, nobody_gets_in
 from immuproxy.web.access.identity import VISIT, viewer_of
 from immuproxy.web.access.log_ins import Attempt
 from immuproxy.web.access.reached import reached
 from immuproxy.web.access.returning import local_or_home
-from immuproxy.web.answers import API, as_json, as_page, problem_of
+from immuproxy.web.answers import API, as_json, as_page
 from immuproxy.web.parameters import refuse_unknown
 from immuproxy.web.problems import Problem
 
@@ -54,8 +54,10 @@ class LogInPages:
         there = local_or_home(form.fields.get("next", ""))
         try:
             secret = await self._door.log_in(Attempt(name.strip(), password, way), cookies.read(request, way))
-        except (Problem, LedgerUnavailableError) as error:
-            return await _form(request, there, problem=problem_of(error), name=name)
+        except Problem as problem:
+            return await _form(request, there, problem=problem, name=name)
+        except LedgerUnavailableError:
+            return await _form(request, there, problem=nobody_gets_in(), name=name)
         response = _go(there)
         cookies.put(response, way, secret)
         return response
