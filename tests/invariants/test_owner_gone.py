@@ -153,3 +153,34 @@ async def test_h62_an_owner_that_slept_through_its_lease_sends_nothing(
         monkeypatch.setattr(edge.parts.register, "arm", real)
         monkeypatch.setattr(short.__class__, "of", Limits.of)
         assert (await edge.client.put(REPOSITORY, TAG, ours)).status == 201
+
+
+async def test_i10_a_push_that_others_finished_and_overwrote_is_told_once(
+    edge: RunningEdge, blobs: tuple[Image, Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its proxy learns only at its commit that a reader finished it; it must not put its content over the newer one."""
+    edge.use_rules(
+        "default: immutable\nrules: [{name: any, tags: ['*'], policy: immutable, overwrite: [{within: 1h}]}]"
+    )
+    ours, other = blobs
+    stored = edge.parts.register.commit
+    late = asyncio.Event()
+
+    async def slow(*arguments: Any, **named: Any) -> Reply:
+        if arguments[2].digest == ours.digest:
+            late.set()
+            await asyncio.sleep(0.5)
+        return await stored(*arguments, **named)
+
+    monkeypatch.setattr(edge.parts.register, "commit", slow)
+    pushing = asyncio.create_task(edge.client.put(REPOSITORY, TAG, ours))
+    await late.wait()
+    assert (await edge.client.pull(REPOSITORY, TAG)).digest == ours.digest
+    assert (await edge.client.put(REPOSITORY, TAG, other)).status == 201
+    assert (await pushing).status == 201
+    assert (await edge.client.pull(REPOSITORY, TAG)).digest == other.digest
+    events = await edge.events(REPOSITORY)
+    assert [(event.outcome, event.digest) for event in events] == [
+        (Outcome.CREATED, ours.digest),
+        (Outcome.OVERWRITTEN, other.digest),
+    ]
