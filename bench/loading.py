@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from bench.world import MEDIA_TYPE, World, digest_of, manifest_of
 from immuproxy.ledger import keys
-from immuproxy.ledger.audit import entries
+from immuproxy.ledger.audit import entries, rows
 from immuproxy.ledger.model import StoredManifest
 from immuproxy.ledger.records import packed
 from tests.ledger.audit_events import DAY_MS
@@ -53,7 +53,7 @@ def written(world: World, first: int) -> Written:
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for event in world.events(first, min(world.count, first + SLICE)):
         entry = entries.entry(event.to_dict())
-        stream.append(command("XADD", entries.EVENTS, f"{entry.time}-0", "event", entry.packed))
+        stream.append(command("XADD", entries.EVENTS, f"{entry.time}-0", rows.field_of(entry.packed), entry.packed))
         place = struct.pack(">HIH", entry.time >> 32, entry.time & 0xFFFFFFFF, 0)
         for name in entry.postings:
             postings[name] += place

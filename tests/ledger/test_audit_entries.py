@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from immuproxy.ledger.audit import entries, rows
 from immuproxy.ledger.audit.cursors import Position, read_position, write, write_position
+from immuproxy.ledger.audit.matching import requirements
 from immuproxy.ledger.audit.values import BadCursorError
 from immuproxy.ledger.model import Event
+from immuproxy.ledger.search import from_parameters, parse
 from tests.ledger.audit_events import made_up_events
 
 
@@ -56,8 +58,32 @@ def test_what_a_newer_proxy_wrote_is_no_event_of_ours(name: str, value: bytes) -
     assert rows.event_of(row) is None
 
 
-@pytest.mark.parametrize("entry", [{}, [], {b"other": b"x"}, [b"other", b"x"]])
-def test_what_another_program_put_into_the_stream_is_no_event(entry: dict[bytes, bytes] | list[bytes]) -> None:
+def test_what_is_not_all_ascii_stands_in_a_field_of_its_own() -> None:
+    (event,) = made_up_events(1)
+    for reason, name in (("a", "event"), ("ä", "unicode")):
+        packed = entries.entry(replace(event, reason=reason).to_dict()).packed
+        assert rows.field_of(packed) == name
+        assert read(rows.raw_of({name.encode(): packed.encode()})) == replace(event, reason=reason)
+
+
+@pytest.mark.parametrize(
+    ("text", "required"),
+    [
+        ("Word", [[b"word"]]),
+        ("a:b:c", [[b"a:b:c", b"a\x1fb:c", b"a:b\x1fc"]]),
+        ("agent:Docker/*", [[b"\x1fdocker/"]]),
+        ("agent:*go* agent:skopeo", [[b"go", b"\x1fskopeo\x1f"]]),
+        ("agent:* tag:v1 repo:a/b -tag:x* -word", []),
+        ("tag:*-rc? repo:**/team/**/App", [[b"-rc"], [b"team/"]]),
+    ],
+)
+def test_what_must_occur_is_known_before_the_values_are(text: str, required: list[list[bytes]]) -> None:
+    search = from_parameters(0, text="a:b:c") if text == "a:b:c" else parse(text, 0)
+    assert requirements(search) == required
+
+
+@pytest.mark.parametrize("entry", [{}, {b"other": b"x"}])
+def test_what_another_program_put_into_the_stream_is_no_event(entry: dict[bytes, bytes]) -> None:
     assert read(rows.raw_of(entry)) is None
 
 

@@ -158,9 +158,9 @@ async def test_random_searches_find_what_a_plain_filter_finds(
     # Small limits, so that a few thousand events go through every path that millions do.
     monkeypatch.setattr(plan, "FEW_KEYS", 4)
     monkeypatch.setattr(plan, "MOST_KEYS", 32)
-    monkeypatch.setattr(walk, "MOST_EVENTS", 90)
-    monkeypatch.setattr(walk, "MOST_READINGS", 600)
-    monkeypatch.setattr(walk, "_READINGS_A_STEP", 150)
+    monkeypatch.setattr(walk, "MOST_READ", 90)
+    monkeypatch.setattr(walk, "MOST_SCANNED", 400)
+    monkeypatch.setattr(walk, "MOST_WORK", 600)
     chance = random.Random(seed)
     events = with_late_events(list(made_up_events(1_200, seed=seed, repositories=120, start=START, days=10)), chance)
     await fill(store, events)
@@ -208,7 +208,7 @@ async def test_a_page_that_ends_exactly_at_the_end_has_no_cursor(store: Store) -
 async def test_a_search_that_finds_nothing_stops_and_says_how_far_it_came(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(walk, "MOST_EVENTS", 400)
+    monkeypatch.setattr(walk, "MOST_SCANNED", 2_000)
     await fill(store, made_up_events(6_000, repositories=50, start=START, days=10))
     page = await Audit(store).events(parse("nosuchword", NOW), limit=10)
     assert (page.events, page.complete) == ((), False)
@@ -281,6 +281,25 @@ async def test_hostile_text_is_only_text(store: Store, hostile: str) -> None:
     assert {tally.value for tally in await audit.facet_values("tag", hostile[:1], repository=hostile)} == {hostile}
 
 
+@pytest.mark.parametrize("word", ["straße", "STRASSE", "\N{KELVIN SIGN}elvin", "kelvin", "Été", "éTÉ"])
+async def test_words_are_found_in_any_script_whether_or_not_an_index_points_at_them(store: Store, word: str) -> None:
+    (event,) = made_up_events(1, start=START)
+    texts = ("Hauptstraße 5", "\N{KELVIN SIGN}elvin", "Kelvin", "un ÉTÉ", "nothing")
+    events = [replace(event, id=str(number), reason=text) for number, text in enumerate(texts)]
+    await fill(store, events)
+    for search in (f'"{word}"', f'"{word}" repo:{event.repository}'):
+        assert await paged(Audit(store), parse(search, NOW), 10) == naive(parse(search, NOW), events)
+        assert naive(parse(search, NOW), events)
+
+
+async def test_a_union_that_spares_nothing_is_left_to_the_filter(store: Store) -> None:
+    events = list(made_up_events(2_000, repositories=300, start=START, days=10))
+    await fill(store, events)
+    for text in ("repo:team-1*/** actor:ci-1* outcome:refused", "repo:team-*/** ip:10.0.0.0/8 tag:latest"):
+        search = parse(text, NOW)
+        assert await paged(Audit(store), search, 50) == naive(search, events)
+
+
 async def test_a_foreign_cursor_is_refused(store: Store) -> None:
     with pytest.raises(BadCursorError):
         await Audit(store).events(Search(), cursor="bogus")
@@ -325,9 +344,9 @@ async def test_long_postings_are_walked_from_anywhere(store: Store, seed: int) -
         matching = set(ids).intersection(*(set().union(*(sets[index] for index in group)) for group in groups))
         expected = [number for number in sorted(matching, reverse=True) if number <= bound and number // 4 >= floor][:5]
         names = [entries.posting("action", str(index)) for group in groups for index in group]
-        arguments = [bound // 4, bound % 4, floor, 5, 100_000, *map(len, groups)]
+        arguments = [bound // 4, bound % 4, floor, 5, 100_000, 100_000, len(groups), *map(len, groups), 0]
         reply = await store.script("audit_walk", [entries.EVENTS, *names], arguments)
-        assert [int(fields[1]) for _, fields in reply[4]] == expected
+        assert [int(written) for _, written in reply[5]] == expected
 
 
 @pytest.mark.parametrize("length", [1, 32, 33, 64, 97, 129, 193])
@@ -339,6 +358,6 @@ async def test_each_event_of_a_posting_is_found_from_its_own_place(store: Store,
         pipeline.set(name, b"".join(struct.pack(">HIH", 0, number, 0) for number in ids))
         await pipeline.execute()
     for number in range(9, 10 + length * 2):
-        reply = await store.script("audit_walk", [entries.EVENTS, name], [number, 7, 0, 1, 100_000, 1])
+        reply = await store.script("audit_walk", [entries.EVENTS, name], [number, 7, 0, 1, 9, 100_000, 1, 1, 0])
         expected = [number - number % 2] if number > 9 else []
-        assert [int(fields[1]) for _, fields in reply[4]] == expected
+        assert [int(written) for _, written in reply[5]] == expected

@@ -203,7 +203,7 @@ def arguments(batch: Sequence[tuple[str, Entry]]) -> tuple[list[str], list[str |
         return numbers.setdefault(key, len(numbers) + 4)
 
     for outbox_id, each in batch:
-        flat += [outbox_id, each.event_id, each.time, each.packed]
+        flat += [outbox_id, each.event_id, each.time, rows.field_of(each.packed), each.packed]
         flat += [len(each.postings), *(number(key) for key in each.postings)]
         for members in (each.lasts, each.counts):
             flat.append(len(members))

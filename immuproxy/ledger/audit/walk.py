@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from immuproxy.ledger.audit import entries, rows
 from immuproxy.ledger.audit.cursors import MOST_SEQUENCE, NEWEST, Position, before, position
-from immuproxy.ledger.audit.matching import RawTest, RowTest, raw_test, row_test
+from immuproxy.ledger.audit.matching import RowTest, raw_test, requirements, row_test
 from immuproxy.ledger.audit.plan import Group, Planner
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.redis import Store
@@ -19,20 +20,17 @@ LATE_MS = 2_000
 SKEW_MS = 10_000
 """How far the clocks of two nodes of a cluster may be apart without a search by time missing an event."""
 
-MOST_EVENTS = 1_200
-"""Events that one request reads at most; those of the stream itself count for less."""
+MOST_READ = 800
+"""Events that one request reads at most where indexes point at them."""
 
-MOST_READINGS = 24_000
-"""Pieces of postings that one request reads at most."""
+MOST_SCANNED = 5_000
+"""Events that one request reads at most where it reads every one."""
 
-_READINGS_A_STEP = 6_000
-"""About 5 ms of Redis, which answers nobody else meanwhile."""
+MOST_WORK = 12_000
+"""Steps in indexes that one request makes at most: about 15 ms of Redis."""
 
-_MOST_CHUNK = 300
-_MOST_STREAM_CHUNK = 1_500
-
-_STREAM_DISCOUNT = 5
-"""An event read in a row from the stream costs this much less than one that a posting points at."""
+_SHARE = 4
+"""The least part of all that which one call may do: Redis answers nobody else meanwhile, for some 5 ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,27 +64,22 @@ class _Step:
 
     found: list[Found]
     bound: Position | None
-    events: float
-    readings: int = 0
+    effort: float
 
 
 @dataclass(frozen=True, slots=True)
-class _Filter:
-    """Lets matching events through: ``may`` looks at what is written, ``test`` at its values."""
+class _Wanted:
+    """What an event must be: ``required`` to occur in it as it is written, and then the ``test`` of its values."""
 
-    may: RawTest
+    required: list[list[bytes]]
     test: RowTest
 
-    def found(self, stream_entries: Sequence[tuple[bytes, Mapping[bytes, bytes] | Sequence[bytes]]]) -> list[Found]:
-        return list(self._found(stream_entries))
-
-    def _found(
-        self, stream_entries: Sequence[tuple[bytes, Mapping[bytes, bytes] | Sequence[bytes]]]
-    ) -> Iterator[Found]:
-        for entry_id, fields in stream_entries:
-            raw = rows.raw_of(fields)
-            if self.may(raw) and self.test(row := rows.row(raw)) and (event := rows.event_of(row)):
-                yield Found(position(entry_id), event)
+    def among(self, found: Iterable[tuple[bytes, bytes]]) -> list[Found]:
+        return [
+            Found(position(entry_id), event)
+            for entry_id, raw in found
+            if self.test(row := rows.row(raw)) and (event := rows.event_of(row))
+        ]
 
 
 class Walker:
@@ -102,50 +95,57 @@ class Walker:
         groups = await self._planner.groups(search)
         if groups is None:
             return Walked()
-        return await self._along(_stretches(search, groups, start), _Filter(raw_test(search), row_test(search)), count)
+        wanted = _Wanted(requirements(search), row_test(search))
+        return await self._along(_stretches(search, groups, start), wanted, count)
 
-    async def _along(self, stretches: Iterator[_Stretch], wanted: _Filter, count: int) -> Walked:
-        walked, chunk, events, readings = Walked(), count, 0.0, 0
+    async def _along(self, stretches: Iterator[_Stretch], wanted: _Wanted, count: int) -> Walked:
+        walked, effort = Walked(), 0.0
         stretch: _Stretch | None = next(stretches, None)
-        while stretch is not None and len(walked.found) < count and events < MOST_EVENTS and readings < MOST_READINGS:
-            step = await self._step(stretch, wanted, chunk, MOST_READINGS - readings)
+        while stretch is not None and len(walked.found) < count and effort < 1:
+            step = await self._step(stretch, wanted, count - len(walked.found))
             walked.found += step.found
-            events, readings = events + step.events, readings + step.readings
+            effort += step.effort
             stretch = next(stretches, None) if step.bound is None else replace(stretch, upper=step.bound)
-            chunk *= 2
         walked.resume = stretch.upper if stretch else None
         return walked
 
-    async def _step(self, stretch: _Stretch, wanted: _Filter, limit: int, readings: int) -> _Step:
+    async def _step(self, stretch: _Stretch, wanted: _Wanted, count: int) -> _Step:
         near = [group.near(stretch.upper.ms) for group in stretch.groups]
         chosen = [each for each in near if each is not None]
         if not chosen:
-            return await self._stream_step(stretch, wanted, min(limit, _MOST_STREAM_CHUNK))
+            return await self._scan(stretch, wanted, count)
         floor = max([stretch.lower, *(floor for _, floor in chosen)])
-        status, ms, sequence, used, raw = await self._store.script(
+        reads, work = MOST_READ // _SHARE, MOST_WORK // _SHARE
+        names = [names for names, _ in chosen]
+        status, ms, sequence, read, worked, found = await self._store.script(
             "audit_walk",
-            [entries.EVENTS, *(key for names, _ in chosen for key in names)],
-            [
-                *stretch.upper,
-                floor,
-                min(limit, _MOST_CHUNK),
-                min(readings, _READINGS_A_STEP),
-                *(len(names) for names, _ in chosen),
-            ],
+            [entries.EVENTS, *chain.from_iterable(names)],
+            [*stretch.upper, floor, count, reads, work, len(names), *map(len, names), *_flat(wanted.required)],
         )
         bound: Position | None = Position(int(ms), int(sequence))
         if status == b"end":
             bound = Position(floor - 1, MOST_SEQUENCE) if floor > stretch.lower else None
-        return _Step(wanted.found(raw), bound, len(raw), int(used))
+        return _Step(wanted.among(found), bound, read / MOST_READ + worked / MOST_WORK)
 
-    async def _stream_step(self, stretch: _Stretch, wanted: _Filter, limit: int) -> _Step:
+    async def _scan(self, stretch: _Stretch, wanted: _Wanted, count: int) -> _Step:
+        """Read every event in turn, some at once."""
+        most = MOST_SCANNED // _SHARE if wanted.required else min(2 * count, MOST_SCANNED // _SHARE)
         raw = await self._store.do(
-            self._store.client.xrevrange(entries.EVENTS, str(stretch.upper), f"{stretch.lower}-0", count=limit)
+            self._store.client.xrevrange(entries.EVENTS, str(stretch.upper), f"{stretch.lower}-0", count=most)
         )
-        bound = before(position(raw[-1][0])) if len(raw) == limit else None
+        bound = before(position(raw[-1][0])) if len(raw) == most else None
         if bound is not None and bound.ms < stretch.lower:
             bound = None
-        return _Step(wanted.found(raw), bound, len(raw) / _STREAM_DISCOUNT)
+        may_match = raw_test(wanted.required)
+        written = ((entry_id, rows.raw_of(fields)) for entry_id, fields in raw)
+        return _Step(wanted.among(pair for pair in written if may_match(pair[1])), bound, len(raw) / MOST_SCANNED)
+
+
+def _flat(required: Sequence[Sequence[bytes]]) -> list[int | bytes]:
+    flat: list[int | bytes] = [len(required)]
+    for spellings in required:
+        flat += [len(spellings), *spellings]
+    return flat
 
 
 def _stretches(search: Search, groups: tuple[Group, ...], start: Position) -> Iterator[_Stretch]:

@@ -4,7 +4,8 @@
 -- ARGV 1 repository, or '' for events that come from no outbox
 --      2 the outbox id that the batch reaches to, or ''
 --      then for each event
---        outbox id ('' when it comes from none), event id, time (ms), what is written: it begins with the id and a \31
+--        outbox id ('' when it comes from none), event id, time (ms)
+--        field, and what is written to it: that begins with the event id and \31
 --        N, then N key numbers                              postings; the first is the one of the event id
 --        N, then N pairs key number, member                 sorted sets: member's last time
 --        N, then N pairs key number, member                 sorted sets: one more of member
@@ -108,12 +109,12 @@ end
 
 local added = 0
 while at <= #ARGV do
-  local outbox_id, event_id, time, written = take(), take(), tonumber(take()), take()
+  local outbox_id, event_id, time, field, written = take(), take(), tonumber(take()), take(), take()
   local postings, lasts, counts = take_numbers(), take_pairs(), take_pairs()
   local sets = take_triples()
   if above_mark(outbox_id) or not held(KEYS[postings[1]], event_id) then
     local ms, seq = next_id(time)
-    redis.call('XADD', events, format_id(ms, seq), 'event', written)
+    redis.call('XADD', events, format_id(ms, seq), field, written)
     local id = struct.pack('>I2I4I2', math.floor(ms / 4294967296), ms % 4294967296, seq)
     for i = 1, #postings do redis.call('APPEND', KEYS[postings[i]], id) end
     if ms - time > LATE_MS then redis.call('APPEND', late, id) end
