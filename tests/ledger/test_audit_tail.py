@@ -62,6 +62,48 @@ async def test_a_viewer_goes_on_behind_its_cursor(store: Store) -> None:
     assert [arrival.event.id for arrival in seen + rest] == [event.id for event in EVENTS[:300]]
 
 
+@pytest.mark.parametrize("query", ["", "outcome:created", "-outcome:created", "linux"])
+async def test_a_page_and_the_tail_behind_it_show_each_event_once(store: Store, query: str) -> None:
+    audit, search = Audit(store), parse(query, 0)
+    expected = {event.id for event in EVENTS[:260] if query != "outcome:created" or event.outcome == "created"}
+    expected -= {event.id for event in EVENTS if query == "-outcome:created" and event.outcome == "created"}
+
+    async def write() -> None:
+        for event in EVENTS[:260]:
+            await audit.append(event)
+
+    async def look(after: int) -> None:
+        while await audit.total() < after:
+            await asyncio.sleep(0.001)
+        page = await audit.events(search, limit=1_000)
+        assert page.complete
+        shown = [event.id for event in page.events][::-1]
+        missing = len(expected) - len(shown)
+        seen = [arrival.event.id for arrival in await take(audit.tail(search, after=page.live_cursor), missing)]
+        assert len({*shown, *seen}) == len(expected)
+        assert {*shown, *seen} == expected
+
+    await asyncio.gather(write(), *(look(after) for after in (0, 1, 40, 90, 150, 210, 260)))
+
+
+async def test_only_the_first_page_says_where_the_tail_goes_on(store: Store) -> None:
+    audit = Audit(store)
+    for event in EVENTS[:3]:
+        await audit.append(event)
+    first = await audit.events(Search(), limit=2)
+    assert first.live_cursor == await audit.end()
+    assert (await audit.events(Search(), limit=2, cursor=first.next_cursor)).live_cursor == ""
+
+
+async def test_an_empty_audit_has_an_end_too(store: Store) -> None:
+    audit = Audit(store)
+    page = await audit.events(Search())
+    await audit.append(EVENTS[0])
+    assert [arrival.event for arrival in await take(audit.tail(Search(), after=page.live_cursor), 1)] == [
+        replace(EVENTS[0], time=0)
+    ]
+
+
 async def test_nobody_watches_when_nobody_looks(store: Store) -> None:
     tail = Tail(store, every=0.01)
     viewers = [tail.follow(Search(), "") for _ in range(3)]
@@ -126,4 +168,4 @@ async def test_a_cursor_of_a_page_is_no_cursor_of_the_tail(store: Store) -> None
         await audit.append(event)
     page = await audit.events(Search(), limit=1)
     with pytest.raises(BadCursorError):
-        await anext(audit.tail(Search(), after=page.next_cursor))
+        audit.tail(Search(), after=page.next_cursor)

@@ -7,6 +7,7 @@ For the console and the JSON API, all on one `Audit` (``from immuproxy.ledger.au
     await audit.history(repository, tag, limit=100, cursor="")   -> EventPage     one tag's life, newest first
     await audit.event(event_id)                                  -> Event | None
     await audit.latest(repository, tags)                         -> dict[tag, Event]   last event of each tag
+    await audit.end()                                            -> str           cursor of the tail
     audit.tail(search, after="")                                 -> async iterator of Arrival(event, cursor)
     audit.export(search)                                         -> async iterator of Event, the whole result
     await audit.counts(since, until, buckets, field="outcome")   -> Chart         for charts; field: outcome | action

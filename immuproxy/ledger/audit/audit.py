@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
 from immuproxy.ledger.audit import cursors, entries
 from immuproxy.ledger.audit.cursors import NEWEST
@@ -11,7 +12,7 @@ from immuproxy.ledger.audit.plan import Planner
 from immuproxy.ledger.audit.project import take
 from immuproxy.ledger.audit.prune import Pruner
 from immuproxy.ledger.audit.roster import Roster, Rosters, TagFacts
-from immuproxy.ledger.audit.tail import Tail
+from immuproxy.ledger.audit.tail import Tail, cursor_behind
 from immuproxy.ledger.audit.tallies import Tallies
 from immuproxy.ledger.audit.values import Arrival, Chart, EventPage, PruneProgress, RepositoryPage, TagPage, Tally
 from immuproxy.ledger.audit.vocabulary import Vocabulary
@@ -48,9 +49,11 @@ class Audit:
         New events never shift a page.  Order is the order of arrival: after an outage an event may stand above others
         that are younger.
         """
-        start = cursors.read_position(_OLDER, cursor) if cursor else NEWEST
-        walked = await self._walker.walk(search, limit + 1, start)
-        return _page(walked, limit)
+        if cursor:
+            return _page(await self._walker.walk(search, limit + 1, cursors.read_position(_OLDER, cursor)), limit)
+        end = await self._tail.end()
+        page = _page(await self._walker.walk(search, limit + 1, end), limit)
+        return replace(page, live_cursor=cursor_behind(end))
 
     async def history(self, repository: str, tag: str, *, limit: int = 100, cursor: str = "") -> EventPage:
         """Every event of one tag, newest first."""
@@ -87,10 +90,17 @@ class Audit:
                 return
             start = walked.resume
 
-    async def tail(self, search: Search, *, after: str = "") -> AsyncIterator[Arrival]:
-        """Matching events as they arrive, for ever; from now on, or behind the cursor of an earlier `Arrival`."""
-        async for arrival in self._tail.follow(search, after):
-            yield arrival
+    def tail(self, search: Search, *, after: str = "") -> AsyncIterator[Arrival]:
+        """Matching events as they arrive, for ever: from now on, or behind a cursor.
+
+        That is one of an earlier `Arrival`, of `end`, or the ``live_cursor`` of a page: nothing between is left out,
+        nothing comes twice.  Raises `BadCursorError` at once.
+        """
+        return self._tail.follow(search, after)
+
+    async def end(self) -> str:
+        """The cursor of `tail` for what comes from now on."""
+        return cursor_behind(await self._tail.end())
 
     async def counts(self, since: int, until: int, buckets: int, *, field: str = "outcome") -> Chart:
         """How many events had each value of ``field`` over time.

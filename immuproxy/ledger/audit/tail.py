@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 from immuproxy.ledger.audit import cursors, entries, rows
 from immuproxy.ledger.audit.cursors import OLDEST, Position, position
-from immuproxy.ledger.audit.matching import row_test
+from immuproxy.ledger.audit.matching import RowTest, row_test
 from immuproxy.ledger.audit.values import Arrival
 from immuproxy.ledger.redis import LedgerUnavailableError, Store
 from immuproxy.ledger.search import Search
@@ -19,6 +19,11 @@ _MOST_FAILURES = 3  # in a row; one or two are a restart
 _KIND = "newer"
 
 Entry = tuple[bytes, dict[bytes, bytes]]
+
+
+def cursor_behind(place: Position) -> str:
+    """What goes on behind a place: give it as ``after``."""
+    return cursors.write_position(_KIND, place)
 
 
 class Tail:
@@ -37,17 +42,24 @@ class Tail:
         self._viewers = 0
         self._watcher: asyncio.Task[None] | None = None
 
-    async def follow(self, search: Search, after: str) -> AsyncIterator[Arrival]:
-        """See `Audit.tail`."""
-        test = row_test(search)
-        place = cursors.read_position(_KIND, after) if after else await self._end()
+    def follow(self, search: Search, after: str) -> AsyncIterator[Arrival]:
+        """See `Audit.tail`; raises `BadCursorError` at once."""
+        return self._follow(row_test(search), cursors.read_position(_KIND, after) if after else None)
+
+    async def end(self) -> Position:
+        """The place of the newest event: all that comes later stands behind it."""
+        newest = await self._store.do(self._store.client.xrevrange(entries.EVENTS, count=1))
+        return position(newest[0][0]) if newest else OLDEST
+
+    async def _follow(self, test: RowTest, start: Position | None) -> AsyncIterator[Arrival]:
+        place = start if start is not None else await self.end()
         async with self._watching():
             while True:
                 chunk = await self._read(place)
                 for entry_id, fields in chunk:
                     place, row = position(entry_id), rows.row(rows.raw_of(fields))
                     if test(row) and (event := rows.event_of(row)):
-                        yield Arrival(event, cursors.write_position(_KIND, place))
+                        yield Arrival(event, cursor_behind(place))
                 if len(chunk) < _CHUNK:
                     await self._news_after(place)
 
@@ -56,10 +68,6 @@ class Tail:
             self._store.client.xrange(entries.EVENTS, f"({place}", "+", count=_CHUNK)
         )
         return found
-
-    async def _end(self) -> Position:
-        newest = await self._store.do(self._store.client.xrevrange(entries.EVENTS, count=1))
-        return position(newest[0][0]) if newest else OLDEST
 
     async def _news_after(self, place: Position) -> None:
         async with self._changed:
@@ -87,7 +95,7 @@ class Tail:
         while self._watcher is asyncio.current_task():
             newest = self._newest
             try:
-                newest, failures = await self._end(), 0
+                newest, failures = await self.end(), 0
             except LedgerUnavailableError as error:
                 failures += 1
                 if failures >= _MOST_FAILURES:

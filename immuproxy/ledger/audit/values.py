@@ -20,13 +20,15 @@ class EventPage:
 
     ``next_cursor`` is where to go on, empty at the end of the result.  ``complete`` is false when the page is short
     because the search had done its share of work: there may be more behind ``next_cursor``.  ``searched_to`` is how
-    far back it looked then.
+    far back it looked then.  ``live_cursor``, on a first page, is where the live tail goes on: what comes behind it is
+    what the page does not show yet.
     """
 
     events: tuple[Event, ...]
     next_cursor: str
     complete: bool
     searched_to: int | None = None
+    live_cursor: str = ""
 
 
 @dataclass(frozen=True, slots=True)
