@@ -92,6 +92,14 @@ def _set_up_templates(app: web.Application) -> None:
         "everything": Search(),
         **{
             name: getattr(links, name)
-            for name in ("repository_url", "tag_url", "manifest_url", "event_url", "search_url", "with_query")
+            for name in (
+                "repository_url",
+                "tag_url",
+                "manifest_url",
+                "compare_url",
+                "event_url",
+                "search_url",
+                "with_query",
+            )
         },
     }

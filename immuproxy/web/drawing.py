@@ -6,7 +6,7 @@ The templates put the numbers into SVG attributes; there is no inline style (the
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
@@ -114,68 +114,123 @@ def glyph(digest: str) -> Glyph:
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """A stretch of a tag's life during which it held one digest."""
+    """A stretch of a tag's life during which it held one digest; or ``count`` short ones, too many to tell apart."""
 
     x: float
     width: float
     digest: str
     since: int
     until: int
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Refused attempts that fall together."""
+
+    x: float
+    since: int
+    until: int
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
 class Life:
     """A tag's life from its first event until now.
 
-    The axis is bent where it must be: each stretch is long enough to be seen, and within a stretch time runs evenly.
+    With few changes the axis is bent where it must be: each stretch is long enough to be seen, and within a stretch
+    time runs evenly.  With many it is not, and stretches too short to be seen are drawn as one.
     """
 
     bands: tuple[Band, ...]
-    marks: tuple[float, ...]
+    marks: tuple[Mark, ...]
     start: int
     end: int
 
 
 SMALLEST_PART = 0.035
-"""The least share of the width that a stretch between two changes takes."""
+"""The least share of the width that a stretch between two changes takes, where there are few."""
+
+NARROW = 4.0
+"""Units below which stretches are drawn as one, and marks fall together."""
 
 
 def life(spans: Sequence[Mapping[str, Any]], refused: Sequence[int], now: int) -> Life | None:
-    """Spans (``digest``, ``since``, ``until`` in ms) and times of refused attempts, on one axis; None without any."""
+    """Spans (``digest``, ``since``, ``until`` in ms) and times of refused attempts, on one axis; None without any.
+
+    Both are sorted by time.
+    """
     times = [int(span["since"]) for span in spans] + list(refused)
     if not times:
         return None
     start, end = min(times), max([now, *times])
     changes = sorted({start, end, *(int(span[side]) for span in spans for side in ("since", "until"))})
+    place = _axis(changes)
+    bands = (_band(span, place) for span in spans)
+    marks = (Mark(place(time), time, time, 1) for time in refused)
+    return Life(tuple(_fused_bands(bands)), tuple(_fused_marks(marks)), start, end)
+
+
+def _axis(changes: Sequence[int]) -> Callable[[int], float]:
+    """Where a time stands, from 0 to `WIDTH`."""
     places = _places(changes)
 
     def place(time: int) -> float:
-        index = min(max(bisect_right(changes, time) - 1, 0), max(len(changes) - 2, 0))
         if len(changes) == 1:
             return 0.0
+        index = min(max(bisect_right(changes, time) - 1, 0), len(changes) - 2)
         (since, until), (left, right) = changes[index : index + 2], places[index : index + 2]
         return round(left + (right - left) * (time - since) / (until - since), 2)
 
-    bands = tuple(
-        Band(
-            x=place(span["since"]),
-            width=round(max(place(span["until"]) - place(span["since"]), SMALLEST_PART * WIDTH / 4), 2),
-            digest=str(span["digest"]),
-            since=int(span["since"]),
-            until=int(span["until"]),
-        )
-        for span in spans
-    )
-    return Life(bands, tuple(place(time) for time in refused), start, end)
+    return place
 
 
 def _places(changes: Sequence[int]) -> list[float]:
-    """Where each of the sorted times stands, from 0 to `WIDTH`."""
+    """Where each of the sorted times stands."""
     length = max(changes[-1] - changes[0], 1)
-    least = min(SMALLEST_PART, 1 / max(len(changes), 1))
+    least = SMALLEST_PART if len(changes) * SMALLEST_PART < 1 else 0.0
     parts = [max((until - since) / length, least) for since, until in pairwise(changes)]
     whole = sum(parts) or 1.0
     return [0.0, *(WIDTH * part / whole for part in accumulate(parts))]
+
+
+def _band(span: Mapping[str, Any], place: Callable[[int], float]) -> Band:
+    since, until = int(span["since"]), int(span["until"])
+    return Band(place(since), round(place(until) - place(since), 2), str(span["digest"]), since, until)
+
+
+def _fused_bands(bands: Iterable[Band]) -> Iterator[Band]:
+    """Neighbours too narrow to be seen become one, which is at least wide enough to be seen."""
+    run: list[Band] = []
+    for band in bands:
+        if run and not (_is_narrow(run[-1]) and _is_narrow(band)):
+            yield _fused(run)
+            run = []
+        run.append(band)
+    if run:
+        yield _fused(run)
+
+
+def _is_narrow(band: Band) -> bool:
+    return band.width < NARROW
+
+
+def _fused(run: Sequence[Band]) -> Band:
+    first, last = run[0], run[-1]
+    width = round(max(last.x + last.width - first.x, NARROW), 2)
+    x = min(first.x, WIDTH - width)
+    return Band(x, width, first.digest if len(run) == 1 else "", first.since, last.until, len(run))
+
+
+def _fused_marks(marks: Iterable[Mark]) -> Iterator[Mark]:
+    run: list[Mark] = []
+    for mark in marks:
+        if run and mark.x - run[0].x >= NARROW:
+            yield Mark(run[0].x, run[0].since, run[-1].until, len(run))
+            run = []
+        run.append(mark)
+    if run:
+        yield Mark(run[0].x, run[0].since, run[-1].until, len(run))
 
 
 def share(value: int, largest: int) -> float:

@@ -31,6 +31,41 @@ class Place:
     reference: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A manifest as people name it: a tag or a digest of a repository."""
+
+    repository: str
+    reference: str
+
+    @property
+    def is_digest(self) -> bool:
+        """Whether the reference says which manifest it is, for ever."""
+        return names.is_digest(self.reference)
+
+    def __str__(self) -> str:
+        """As people write it."""
+        return f"{self.repository}{'@' if self.is_digest else ':'}{self.reference}"
+
+
+def parse_image(text: str, *, edge: str = "", repository: str = "") -> Image | None:
+    """Read ``team/app:1.4``, ``team/app@sha256:…`` or both at once, then the digest counts; None for what is none.
+
+    The address that people push to (``edge``) may stand in front.  Where ``repository`` is given, a tag or a digest
+    alone is one of that.
+    """
+    text = text.strip().removeprefix(f"{edge}/" if edge else "")
+    if repository and (names.is_digest(text) or names.is_tag(text)):
+        return Image(repository, text)
+    name, at, digest = text.partition("@")
+    name, colon, tag = name.partition(":")
+    if not names.is_repository(name) or not (at or colon):
+        return None
+    if (colon and not names.is_tag(tag)) or (at and not names.is_digest(digest)):
+        return None
+    return Image(name, digest if at else tag)
+
+
 _COLLECTIONS = {"tags": PlaceKind.TAG, "manifests": PlaceKind.MANIFEST}
 _GRAMMARS = {PlaceKind.TAG: names.is_tag, PlaceKind.MANIFEST: names.is_digest}
 
@@ -76,6 +111,11 @@ def tag_url(repository: str, tag: str, base: str = "") -> str:
 def manifest_url(repository: str, digest: str, base: str = "") -> str:
     """The page of a manifest."""
     return f"{base}/repositories/{quote(repository)}/manifests/{quote(digest, safe=':')}"
+
+
+def compare_url(before: str, after: str, base: str = "") -> str:
+    """The comparison of two manifests, each written as `parse_image` reads it."""
+    return with_query(f"{base}/compare", a=before, b=after)
 
 
 def event_url(event_id: str, base: str = "") -> str:

@@ -12,6 +12,7 @@ from immuproxy.ledger.search import Search, SearchError, from_parameters, parse
 from immuproxy.oci.names import is_repository, is_tag
 from immuproxy.web.contexts.log import sentence
 from immuproxy.web.contexts.overview import RANGES, USUAL_RANGE, Range
+from immuproxy.web.contexts.tag_list import ORDERS, STATES, USUAL_ORDER, Wish
 from immuproxy.web.links import Place, parse_place
 from immuproxy.web.problems import bad_parameter, not_found
 
@@ -88,6 +89,17 @@ def text_of(query: Query, name: str, longest: int = 300) -> str:
     if len(value) > longest:
         raise bad_parameter(name, f"{name} has at most {longest} characters.")
     return value.strip()
+
+
+def wish_of(query: Query) -> Wish:
+    """Which tags of a repository, and in which order: ``filter``, ``state``, ``rule``, ``order``."""
+    state = query.get("state", "")
+    return Wish(
+        text=text_of(query, "filter"),
+        state=choice_of(query, "state", STATES, "") if state else "",
+        rule=text_of(query, "rule"),
+        order=choice_of(query, "order", ORDERS, USUAL_ORDER),
+    )
 
 
 def position_of(query: Query, length: int) -> int:

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 
+from immuproxy.ledger.audit import EventPage, TagFacts
 from immuproxy.ledger.model import Action, Claim, Committed, Event, Outcome, State, TagRecord, Tombstone
-from immuproxy.web.contexts.tag import spans, standing, tag_context
+from immuproxy.web.contexts.tag import Known, spans, standing, tag_context
 from tests.web.events import NOW, digest, in_force, push
 
 RULES = in_force().rules
@@ -59,41 +63,76 @@ def test_the_same_digest_adopted_again_is_one_stretch() -> None:
     assert len(spans([again, *history()], NOW)) == 2
 
 
+def page(events: Sequence[Event] = (), *, older: str = "") -> EventPage:
+    return EventPage(tuple(events), older, complete=True)
+
+
+def context(
+    found: TagRecord,
+    history: EventPage | None = None,
+    facts: TagFacts | None = None,
+    drawn: EventPage | None = None,
+) -> dict[str, Any]:
+    known = Known(found, facts or TagFacts(found.tag), RULES, NOW)
+    return tag_context(known, history or page(), drawn)
+
+
 def test_a_held_tag_says_what_a_pull_gets_and_what_the_next_push_meets() -> None:
-    context = tag_context(record(committed=HELD), RULES, history(), older="more", now=NOW)
-    assert context["digest"] == digest("one")
-    assert context["state"] == "held"
-    assert context["refused_times"] == [NOW - 1000]
-    assert context["next_cursor"] == "more"
-    assert context["policy"]["sentence"] == "immutable by rule releases (line 6)"
-    answers = {answer["request"]: answer["outcome"] for answer in context["policy"]["answers"]}
+    said = context(record(committed=HELD), page(history(), older="more"), drawn=page(history()))
+    assert said["digest"] == digest("one")
+    assert said["state"] == "held"
+    assert said["life"]["refused_times"] == [NOW - 1000]
+    assert said["next_cursor"] == "more"
+    assert said["policy"]["sentence"] == "immutable by rule releases (line 6)"
+    answers = {answer["request"]: answer["outcome"] for answer in said["policy"]["answers"]}
     assert answers["push of another digest"] == "depends"
     assert "first push" not in answers
 
 
 def test_a_moving_tag_is_what_was_pushed_last() -> None:
-    events = [push(Outcome.OVERWRITTEN, tag="latest", time=NOW - 10, digest=digest("new"), rule="moving")]
-    context = tag_context(record("latest"), RULES, events, older="", now=NOW)
-    assert context["digest"] == digest("new")
-    assert "may move" in context["why"]
-    assert context["next_cursor"] is None
+    facts = TagFacts("latest", NOW, 0, NOW - 10, digest("new"), "ci")
+    said = context(record("latest"), facts=facts)
+    assert (said["digest"], said["since"], said["by"], said["state"]) == (digest("new"), NOW - 10, "ci", "moves")
+    assert "may move" in said["why"]
+    assert said["next_cursor"] is None
+
+
+def test_what_moved_before_it_was_protected_is_held_from_the_next_pull_on() -> None:
+    said = context(record(), facts=TagFacts("1.0", NOW, 0, NOW - 10, digest("new"), "ci"))
+    assert said["digest"] == digest("new")
+    assert "held from then on" in said["why"]
 
 
 @pytest.mark.parametrize(
-    ("found", "words"),
+    ("found", "facts", "words"),
     [
-        (record(tombstone=Tombstone(NOW, digest("one"))), "was deleted"),
-        (record(claim=CLAIM), "under way"),
-        (record(), "has not seen this tag"),
-        (record("latest"), "may move"),
+        (record(tombstone=Tombstone(NOW, digest("one"))), None, "stays taken"),
+        (record("latest"), TagFacts("latest", NOW, 0, NOW, gone=True), "is free again"),
+        (record(claim=CLAIM), None, "under way"),
+        (record(), None, "has not seen this tag"),
+        (record("latest"), None, "may move"),
     ],
 )
-def test_where_no_digest_is_known_the_page_says_why(found: TagRecord, words: str) -> None:
-    context = tag_context(found, RULES, [], older="", now=NOW)
-    assert context["digest"] == ""
-    assert words in context["why"]
+def test_where_no_digest_is_known_the_page_says_why(found: TagRecord, facts: TagFacts | None, words: str) -> None:
+    said = context(found, facts=facts)
+    assert (said["digest"], said["since"]) == ("", None)
+    assert words in said["why"]
 
 
 def test_a_life_in_one_sentence() -> None:
-    context = tag_context(record(committed=HELD), RULES, history(), older="", now=NOW)
-    assert context["life_sentence"] == "The tag has held 2 digests; 1 attempt was refused."
+    said = context(record(committed=HELD), drawn=page(history()))
+    assert said["life"]["life_sentence"] == "The tag has held 2 digests; 1 attempt was refused."
+    assert said["life"]["drawn_all"]
+
+
+def test_a_life_of_which_there_is_more_says_so() -> None:
+    assert not context(record(committed=HELD), drawn=page(history(), older="more"))["life"]["drawn_all"]
+
+
+def test_a_page_of_older_events_draws_nothing() -> None:
+    assert context(record(committed=HELD), page(history()))["life"] is None
+
+
+def test_a_change_can_be_compared_with_what_was_before() -> None:
+    told = {event["outcome"]: event["compare_with"] for event in context(record(), page(history()))["history"]}
+    assert told == {"created": None, "overwritten": digest("one"), "unchanged": None, "refused": None}

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from immuproxy.ledger.audit import BadCursorError, Roster, TagFacts
-from immuproxy.web.contexts.tag_list import ORDERS, Chosen, Shelf, Wish, choose, natural, state_of
+from immuproxy.web.contexts.tag_list import ORDERS, Chosen, Shelf, Wish, choose, fitting_rules, natural, state_of
 from tests.web.events import in_force
 
 RULES = in_force().rules
@@ -34,7 +34,7 @@ def roster(tags: Sequence[str]) -> Roster:
 
 def chosen(found: Roster, wish: Wish, limit: int = 10, cursor: str = "", shelf: Shelf | None = None) -> Chosen:
     shelf = shelf or Shelf()
-    shelf.begin(RULES)
+    shelf.begin(found.repository, RULES)
     shelf.learn(found.repository, found.tags.values(), RULES)
     return choose(found, shelf, wish, limit=limit, cursor=cursor)
 
@@ -137,9 +137,14 @@ def test_other_rules_are_noticed() -> None:
     shelf, found = Shelf(), roster(TAGS)
     assert chosen(found, Wish(rule="moving"), shelf=shelf).matching == 38
     other = in_force("default: immutable\nrules: [{name: moving, tags: [latest], policy: mutable}]\n").rules
-    shelf.begin(other)
+    shelf.begin(found.repository, other)
     shelf.learn(found.repository, found.tags.values(), other)
     assert choose(found, shelf, Wish(rule="moving", order="rule"), limit=10, cursor="").matching == 1
+
+
+def test_the_rules_that_fit_the_repository_can_be_chosen() -> None:
+    assert fitting_rules("team/app", RULES) == ("referrers", "moving", "releases", "default")
+    assert fitting_rules("other", RULES) == ("referrers", "moving", "default")
 
 
 def test_a_new_version_of_the_roster_is_put_in_order_again() -> None:

@@ -69,7 +69,7 @@ def test_a_short_stretch_beside_a_long_one_is_seen() -> None:
 def test_a_refused_attempt_stands_in_the_stretch_in_which_it_was_made() -> None:
     drawn = drawing.life([span("a", 0, 1000), span("b", 1000, NOW)], [500, NOW // 2], NOW)
     assert drawn is not None
-    assert drawn.marks[0] < drawn.bands[1].x < drawn.marks[1]
+    assert drawn.marks[0].x < drawn.bands[1].x < drawn.marks[1].x
 
 
 @given(
@@ -80,8 +80,25 @@ def test_a_life_never_leaves_its_frame(changes: list[int], refused: list[int]) -
     spans = [span(str(since), since, until) for since, until in zip(changes, [*changes[1:], NOW], strict=True)]
     drawn = drawing.life(spans, refused, NOW)
     assert drawn is not None
-    assert all(0 <= mark <= drawing.WIDTH for mark in drawn.marks)
+    assert all(0 <= mark.x <= drawing.WIDTH for mark in drawn.marks)
+    assert sum(mark.count for mark in drawn.marks) == len(refused)
+    assert sum(band.count for band in drawn.bands) == len(spans)
     assert all(0 <= band.x <= drawing.WIDTH and band.width > 0 for band in drawn.bands)
+    assert all(band.x + band.width <= drawing.WIDTH + 0.1 for band in drawn.bands)
+
+
+def test_of_thousands_of_changes_those_too_close_are_drawn_as_one() -> None:
+    day = 86_400_000
+    busy = [
+        span(str(number), NOW - 10 * day + number * 1000, NOW - 10 * day + number * 1000 + 1000)
+        for number in range(3000)
+    ]
+    calm = span("calm", busy[-1]["until"], NOW)
+    drawn = drawing.life([*busy, calm], [NOW - 5 * day] * 2000 + [NOW], NOW)
+    assert drawn is not None
+    assert [(band.count, band.digest) for band in drawn.bands] == [(3000, ""), (1, digest("calm"))]
+    assert [mark.count for mark in drawn.marks] == [2000, 1]
+    assert drawn.bands[1].width > 0.9 * drawing.WIDTH
 
 
 def test_without_events_there_is_no_life() -> None:

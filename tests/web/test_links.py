@@ -70,3 +70,32 @@ def test_any_search_survives_its_link(search: str) -> None:
 
 def test_parameters_that_say_nothing_stay_out() -> None:
     assert links.with_query("/audit", q="", cursor=None, limit=5) == "/audit?limit=5"
+
+
+D = f"sha256:{'a' * 64}"
+
+
+@pytest.mark.parametrize(
+    ("text", "repository", "reference"),
+    [
+        ("team/app:1.4", "team/app", "1.4"),
+        (f"team/app@{D}", "team/app", D),
+        (f"team/app:1.4@{D}", "team/app", D),
+        ("registry.example:5000/team/app:1.4", "team/app", "1.4"),
+        (" team/app:latest ", "team/app", "latest"),
+        ("1.4", "here/app", "1.4"),
+        (D, "here/app", D),
+    ],
+)
+def test_an_image_is_read_as_people_write_it(text: str, repository: str, reference: str) -> None:
+    found = links.parse_image(text, edge="registry.example:5000", repository="here/app")
+    assert found == links.Image(repository, reference)
+    assert links.parse_image(str(found)) == found
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "team/app", "Team/app:1", "team/app:", "team/app:-x", "team/app@sha256:abc", "a:b:c", "1.4"],
+)
+def test_what_is_no_image_is_refused(text: str) -> None:
+    assert links.parse_image(text) is None

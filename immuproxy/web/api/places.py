@@ -16,8 +16,11 @@ from immuproxy.web.parameters import (
     place_of,
     refuse_unknown,
     text_of,
+    wish_of,
 )
-from immuproxy.web.queries import places as queries
+from immuproxy.web.queries import manifests as manifest_queries
+from immuproxy.web.queries import repositories as queries
+from immuproxy.web.queries import tags as tag_queries
 
 
 async def repositories(request: web.Request) -> web.Response:
@@ -34,43 +37,47 @@ async def repositories(request: web.Request) -> web.Response:
     )
 
 
-async def repository_place(request: web.Request) -> web.Response:
-    place = place_of(request.rel_url.raw_path)
-    match place.kind:
+async def place(request: web.Request) -> web.Response:
+    found = place_of(request.rel_url.raw_path)
+    match found.kind:
         case PlaceKind.REPOSITORY:
-            return as_json(await _repository(request, place.repository))
+            return as_json(await _repository(request, found))
         case PlaceKind.TAG:
-            return as_json(await _tag(request, place))
+            return as_json(await _tag(request, found))
         case PlaceKind.MANIFEST:
-            refuse_unknown(request.query, ())
-            return as_json(await queries.manifest(request.app[SOURCES], place.repository, place.reference))
+            return as_json(await _manifest(request, found))
 
 
-async def _repository(request: web.Request, name: str) -> dict[str, Any]:
+async def _repository(request: web.Request, found: Place) -> dict[str, Any]:
     query = request.query
-    refuse_unknown(query, ("filter", "limit", "cursor"))
+    refuse_unknown(query, ("filter", "state", "rule", "order", "limit", "cursor"))
     return await queries.repository(
         request.app[SOURCES],
-        name,
-        filter_text=text_of(query, "filter"),
+        found.repository,
+        wish_of(query),
         limit=limit_of(query, API_PAGE),
         cursor=query.get("cursor", ""),
     )
 
 
-async def _tag(request: web.Request, place: Place) -> dict[str, Any]:
+async def _tag(request: web.Request, found: Place) -> dict[str, Any]:
     query = request.query
     refuse_unknown(query, ("limit", "cursor"))
-    return await queries.tag(
+    return await tag_queries.tag(
         request.app[SOURCES],
-        place.repository,
-        place.reference,
-        limit=limit_of(query, queries.SHOWN_HISTORY),
+        found.repository,
+        found.reference,
+        limit=limit_of(query, tag_queries.SHOWN_HISTORY),
         cursor=query.get("cursor", ""),
     )
+
+
+async def _manifest(request: web.Request, found: Place) -> dict[str, Any]:
+    refuse_unknown(request.query, ())
+    return await manifest_queries.manifest(request.app[SOURCES], found.repository, found.reference)
 
 
 def add_routes(app: web.Application) -> None:
     """Put these answers into the API."""
     app.router.add_get(f"{API}/repositories", repositories)
-    app.router.add_get(f"{API}/repositories/{{place:.+}}", repository_place)
+    app.router.add_get(f"{API}/repositories/{{place:.+}}", place)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from immuproxy.ledger.audit import RepositoryPage
-from immuproxy.ledger.model import Event, Outcome, TagRecord
+from immuproxy.ledger.audit import RepositoryPage, TagFacts
+from immuproxy.ledger.model import Event, TagRecord
 from immuproxy.rules.model import RuleSet
-from immuproxy.web.contexts.tag import HOLDS, standing
+from immuproxy.web.contexts.tag import MOVES, standing_of
+from immuproxy.web.contexts.tag_list import Chosen, Wish
 
 ORDERS = (
     ("activity", "Last active first"),
@@ -40,58 +41,56 @@ def repositories_context(page: RepositoryPage, *, filter_text: str, order: str) 
 
 
 @dataclass(frozen=True, slots=True)
-class TagRow:
-    """What is known of one tag: its record, and its last event."""
+class Listed:
+    """The tags of one page, with their records, and what else the page of a repository says."""
 
-    record: TagRecord
-    last: Event | None
+    chosen: Chosen
+    records: Sequence[TagRecord]
+    events: Sequence[Event]
+    rules: Sequence[str]
+    total: int
+    complete: bool
 
 
-def tag_row(row: TagRow, rules: RuleSet) -> dict[str, Any]:
+def tag_row(facts: TagFacts, record: TagRecord, rules: RuleSet) -> dict[str, Any]:
     """One line of a repository's tags; ``digest`` is what a pull gets as far as the proxy knows."""
-    record, held, last = row.record, row.record.committed, row.last
-    word = standing(record)
-    rule = rules.match(record.repository, record.tag)
-    moved = last is not None and last.outcome in HOLDS | {Outcome.UNCHANGED}
-    seen = last if moved and not record.claim and not record.tombstone else None
+    held, rule = record.committed, rules.match(record.repository, record.tag)
+    word = standing_of(record, facts)
+    moves = word is MOVES
     return {
         "tag": record.tag,
-        "state": "moves" if held is None and seen else word.state,
-        "tone": "calm" if held is None and seen else word.tone,
-        "shape": "cycle" if held is None and seen else word.shape,
-        "digest": held.digest if held else (seen.digest if seen else ""),
+        "state": word.state,
+        "tone": word.tone,
+        "shape": word.shape,
+        "digest": held.digest if held else (facts.digest if moves else ""),
         "rule": rule.name,
         "policy": rule.policy.value,
-        "since": held.since if held else (seen.time if seen else None),
-        "by": held.by if held else (seen.actor if seen else ""),
+        "since": held.since if held else (facts.changed if moves else None),
+        "by": held.by if held else (facts.by if moves else ""),
         "generation": record.generation,
         "platforms": list(held.platforms) if held else [],
         "size": held.size if held else None,
-        "last_event": last.id if last else None,
+        "last": facts.last or None,
     }
 
 
-def rows(records: Sequence[TagRecord], latest: Mapping[str, Event]) -> list[TagRow]:
-    """Records and last events put together."""
-    return [TagRow(record, latest.get(record.tag)) for record in records]
-
-
-def repository_context(
-    repository: str,
-    tags: Sequence[TagRow],
-    events: Sequence[Event],
-    rules: RuleSet,
-    *,
-    total: int,
-    filter_text: str,
-    next_cursor: str,
-) -> dict[str, Any]:
+def repository_context(repository: str, listed: Listed, wish: Wish, rules: RuleSet) -> dict[str, Any]:
     """A repository's tags, as far as they are shown, and its latest events; ``total`` counts all its tags."""
+    chosen = listed.chosen
     return {
         "repository": repository,
-        "total": total,
-        "filter": filter_text,
-        "tags": [tag_row(row, rules) for row in tags],
-        "events": [event.to_dict() for event in events],
-        "next_cursor": next_cursor or None,
+        "total": listed.total,
+        "complete": listed.complete,
+        "filter": wish.text,
+        "state": wish.state,
+        "rule": wish.rule,
+        "order": wish.order,
+        "matching": chosen.matching,
+        "first": chosen.first,
+        "states": [{"state": state, "count": count} for state, count in chosen.states.items()],
+        "rules": list(listed.rules),
+        "tags": [tag_row(*pair, rules) for pair in zip(chosen.facts, listed.records, strict=True)],
+        "events": [event.to_dict() for event in listed.events],
+        "previous_cursor": chosen.previous,
+        "next_cursor": chosen.following,
     }

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from immuproxy.ledger.audit import EventPage, TagFacts
 from immuproxy.ledger.model import Action, Event, Outcome, TagRecord
 from immuproxy.rules.explain import explain
 from immuproxy.rules.model import Policy, RuleSet
@@ -23,17 +24,29 @@ class Standing:
     shape: str
 
 
+HELD = Standing("held", "good", "pin")
+MOVES = Standing("moves", "calm", "cycle")
+DELETED = Standing("deleted", "warn", "minus")
+FREE = Standing("free", "calm", "dot")
+
+
 def standing(record: TagRecord) -> Standing:
-    """The word for a tag's record."""
+    """The word for a tag's record; `FREE` where there is none."""
     if record.committed and record.claim:
         return Standing("being overwritten", "warn", "cycle")
     if record.committed:
-        return Standing("held", "good", "pin")
+        return HELD
     if record.tombstone:
-        return Standing("deleted", "warn", "minus")
-    if record.claim:
-        return Standing("being pushed", "note", "in")
-    return Standing("free", "calm", "dot")
+        return DELETED
+    return Standing("being pushed", "note", "in") if record.claim else FREE
+
+
+def standing_of(record: TagRecord, facts: TagFacts) -> Standing:
+    """The word for a tag, also for one that the ledger does not hold."""
+    word = standing(record)
+    if word is not FREE:
+        return word
+    return DELETED if facts.gone else MOVES if facts.digest else FREE
 
 
 def policy_of(rules: RuleSet, record: TagRecord) -> dict[str, Any]:
@@ -70,19 +83,41 @@ def spans(history: Iterable[Event], now: int) -> list[dict[str, Any]]:
     return [span | {"until": now if span["until"] is None else span["until"]} for span in found]
 
 
-def _digest_now(record: TagRecord, policy: Policy, held: Sequence[dict[str, Any]], now: int) -> tuple[str, str]:
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of a tag now."""
+
+    record: TagRecord
+    facts: TagFacts
+    rules: RuleSet
+    now: int
+
+
+_HELD = "The proxy answers with this digest, whatever the registry says."
+_TAKEN = "The tag was deleted. Its name stays taken, so that it can never mean something else."
+_COMING = "The first push of this tag is under way. Until it is done a pull finds nothing."
+_MOVED = "The last digest pushed. The tag may move: a pull is answered by the registry."
+_NOT_YET_HELD = (
+    "The last digest pushed, when the tag could still move. The next pull or push takes what the registry shows into "
+    "the ledger, and it is held from then on."
+)
+_MOVES = "The tag may move: a pull is answered by the registry."
+_FREED = "The tag was deleted, and its name is free again."
+_NEVER_SEEN = "The proxy has not seen this tag. A pull asks the registry, and what it finds is held from then on."
+
+
+def digest_now(record: TagRecord, facts: TagFacts, policy: Policy) -> tuple[str, str]:
     """The digest a pull gets, empty where nobody can say, and why."""
     if record.committed:
-        return record.committed.digest, "The proxy answers with this digest, whatever the registry says."
-    if record.tombstone:
-        return "", "The tag was deleted. Its name stays taken, so that it can never mean something else."
-    if record.claim:
-        return "", "The first push of this tag is under way. Until it is done a pull finds nothing."
-    if held and held[-1]["until"] == now:
-        return str(held[-1]["digest"]), "The last digest pushed. The tag may move: a pull is answered by the registry."
-    if policy is Policy.MUTABLE:
-        return "", "The tag may move: a pull is answered by the registry."
-    return "", "The proxy has not seen this tag. A pull asks the registry, and what it finds is held from then on."
+        return record.committed.digest, _HELD
+    if record.tombstone or record.claim:
+        return "", _TAKEN if record.tombstone else _COMING
+    moves = policy is Policy.MUTABLE
+    if facts.digest:
+        return facts.digest, _MOVED if moves else _NOT_YET_HELD
+    if facts.gone:
+        return "", _FREED
+    return "", _MOVES if moves else _NEVER_SEEN
 
 
 def _life_sentence(held: Sequence[dict[str, Any]], refused: Sequence[int]) -> str:
@@ -93,13 +128,34 @@ def _life_sentence(held: Sequence[dict[str, Any]], refused: Sequence[int]) -> st
     )
 
 
-def tag_context(record: TagRecord, rules: RuleSet, history: Sequence[Event], *, older: str, now: int) -> dict[str, Any]:
-    """``history``: the tag's events, newest first; ``older``: the cursor of those before them."""
-    held = spans(history, now)
-    refused = sorted(event.time for event in history if event.outcome is Outcome.REFUSED)
-    policy = rules.match(record.repository, record.tag).policy
-    digest, why = _digest_now(record, policy, held, now)
-    word = standing(record)
+def life(drawn: EventPage, now: int) -> dict[str, Any]:
+    """What is drawn of a tag's life; ``drawn_all`` is false when there is more before it."""
+    held = spans(drawn.events, now)
+    refused = sorted(event.time for event in drawn.events if event.outcome is Outcome.REFUSED)
+    return {
+        "spans": held,
+        "refused_times": refused,
+        "drawn": len(drawn.events),
+        "drawn_all": not drawn.next_cursor,
+        "life_sentence": _life_sentence(held, refused),
+    }
+
+
+_CHANGES = frozenset({Outcome.CREATED, Outcome.OVERWRITTEN, Outcome.ADOPTED})
+
+
+def _told(event: Event) -> dict[str, Any]:
+    """An event with the digest that it can be compared with: what the tag held before it changed."""
+    changed = event.outcome in _CHANGES and event.previous_digest not in {"", event.digest}
+    return event.to_dict() | {"compare_with": event.previous_digest if changed and event.digest else None}
+
+
+def tag_context(known: Known, history: EventPage, drawn: EventPage | None) -> dict[str, Any]:
+    """``history``: a page of the tag's events, newest first; ``drawn``: the newest, or None on a page of older ones."""
+    record = known.record
+    policy = known.rules.match(record.repository, record.tag).policy
+    digest, why = digest_now(record, known.facts, policy)
+    word = standing_of(record, known.facts)
     return {
         "repository": record.repository,
         "tag": record.tag,
@@ -108,25 +164,24 @@ def tag_context(record: TagRecord, rules: RuleSet, history: Sequence[Event], *, 
         "shape": word.shape,
         "digest": digest,
         "why": why,
-        "policy": policy_of(rules, record),
-        **_committed(record),
+        "policy": policy_of(known.rules, record),
+        **_committed(record, known.facts if digest else None),
         "deleted": record.tombstone.deleted if record.tombstone else None,
-        "spans": held,
-        "held": list(dict.fromkeys(span["digest"] for span in held)),
-        "refused_times": refused,
-        "life_sentence": _life_sentence(held, refused),
-        "history": [event.to_dict() for event in history],
-        "next_cursor": older or None,
-        "now": now,
+        "life": life(drawn, known.now) if drawn else None,
+        "history": [_told(event) for event in history.events],
+        "next_cursor": history.next_cursor or None,
+        "now": known.now,
     }
 
 
-def _committed(record: TagRecord) -> dict[str, Any]:
+def _committed(record: TagRecord, facts: TagFacts | None) -> dict[str, Any]:
+    """What the ledger holds, or else what the last push of a tag that moves set."""
     held = record.committed
+    moved = facts if held is None else None
     return {
         "generation": record.generation,
-        "since": held.since if held else None,
-        "by": held.by if held else "",
+        "since": held.since if held else (moved.changed if moved else None),
+        "by": held.by if held else (moved.by if moved else ""),
         "first": held.first if held else None,
         "first_by": held.first_by if held else "",
         "rule": held.rule if held else "",

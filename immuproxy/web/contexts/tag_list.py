@@ -11,6 +11,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from immuproxy.ledger.audit import BadCursorError, Roster, TagFacts, cursors
 from immuproxy.ledger.audit.matching import value_test
@@ -79,28 +80,44 @@ class Wish:
         return bool(self.rule) or self.order.endswith("rule")
 
 
+MOST_RULES = 200
+
+
+def fitting_rules(repository: str, rules: RuleSet) -> tuple[str, ...]:
+    """The names of the rules that may decide about tags of the repository, in their order; at most `MOST_RULES`."""
+    fitting = (rule.name for rule in (*rules.rules, rules.default) if rule.repositories.matches(repository))
+    return tuple(islice(dict.fromkeys(fitting), MOST_RULES))
+
+
 @dataclass(slots=True)
 class Shelf:
-    """What was worked out of the tags of one repository; ``rules`` are those that ``names`` speak of."""
+    """What was worked out of the tags of one repository.
+
+    ``rules`` are those that ``names`` (tag -> rule) speaks of; ``fitting`` names those that may decide here.
+    """
 
     rules: RuleSet | None = None
     naturals: dict[str, str] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
+    fitting: tuple[str, ...] = ()
     orders: dict[str, tuple[object, list[Row]]] = field(default_factory=dict)
 
-    def learn(self, repository: str, facts: Iterable[TagFacts], rules: RuleSet | None) -> None:
-        """Work out what tags need to be put in order, and with ``rules`` which rule decides on each."""
-        for each in facts:
-            tag = each.tag
-            if tag not in self.naturals:
-                self.naturals[tag] = natural(tag)
-            if rules is not None and tag not in self.names:
-                self.names[tag] = rules.match(repository, tag).name
+    def learn(self, repository: str, facts: Iterable[TagFacts], rules: RuleSet | None) -> bool:
+        """Work out what tags need to be put in order, and with ``rules`` which rule decides on each.
 
-    def begin(self, rules: RuleSet) -> None:
+        Whether there was anything new.
+        """
+        new = [each.tag for each in facts if each.tag not in self.naturals or (rules and each.tag not in self.names)]
+        for tag in new:
+            self.naturals[tag] = natural(tag)
+            if rules is not None:
+                self.names[tag] = rules.match(repository, tag).name
+        return bool(new)
+
+    def begin(self, repository: str, rules: RuleSet) -> None:
         """From now on these are the rules in force."""
         if self.rules is not rules:
-            self.rules, self.names = rules, {}
+            self.rules, self.names, self.fitting = rules, {}, fitting_rules(repository, rules)
 
     def key(self, column: str, facts: TagFacts) -> Key:
         """Where a tag stands in the order of a column; no two are the same."""

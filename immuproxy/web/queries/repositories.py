@@ -1,0 +1,54 @@
+"""The list of repositories, and one repository with its tags."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import islice
+from typing import Any, cast
+
+from immuproxy.ledger.audit import Roster
+from immuproxy.ledger.search import Search
+from immuproxy.rules.model import RuleSet
+from immuproxy.web.contexts import repositories as contexts
+from immuproxy.web.contexts.tag_list import Chosen, Shelf, Wish, choose
+from immuproxy.web.problems import unknown_repository
+from immuproxy.web.sources import Sources
+
+SHOWN_EVENTS = 10
+
+LEARNT_AT_ONCE = 500
+"""Tags: some milliseconds, in which nobody else is answered."""
+
+
+async def repositories(sources: Sources, *, filter_text: str, order: str, limit: int, cursor: str) -> dict[str, Any]:
+    """The list of repositories."""
+    page = await sources.audit.repositories(filter_text, order=order, limit=limit, cursor=cursor)
+    return contexts.repositories_context(page, filter_text=filter_text, order=order)
+
+
+async def repository(sources: Sources, name: str, wish: Wish, *, limit: int, cursor: str) -> dict[str, Any]:
+    """One repository with its tags."""
+    roster, recent = await asyncio.gather(
+        sources.audit.roster(name), sources.audit.events(Search().with_term("repo", name), limit=SHOWN_EVENTS)
+    )
+    if not roster.tags and not recent.events:
+        raise unknown_repository(name)
+    rules = sources.rules().rules
+    chosen, fitting = await _chosen(roster, rules, wish, limit, cursor)
+    records = await sources.register.records(name, [facts.tag for facts in chosen.facts])
+    listed = contexts.Listed(chosen, records, recent.events, fitting, len(roster.tags), roster.complete)
+    return contexts.repository_context(name, listed, wish, rules)
+
+
+async def _chosen(
+    roster: Roster, rules: RuleSet, wish: Wish, limit: int, cursor: str
+) -> tuple[Chosen, tuple[str, ...]]:
+    """The page of tags; the roster is not changed by others meanwhile."""
+    async with roster.lock:
+        shelf = cast("Shelf", roster.kept.setdefault("shelf", Shelf()))
+        shelf.begin(roster.repository, rules)
+        rest = iter(roster.tags.values())
+        while batch := list(islice(rest, LEARNT_AT_ONCE)):
+            if shelf.learn(roster.repository, batch, rules if wish.needs_rules else None):
+                await asyncio.sleep(0)
+        return choose(roster, shelf, wish, limit=limit, cursor=cursor), shelf.fitting

@@ -1,0 +1,45 @@
+"""One tag with its life."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from immuproxy.ledger.audit import EventPage
+from immuproxy.ledger.model import State
+from immuproxy.ledger.search import Search
+from immuproxy.web.contexts import tag as contexts
+from immuproxy.web.problems import unknown_repository
+from immuproxy.web.sources import Sources
+
+SHOWN_HISTORY = 100
+
+DRAWN_HISTORY = 1_000
+"""Events of a tag that are drawn; what happened before them is behind "older events"."""
+
+
+async def tag(sources: Sources, repository: str, tag_name: str, *, limit: int, cursor: str) -> dict[str, Any]:
+    """One tag with its history; it is drawn on the first page."""
+    record, facts, history = await asyncio.gather(
+        sources.register.read(repository, tag_name),
+        sources.audit.last_set(repository, tag_name),
+        sources.audit.history(repository, tag_name, limit=limit, cursor=cursor),
+    )
+    if record.state is State.ABSENT and not record.tombstone and not history.events:
+        await _must_know(sources, repository)
+    known = contexts.Known(record, facts, sources.rules().rules, sources.clock())
+    drawn = None if cursor else await _drawn(sources, repository, tag_name, history)
+    return contexts.tag_context(known, history, drawn)
+
+
+async def _drawn(sources: Sources, repository: str, tag_name: str, history: EventPage) -> EventPage:
+    """The newest events, as many as are drawn; ``history`` has the first of them."""
+    if not history.next_cursor or len(history.events) >= DRAWN_HISTORY:
+        return history
+    return await sources.audit.history(repository, tag_name, limit=DRAWN_HISTORY)
+
+
+async def _must_know(sources: Sources, repository: str) -> None:
+    page = await sources.audit.events(Search().with_term("repo", repository), limit=1)
+    if not page.events:
+        raise unknown_repository(repository)
