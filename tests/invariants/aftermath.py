@@ -26,7 +26,9 @@ from immuproxy.assembly import Choices
 from immuproxy.drift.service import service_caller
 from immuproxy.drift.sweep import Sweep
 from immuproxy.ledger import keys
-from immuproxy.ledger.audit import Projector
+from immuproxy.ledger.audit import Audit, Projector
+from immuproxy.ledger.model import Event
+from immuproxy.ledger.search import Search
 from tests.conversation import Client, Image, RunningEdge, edge_over, sha256
 from tests.invariants.audit_checker import audit_violations, beginnings
 from tests.invariants.checker import Kind, Operation, Recorded, by_tag, seen_at, value_of, violations
@@ -153,24 +155,23 @@ async def _sweep(edge: RunningEdge) -> None:
 async def _events(edge: RunningEdge) -> list[Recorded]:
     """Everything in the audit, in its order."""
     await Projector(edge.store).sweep()
-    client: Any = edge.store.client
     clock = time.monotonic() - time.time()
-    told = []
-    for _, entry in await client.xrange(keys.audit("events")):
-        fields = {name.decode(): value.decode() for name, value in entry.items()}
-        told.append(
-            Recorded(
-                fields["id"],
-                f"{fields.get('repository', '')}:{fields['tag']}" if fields.get("tag") else "",
-                fields["action"],
-                fields["outcome"],
-                fields.get("digest", ""),
-                fields.get("user_agent", ""),
-                fields.get("previous_digest", ""),
-                int(fields["time"]) / 1000 + clock,
-            )
-        )
-    return told
+    newest_first = [_recorded(event, clock) async for event in Audit(edge.store).export(Search())]
+    return newest_first[::-1]
+
+
+def _recorded(event: Event, clock: float) -> Recorded:
+    """`clock`: what the history's clock is ahead of the time of day."""
+    return Recorded(
+        event.id,
+        f"{event.repository}:{event.tag}" if event.tag else "",
+        event.action,
+        event.outcome,
+        event.digest,
+        event.user_agent,
+        event.previous_digest,
+        event.time / 1000 + clock,
+    )
 
 
 async def _of_tag(load: Load, edge: RunningEdge, tag: str, value: str) -> AsyncIterator[str]:
