@@ -235,6 +235,7 @@ class Step(StrEnum):
     DELETING = "DELETING"
     ARMED = "ARMED"
     RELEASED = "RELEASED"
+    LET_GO = "LET_GO"
     LOST = "LOST"
     CONFLICT = "CONFLICT"
     CHANGED = "CHANGED"

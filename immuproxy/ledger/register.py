@@ -241,6 +241,14 @@ class Register:
         self._count(event, written=released.step is Step.RELEASED)
         return released
 
+    async def give_back(self, repository: str, tag: str, *, token: str, own_event: str) -> Step:
+        """Give back whatever of the tag is owned by the token: RELEASED, LET_GO or LOST (``give_back.lua``).
+
+        ``own_event``: the id with which the caller may have armed it, where it has surely sent nothing.
+        """
+        keys_ = _keys(repository, tag, "pins", "manifests", "intents")
+        return Step((await self._store.script("give_back", keys_, [token, own_event])).decode())
+
     async def commit(
         self, repository: str, tag: str, content: Content, *, token: str, event: Event, first: bool
     ) -> Reply:

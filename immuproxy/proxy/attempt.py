@@ -44,6 +44,7 @@ class Attempt:
     ``armed_at``: the loop's time before the claim was armed.  ``over_generation`` and ``over_digest``: what a verdict
     allows it to overwrite.  ``resolved``: somebody's stale claim that was seen not to have arrived, and ``closing`` the
     event that ends it.  ``resumed``: the record with an armed claim of the same digest that this push took over.
+    ``sent``: a PUT may have reached the upstream.
     """
 
     push: Push
@@ -56,6 +57,7 @@ class Attempt:
     closing: Event | None = None
     resumed: TagRecord | None = None
     armed_at: float = 0.0
+    sent: bool = False
 
 
 class Waiting:

@@ -8,8 +8,8 @@ anybody can finish (`immuproxy.drift`).  Hazards H13-H22, H53-H56, H61-H77.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from immuproxy.ledger.epoch import Epoch
@@ -19,6 +19,7 @@ from immuproxy.ledger.redis import LedgerUnavailableError
 from immuproxy.ledger.register import Content, Register
 from immuproxy.oci import errors
 from immuproxy.proxy import answers, record
+from immuproxy.proxy.amends import Amends
 from immuproxy.proxy.answers import Answer
 from immuproxy.proxy.attempt import FIRST_WAIT, Attempt, Limits, Retry, Waiting
 from immuproxy.proxy.failpoints import Failpoint, reach
@@ -58,6 +59,7 @@ class Guard:
         self._recovery = recovery
         self._refusals = refusals
         self._limits = limits
+        self._amends = Amends(register, lease=limits.lease)
 
     async def push(self, push: Push) -> Answer:
         """Carry one push to its end.
@@ -69,8 +71,9 @@ class Guard:
         while True:
             attempt = Attempt(push, content, record.new_token())
             try:
-                answer = await self._acquire(attempt)
-                return await self._carry(attempt) if answer is None else answer
+                with self._owed(attempt):
+                    answer = await self._acquire(attempt)
+                    return await self._carry(attempt) if answer is None else answer
             except Retry:
                 push = _renewed(push)
 
@@ -94,23 +97,42 @@ class Guard:
     async def _all_or_none(self, pushes: Sequence[Push], content: Content, attempts: list[Attempt]) -> Answer:
         for push in pushes:
             attempt = Attempt(push, content, record.new_token())
-            answer = await self._acquire(attempt)
+            with self._owed(attempt):
+                answer = await self._acquire(attempt)
             if answer is None:
                 attempts.append(attempt)
             elif answer.status != CREATED:
                 return answer
         while attempts:
-            answer = await self._carry(attempts.pop(0))
+            attempt = attempts.pop(0)
+            with self._owed(attempt):
+                answer = await self._carry(attempt)
             if answer.status != CREATED:
                 return answer
         return self._created(pushes[0])
 
     async def _release_all(self, attempts: list[Attempt]) -> None:
-        """Give back what was only claimed."""
+        """Give back what was only claimed; what was taken over from somebody else stays armed."""
         while attempts:
             attempt = attempts.pop()
-            if attempt.resumed is None:
+            if attempt.resumed is not None:
+                self._amends.owe(attempt)
+                continue
+            with suppress(LedgerUnavailableError), self._owed(attempt):
                 await self._release(attempt, None)
+
+    @contextmanager
+    def _owed(self, attempt: Attempt) -> Iterator[None]:
+        """Where touch with Redis is lost in here, whatever the attempt owns by then is given back later."""
+        try:
+            yield
+        except LedgerUnavailableError:
+            self._amends.owe(attempt)
+            raise
+
+    async def ended(self) -> None:
+        """Before the ledger's connection closes."""
+        await self._amends.ended()
 
     async def _acquire(self, attempt: Attempt) -> Answer | None:
         """Come to own the tag's claim, with a verdict that lets the push go on; or the answer that ends it."""
@@ -324,6 +346,7 @@ class Guard:
         for sent in range(2):
             self._check_lease(attempt)
             reach(Failpoint.PUT_SENT)
+            attempt.sent = True
             try:
                 answer = await self._upstream.put_manifest(push.repository, push.tag, push.manifest.body, push.caller)
             except OutcomeUnknownError:

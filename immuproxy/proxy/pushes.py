@@ -99,6 +99,7 @@ class Pushes:
         """Wait for every push under way; each is bounded by the upstream's time limits."""
         while self._running:
             await asyncio.gather(*self._running, return_exceptions=True)
+        await self._guard.ended()
 
     async def _to_its_end(self, work: Coroutine[Any, Any, Answer]) -> Answer:
         task = asyncio.create_task(work)
