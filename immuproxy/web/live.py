@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
@@ -22,12 +21,6 @@ from immuproxy.web.parameters import FILTERS, choice_of, refuse_unknown, search_
 
 HEARTBEAT = 15.0
 """Seconds of silence after which a comment is sent, so that nothing between closes the connection."""
-
-SETTLE = 0.3
-"""Seconds until the tail listens; by then it has found the end of the audit."""
-
-CAUGHT_UP = 200
-"""Events at most that a listener who opened the page earlier is sent first."""
 
 MOST_LISTENERS = 64
 """Tails open at once; more wait for their turn."""
@@ -45,36 +38,27 @@ def message(name: str, data: str, cursor: str = "") -> bytes:
 async def live(request: web.Request) -> web.StreamResponse:
     """Events of a search from now on, each as a table row (``as=row``) or as JSON (``as=json``).
 
-    ``after`` is the cursor of an earlier event; ``shown`` is the id of the newest event that the asker has already, and
-    what came since is sent first.
+    ``after`` is the cursor of an earlier event, or the ``live_cursor`` of a page: what came since is sent first.
     """
     query, sources = request.query, request.app[SOURCES]
-    refuse_unknown(query, ("q", "as", "after", "shown", *FILTERS))
+    refuse_unknown(query, ("q", "as", "after", *FILTERS))
     shape = choice_of(query, "as", ("row", "json"), "json")
     search = search_of(query, sources.clock())
-    after = request.headers.get("Last-Event-ID", "") or query.get("after", "")
-    shown = "" if after else query.get("shown", "")
+    after = request.headers.get("Last-Event-ID", "") or query.get("after", "") or await sources.audit.end()
     async with request.app[_LISTENERS]:
-        return await _listen(request, _Tail(request, search, shape), after, shown)
+        return await _listen(request, _Tail(request, search, shape), after)
 
 
-async def _listen(request: web.Request, tail: _Tail, after: str, shown: str) -> web.StreamResponse:
-    arrivals = request.app[SOURCES].audit.tail(tail.search, after=after)
+async def _listen(request: web.Request, tail: _Tail, after: str) -> web.StreamResponse:
+    arrivals = request.app[SOURCES].audit.tail(tail.search, after=after)  # a bad cursor is an error answer
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
+    await response.prepare(request)
     following = asyncio.ensure_future(anext(arrivals))
     closing = asyncio.create_task(request.app[_CLOSING].wait())
     try:
-        # The tail must be listening before what was missed is looked up; and what cannot be begun is an error answer.
-        await asyncio.wait({following}, timeout=SETTLE)
-        if following.done() and following.exception():
-            following.result()
-        missed = await _missed(request, tail, shown) if shown else []
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
-        await response.prepare(request)
-        await response.write(b"retry: 2000\n: listening\n\n")
-        for event in missed:
-            await response.write(tail.message(event))
         # A listener that went away, or a Redis that did: the browser comes back with the id of the last event.
         with contextlib.suppress(ConnectionResetError, LedgerUnavailableError, StopAsyncIteration):
+            await response.write(b"retry: 2000\n: listening\n\n")
             while not closing.done():
                 await asyncio.wait({following, closing}, timeout=HEARTBEAT, return_when=asyncio.FIRST_COMPLETED)
                 if not following.done():
@@ -92,13 +76,6 @@ async def _listen(request: web.Request, tail: _Tail, after: str, shown: str) -> 
             await arrivals.aclose()
 
 
-async def _missed(request: web.Request, tail: _Tail, shown: str) -> list[Event]:
-    """What came behind the event ``shown``, oldest first; nothing when it is not among the newest."""
-    page = await request.app[SOURCES].audit.events(tail.search, limit=CAUGHT_UP)
-    newer = list(itertools.takewhile(lambda event: event.id != shown, page.events))
-    return newer[::-1] if len(newer) < len(page.events) else []
-
-
 @dataclass(frozen=True, slots=True)
 class _Tail:
     """What one listener asked for."""
@@ -107,7 +84,7 @@ class _Tail:
     search: Search
     shape: str
 
-    def message(self, event: Event, cursor: str = "") -> bytes:
+    def message(self, event: Event, cursor: str) -> bytes:
         """One event as the listener wants it."""
         if self.shape == "json":
             return message("json", dumps(event.to_dict()), cursor)

@@ -65,11 +65,24 @@ async def test_who_comes_back_misses_nothing(console: Console, seed: Seed) -> No
 
 
 async def test_what_came_since_the_page_was_made_comes_first(console: Console, seed: Seed) -> None:
-    await seed([push(tag="old", id="1"), push(tag="b", id="2"), push(tag="c", id="3")])
-    async with console.get("/api/v1/live", params={"shown": "1"}) as response:
+    await seed([push(tag="old", id="1")])
+    async with console.get("/api/v1/events") as response:
+        page = await response.json()
+    await seed([push(tag="b", id="2"), push(tag="c", id="3")])
+    async with console.get("/api/v1/live", params={"after": page["live_cursor"]}) as response:
         stream = frames(response)
         async with asyncio.timeout(5):
             assert [json.loads((await anext(stream))["data"])["tag"] for _ in range(2)] == ["b", "c"]
+
+
+async def test_the_page_names_the_place_where_its_tail_goes_on(console: Console, seed: Seed) -> None:
+    await seed([push(tag=f"v{number}", id=str(number)) for number in range(3)])
+    async with console.get("/api/v1/events", params={"limit": "2"}) as response:
+        page = await response.json()
+    async with console.get("/audit") as response:
+        assert f"after={page['live_cursor']}" in await response.text()
+    async with console.get("/api/v1/events", params={"cursor": page["next_cursor"]}) as response:
+        assert (await response.json())["live_cursor"] is None
 
 
 @pytest.mark.parametrize("query", [{"q": "a:b"}, {"after": "nonsense"}, {"as": "xml"}])

@@ -45,6 +45,7 @@ def events_context(page: EventPage, search: Search) -> dict[str, Any]:
         "complete": page.complete,
         "searched_to": page.searched_to,
         "next_cursor": page.next_cursor or None,
+        "live_cursor": page.live_cursor or None,
     }
 
 

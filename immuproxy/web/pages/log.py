@@ -33,7 +33,7 @@ async def audit(request: web.Request) -> web.Response:
         "search": search,
         "next_href": search_url(text, cursor=context["next_cursor"], **usual) if context["next_cursor"] else "",
         "newest_href": search_url(text, **usual) if cursor else "",
-        "live_href": with_query(f"{API}/live", **{"as": "row"}, q=text),
+        "live_href": with_query(f"{API}/live", **{"as": "row"}, q=text, after=context["live_cursor"]),
         "csv_href": with_query(f"{API}/events.csv", q=text),
         "lines_href": with_query(f"{API}/events.jsonl", q=text),
         "json_href": with_query(f"{API}/events", q=text, limit=limit, cursor=cursor),

@@ -8,6 +8,7 @@ function liveTail(button) {
   const words = button.querySelector("span");
   let source = null;
   let waiting = [];
+  let seen = ""; // the cursor of the newest event that came
 
   function show(html) {
     const holder = document.createElement("template");
@@ -30,8 +31,11 @@ function liveTail(button) {
   }
 
   function start() {
-    source = new EventSource(button.dataset.source + (rows.rows.length ? `&shown=${encodeURIComponent(rows.rows[0].dataset.id)}` : ""));
+    const address = new URL(button.dataset.source, location.href); // goes on where the page ends
+    if (seen) address.searchParams.set("after", seen);
+    source = new EventSource(address);
     source.addEventListener("row", (event) => {
+      seen = event.lastEventId;
       if (document.hidden) { waiting.push(event.data); waiting = waiting.slice(-MOST_ROWS); return; }
       show(event.data);
     });
