@@ -11,7 +11,7 @@ import signal
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from immuproxy.proxy.recovery import Recovery
 from immuproxy.proxy.server import EdgeServer, UnsafeParserError
 from immuproxy.proxy.tokens import AccountUpstream
 from immuproxy.proxy.upstream import MAX_LINE, Upstream
+from immuproxy.reading import RegistryContents
 from immuproxy.settings import TlsSettings
 from immuproxy.status import Health
 from immuproxy.telemetry.metrics import Metrics
@@ -102,7 +103,10 @@ async def running(path: Path, config: Config) -> AsyncIterator[Running]:
         )
         stack.push_async_callback(parts.pushes.finished)
         console_app = make_console(
-            _sources(audit=audit, parts=parts, rules=rules, health=health, metrics=metrics, edge=edge),
+            replace(
+                _sources(audit=audit, parts=parts, rules=rules, health=health, metrics=metrics, edge=edge),
+                contents=RegistryContents(account, choices.service),
+            ),
             door,
             open_metrics=config.console.auth is None or config.console.auth.metrics == "open",
         )

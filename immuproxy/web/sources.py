@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry
 
@@ -11,6 +11,7 @@ from immuproxy.ledger.audit import Audit
 from immuproxy.ledger.exceptions import Exceptions
 from immuproxy.ledger.register import Register
 from immuproxy.rules.model import RuleSet
+from immuproxy.web.contents import Contents, NoContents
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +64,4 @@ class Sources:
     edge: str
     version: str
     pace: Pace | None = None
+    contents: Contents = field(default_factory=NoContents)
