@@ -11,6 +11,7 @@ import asyncio
 import secrets
 import sys
 import time
+import traceback
 
 from immuproxy.telemetry import logs
 from tests.invariants.clients import Report
@@ -37,15 +38,21 @@ def main() -> int:
 
 def rounds(seed: int, seconds: float, proxies: int) -> int:
     """All rounds; the exit status."""
-    ends, requests, broken, number = time.monotonic() + seconds, 0, 0, 0
+    ends, requests, broken, failed, number = time.monotonic() + seconds, 0, 0, 0, 0
     while (left := ends - time.monotonic()) > 1 or not number:
-        report = one_round(seed + number, min(ROUND, left), proxies)
-        print(report, flush=True)
-        requests += sum(report.operations.values())
-        broken += len(report.violations)
+        try:
+            report = one_round(seed + number, min(ROUND, left), proxies)
+        except Exception:  # noqa: BLE001  # the next round has servers of its own
+            traceback.print_exc()
+            print(f"seed {seed + number}: the soak itself failed", flush=True)
+            failed += 1
+        else:
+            print(report, flush=True)
+            requests += sum(report.operations.values())
+            broken += len(report.violations)
         number += 1
-    print(f"{number} rounds from seed {seed}: {requests} requests, {broken} violations")
-    return 1 if broken else 0
+    print(f"{number} rounds from seed {seed}: {requests} requests, {broken} violations, {failed} rounds failed")
+    return 1 if broken or failed else 0
 
 
 def one_round(seed: int, seconds: float, proxies: int) -> Report:

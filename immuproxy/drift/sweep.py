@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import structlog
 
-from immuproxy.drift.healer import Healer
+from immuproxy.drift.healer import DAMAGED, Healer
 from immuproxy.drift.moot import close_moot
 from immuproxy.ledger.attention import Kind
 from immuproxy.ledger.exceptions import Exceptions
@@ -164,12 +164,25 @@ class Sweep:
         claim = found.claim
         if claim is None or claim.state is not State.ARMED or claim.lease > self._now:
             return
-        if await self._recovery.settle(found, self._caller, self._rules().match(found.repository, found.tag)):
+        if await self._arrived(found):
             return
         if self._now - claim.armed < self._limits.quarantine * 1000:
             return
         closing = await self._recovery.closing(found, "the push never reached the upstream")
         await self._register.release(found.repository, found.tag, token=claim.token, event=closing)
+
+    async def _arrived(self, found: TagRecord) -> bool:
+        """Whether what was armed is what the tag holds now.
+
+        A killed registry may have left an empty link (H16).  Where the tag held something before, that is put back once
+        the overwrite is given up; where it held nothing, only a push of the same content mends the link.
+        """
+        try:
+            return await self._recovery.settle(found, self._caller, self._rules().match(found.repository, found.tag))
+        except UpstreamUnavailableError as error:
+            if error.status != DAMAGED or found.committed is None:
+                raise
+            return False
 
     async def _finish_recorded(self, intent: Event) -> None:
         """A push that the register did not guard: what the upstream shows is its outcome."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 from immuproxy.ledger.model import Committed, State, StoredManifest, TagRecord
 from immuproxy.ledger.redis import LedgerUnavailableError
@@ -223,20 +224,19 @@ class Reads:
     async def _as_remembered(self, operation: Operation, caller: Caller, held: Committed, rule: Rule) -> Answer:
         """What this process knows of the tag, unless another may have changed it since.
 
-        Where the rule allows overwrites, other content at the upstream is drift, or an overwrite that another proxy
+        Where the rule allows overwrites, anything else at the upstream is drift, or an overwrite that another proxy
         carried and recorded: only the ledger could tell.  Nothing at the upstream may be a delete, where those are
         allowed.
         """
-        try:
+        seen: Found | Answer | None = None
+        with suppress(UpstreamUnavailableError):
             seen = await self._upstream.probe(operation.repository, operation.reference, caller)
-        except UpstreamUnavailableError:
-            return await self._exactly_without_ledger(operation, caller, held)
-        if isinstance(seen, Found) and seen.digest != held.digest and _may_change(rule):
-            raise errors.unavailable(
-                "the ledger (Redis) does not answer, and the upstream shows something else than this tag held before"
-            )
         if isinstance(seen, Answer) and (seen.status != 404 or rule.delete_allowed):
             return seen
+        if _may_change(rule) and not (isinstance(seen, Found) and seen.digest == held.digest):
+            raise errors.unavailable(
+                "the ledger (Redis) does not answer, and the upstream does not show what this tag held before"
+            )
         return await self._exactly_without_ledger(operation, caller, held)
 
     async def _exactly_without_ledger(self, operation: Operation, caller: Caller, held: Committed) -> Answer:

@@ -203,8 +203,27 @@ async def test_h64_what_became_of_a_claim_after_all_is_left_alone(edge: RunningE
     assert (await edge.parts.register.read(REPOSITORY, "2.0")).claim is not None
 
 
-async def leave_armed(edge: RunningEdge, pushed: Image, tag: str) -> None:
+async def test_h16_an_overwrite_that_ended_in_an_empty_link_is_given_up_and_what_the_tag_held_is_put_back(
+    edge: RunningEdge, registry: RegistryServer
+) -> None:
+    held, pushed = image("held"), await untagged(edge, "one")
+    await edge.client.push(REPOSITORY, "1.0", held)
+    await leave_armed(edge, pushed, "1.0", over_generation=1)
+    (registry.storage / f"docker/registry/v2/repositories/{REPOSITORY}/_manifests/tags/1.0/current/link").write_bytes(
+        b""
+    )
+    await sweep_of(edge, quarantine=600).once()
+    assert (await edge.parts.register.read(REPOSITORY, "1.0")).claim is not None
+    await edge.store.client.delete(keys.compared(REPOSITORY))
+    await sweep_of(edge).once()
+    assert (await edge.direct.pull(REPOSITORY, "1.0")).digest == held.digest
+    assert await edge.parts.register.intents(REPOSITORY) == []
+
+
+async def leave_armed(edge: RunningEdge, pushed: Image, tag: str, *, over_generation: int = 0) -> None:
     content = Content(digest=pushed.digest, needs=frozenset({pushed.digest}))
     draft = record.own(Action.PUSH, Outcome.FAILED, REPOSITORY, tag=tag, digest=pushed.digest, reason=record.UNKNOWN)
-    await edge.parts.register.claim(REPOSITORY, tag, content, token="armed", lease_ms=1)
+    await edge.parts.register.claim(
+        REPOSITORY, tag, content, token="armed", lease_ms=1, over_generation=over_generation
+    )
     await edge.parts.register.arm(REPOSITORY, tag, content, token="armed", lease_ms=1, draft=draft, closing=None)

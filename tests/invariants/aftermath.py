@@ -8,7 +8,7 @@
 | I7 | `_disagreement` |
 | I8 | every kill in the soak; each single step in tests/proxy/test_recovery.py; `_left_over`: nothing stays open |
 | I9 | tests/proxy/test_authority.py, test_tokens.py: the registry of a soak asks nobody for credentials |
-| I10 | `audit_checker.audit_violations`, `audit_checker.beginnings`, `moving.ungranted` |
+| I10 | all functions of `audit_checker`; `moving.ungranted`; `_never_stored` |
 | I11 | tests/proxy/test_transparency.py |
 | I12 | `_left_over` (no key expires) and `_disagreement` (one generation, the digest that was seen first) |
 """
@@ -30,7 +30,7 @@ from immuproxy.ledger.audit import Audit, Projector
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.search import Search
 from tests.conversation import Client, Image, RunningEdge, edge_over, sha256
-from tests.invariants.audit_checker import audit_violations, beginnings
+from tests.invariants.audit_checker import audit_violations, beginnings, unexplained_adoptions
 from tests.invariants.checker import Kind, Operation, Recorded, by_tag, seen_at, value_of, violations
 from tests.invariants.clients import REPOSITORIES, Load
 from tests.invariants.moving import is_dead, last_of, mortal_violations, overwritten_violations, ungranted
@@ -76,6 +76,8 @@ def _of_history(load: Load, events: list[Recorded]) -> list[str]:
     if events:
         found += audit_violations(load.history, events)
         found += beginnings([*once, *mortal], events)
+        found += unexplained_adoptions(_kind(load.history, "voxd"), events)
+        found += _never_stored(load, events)
         found += overwritten_violations(_kind(load.history, "ox"), events)
         found += ungranted(_kind(load.history, "x"), events, load.grants)
     return found
@@ -106,6 +108,16 @@ def _needless_writes(load: Load) -> Iterator[str]:
             again = operation.kind is Kind.PUSH and operation.digest == value and operation.began > since
             if again and (operation.name, repository, name) in sent:
                 yield f"I5: {operation.name} wrote {value}, which {tag} held already"
+
+
+def _never_stored(load: Load, events: list[Recorded]) -> Iterator[str]:
+    """H16, H63: what is recorded as created or overwritten has been sent to the registry under its tag."""
+    sent = {(f"{write.repository}:{write.reference}", write.digest) for write in load.world.writes}
+    sent |= {(operation.tag, operation.digest) for operation in load.history if operation.kind is Kind.BYPASS}
+    for event in events:
+        stored = event.outcome in {"created", "overwritten"} and event.tag
+        if stored and (event.tag, event.digest) not in sent:
+            yield f"{event.tag}: {event.operation} is recorded, and {event.digest} never went to the registry"
 
 
 def _forbidden_deletes(load: Load) -> Iterator[str]:

@@ -50,3 +50,11 @@ def beginnings(history: Iterable[Operation], events: Iterable[Recorded]) -> Iter
         value = value_of(operations)
         if value and began[tag] != [value]:
             yield f"I10: {tag} holds {value}, the audit says that it came to hold {began[tag]}"
+
+
+def unexplained_adoptions(history: Iterable[Operation], events: Iterable[Recorded]) -> Iterator[str]:
+    """I10: what came through a proxy is recorded as that push; only what went round it is adopted."""
+    bypassed = {(operation.tag, operation.digest) for operation in history if operation.kind is Kind.BYPASS}
+    for event in events:
+        if event.outcome == "adopted" and (event.tag, event.digest) not in bypassed:
+            yield f"I10: {event.tag} was adopted with {event.digest}, which nobody had written past the proxy"

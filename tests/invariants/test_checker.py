@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.invariants.audit_checker import audit_violations, beginnings
+from tests.invariants.audit_checker import audit_violations, beginnings, unexplained_adoptions
 from tests.invariants.checker import (
     MISSING,
     OK,
@@ -112,3 +112,9 @@ def test_the_time_grows_with_the_length_of_the_history_only() -> None:
 
     seconds(1000)
     assert seconds(100_000) < 30 * max(seconds(10_000), 0.005)
+
+
+def test_i10_only_what_went_round_the_proxy_is_adopted() -> None:
+    adopted = replace(CREATED, action="adopt", outcome="adopted", operation="")
+    assert list(unexplained_adoptions([replace(PUSH, kind=Kind.BYPASS)], [adopted])) == []
+    assert "I10" in next(unexplained_adoptions([PUSH], [adopted]))

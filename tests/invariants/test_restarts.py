@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
 from tests.invariants.workload import check, restarts
-
-pytestmark = pytest.mark.skipif("IMMUPROXY_SOAK" not in os.environ, reason="run by make soak")
 
 EVERYTHING = ("kill_proxy", "stop_proxy", "kill_registry", "kill_redis", "kill_everything")
 

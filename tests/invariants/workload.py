@@ -48,7 +48,12 @@ async def soak_with_loss(seed: int, seconds: float) -> Report:
     """
     async with _loaded(seed) as load:
         load.faithful = True
-        await _under(load, seconds, load.world.misbehave(FAULTS_WITH_LOSS))
+
+        async def lose() -> None:
+            await load.world.lose_ledger()
+            await load.world.misbehave(FAULTS_WITH_LOSS)
+
+        await _under(load, seconds, lose())
         await check_all(load, audit=False)
     return load.report
 

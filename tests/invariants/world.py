@@ -15,7 +15,8 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ FAULTS_WITH_LOSS = ("kill_proxy", "stop_proxy", "kill_registry", "lose_ledger")
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """A manifest's PUT or a DELETE that arrived at the relay.  `digest`: what it is about."""
+    """A manifest's PUT or a DELETE that went on to the registry, and when.  `digest`: what it is about."""
 
     time: float
     method: str
@@ -91,10 +92,14 @@ class World:
         """What the relay makes of one request on its way to the registry."""
         self.relay.asked.clear()
         if request.is_manifest_put or request.method == "DELETE":
-            self.writes.append(_write(request))
+            request = replace(request, forward=partial(self._forward, request))
         with contextlib.suppress(aiohttp.ClientError, OSError):
             return await self._unruly(request) if self.unruly else await request.forward()
         return None
+
+    async def _forward(self, request: Request) -> Answer:
+        self.writes.append(_write(request))
+        return await request.forward()
 
     async def _unruly(self, request: Request) -> Answer | None:
         chance = self.random.random()
