@@ -123,13 +123,13 @@ class Load:
 
     # --- images
 
-    def chosen(self, repository: str, tags: Sequence[str]) -> Image:
+    def chosen(self, repository: str, tags: Sequence[str], *, known: bool = True) -> Image:
         """Where the order matters in which a tag came to hold what, mostly an image that nobody else pushes."""
         base = self.random.choice(self.images[repository])
         name = f"{repository}:{tags[0]}"
         if all(tag.startswith("v") for tag in tags) and (len(tags) == 1 or self.random.random() < 0.5):
             return base
-        if self.pushed.get(name) and self.random.random() < 0.3:
+        if known and self.pushed.get(name) and self.random.random() < 0.3:
             return self.random.choice(self.pushed[name])
         body = json.dumps(json.loads(base.body) | {"annotations": {"made.for": self.name("image")}}).encode()
         made = replace(base, body=body)
@@ -184,10 +184,13 @@ class Load:
         self.count_answer("read", answer)
 
     async def bypass(self, repository: str, tag: str) -> None:
-        """Straight to the registry, as somebody who must not.  A deleted tag would come back that way."""
+        """Straight to the registry, as somebody who must not.
+
+        A deleted tag would come back that way; what a tag held once would look as if it had never been overwritten.
+        """
         if tag.startswith("d"):
             return
-        pushed = self.chosen(repository, [tag])
+        pushed = self.chosen(repository, [tag], known=False)
         name, began = self.name("bypass"), time.monotonic()
         answer = await self.asked(self.direct.put(repository, tag, pushed), LONGEST_REQUEST)
         told = OK if answer and answer.status == 201 else UNKNOWN
