@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import fields
+from time import monotonic
 
 from aiohttp import web
 
@@ -19,6 +20,9 @@ COLUMNS = tuple(field.name for field in fields(Event))
 _ACTIVE = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%")
 CHUNK = 64 * 1024
 """Bytes gathered before they are sent."""
+
+PATIENCE = 0.5
+"""Seconds after which less is sent: a search for something rare is seen to go on."""
 
 
 def harmless(text: str) -> str:
@@ -56,8 +60,8 @@ async def _export(
     sources = request.app[SOURCES]
     refuse_unknown(request.query, ("q", *FILTERS))
     search = search_of(request.query, sources.clock())
-    found = aiter(sources.audit.export(search))
-    first = await anext(found, None)  # what cannot be begun is an error; what breaks later breaks the connection
+    found = aiter(sources.audit.export_pages(search))
+    first = await anext(found, ())  # what cannot be begun is an error; what breaks later breaks the connection
     response = web.StreamResponse(
         headers={
             "Content-Type": content_type,
@@ -66,22 +70,26 @@ async def _export(
     )
     await response.prepare(request)
     try:
-        await _stream(response, head + (line(first) if first else ""), found, line)
+        await _stream(response, head + "".join(map(line, first)), found, line)
     except LedgerUnavailableError:
         # Part of it has gone out: cut the connection, so that nobody takes the part for the whole.
         if request.transport:
             request.transport.abort()
+    except ConnectionResetError:
+        pass  # whoever asked went away
     return response
 
 
 async def _stream(
-    response: web.StreamResponse, waiting: str, found: AsyncIterator[Event], line: Callable[[Event], str]
+    response: web.StreamResponse, waiting: str, found: AsyncIterator[Sequence[Event]], line: Callable[[Event], str]
 ) -> None:
-    async for event in found:
-        waiting += line(event)
-        if len(waiting) >= CHUNK:
+    """Send what there is as soon as it is much, or old; the first of it at once."""
+    sent = 0.0
+    async for events in found:
+        if waiting and (len(waiting) >= CHUNK or monotonic() - sent >= PATIENCE):
             await response.write(waiting.encode())
-            waiting = ""
+            waiting, sent = "", monotonic()
+        waiting += "".join(map(line, events))
     await response.write(waiting.encode())
     await response.write_eof()
 

@@ -1,18 +1,27 @@
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
+import socket
+import threading
+from collections.abc import AsyncIterator, Sequence
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from immuproxy.ledger.model import Outcome
+from immuproxy.ledger.audit import Audit
+from immuproxy.ledger.model import Event, Outcome
+from immuproxy.ledger.search import Search
 from immuproxy.web import exports
 from tests.servers import RedisServer
 from tests.web.conftest import Console, Seed
+from tests.web.consoles import running_console
 from tests.web.events import push
 
 
@@ -62,10 +71,52 @@ async def test_an_export_of_nothing_has_a_head_only(console: Console) -> None:
         assert (await response.text()).count("\r\n") == 1
 
 
+async def test_what_was_found_is_sent_while_the_search_goes_on(
+    console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = asyncio.Event()
+
+    async def pages(_: Audit, search: Search) -> AsyncIterator[Sequence[Event]]:
+        yield ()
+        yield [push(tag="first")]
+        yield ()
+        await go_on.wait()
+        yield [push(tag="second")]
+
+    monkeypatch.setattr(Audit, "export_pages", pages)
+    monkeypatch.setattr(exports, "PATIENCE", 0.0)
+    async with console.get("/api/v1/events.jsonl") as response, asyncio.timeout(5):
+        assert json.loads(await response.content.readline())["tag"] == "first"
+        go_on.set()
+        assert json.loads(await response.content.readline())["tag"] == "second"
+
+
+def test_who_goes_away_in_the_middle_is_no_failure(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = threading.Event()
+
+    async def pages(_: Audit, search: Search) -> AsyncIterator[Sequence[Event]]:
+        try:
+            while True:
+                await asyncio.sleep(0)
+                yield [push(reason="x" * exports.CHUNK)]
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(Audit, "export_pages", pages)
+    # Not the test server: that cancels what it serves when the client goes away.
+    with running_console(redis_server.url) as console, structlog.testing.capture_logs() as logged:
+        where = urlsplit(console.url)
+        with socket.create_connection((where.hostname, where.port)) as client:
+            client.sendall(b"GET /api/v1/events.jsonl HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert client.recv(1000).startswith(b"HTTP/1.1 200")
+        assert ended.wait(10)
+    assert logged == []
+
+
 async def test_an_export_that_breaks_off_does_not_look_whole(
     console: Console, seed: Seed, redis_server: RedisServer
 ) -> None:
-    await seed([push(reason="x" * 6000) for _ in range(1500)])
+    await seed([push(reason="x" * 6000) for _ in range(4000)])
     async with console.get("/api/v1/events.jsonl") as response:
         await response.content.readany()
         redis_server.stop()

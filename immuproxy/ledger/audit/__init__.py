@@ -10,6 +10,7 @@ For the console and the JSON API, all on one `Audit` (``from immuproxy.ledger.au
     await audit.end()                                            -> str           cursor of the tail
     audit.tail(search, after="")                                 -> async iterator of Arrival(event, cursor)
     audit.export(search)                                         -> async iterator of Event, the whole result
+    audit.export_pages(search)                                   -> async iterator of Sequence[Event], the same
     await audit.counts(since, until, buckets, field="outcome")   -> Chart         for charts; field: outcome | action
     await audit.top(field, since=, until=, outcome=None, limit=) -> list[Tally]   most frequent values
     await audit.facet_values(field, prefix="", repository="", limit=20) -> list[Tally]  completion of known values

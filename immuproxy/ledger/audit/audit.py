@@ -77,16 +77,26 @@ class Audit:
         async for event in self._some(search, None):
             yield event
 
+    async def export_pages(self, search: Search) -> AsyncIterator[Sequence[Event]]:
+        """The same in pieces, each the work of one request: some, or none where nothing matched in that part."""
+        async for walked in self._walks(search, None):
+            yield [found.event for found in walked.found]
+
     async def _some(self, search: Search, count: int | None) -> AsyncIterator[Event]:
         """The first ``count`` events, or all, however much work that is."""
+        async for walked in self._walks(search, count):
+            for found in walked.found:
+                yield found.event
+
+    async def _walks(self, search: Search, count: int | None) -> AsyncIterator[Walked]:
         start, left = NEWEST, count
         while True:
-            size = _EXPORT_PAGE if left is None else left
-            walked = await self._walker.walk(search, size, start)
-            for found in walked.found[:left]:
-                yield found.event
-            left = None if left is None else left - len(walked.found)
-            if walked.resume is None or (left is not None and left <= 0):
+            walked = await self._walker.walk(search, _EXPORT_PAGE if left is None else left, start)
+            if left is not None:
+                walked.found = walked.found[:left]
+                left -= len(walked.found)
+            yield walked
+            if walked.resume is None or left == 0:
                 return
             start = walked.resume
 
