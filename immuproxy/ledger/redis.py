@@ -20,6 +20,7 @@ from redis.driver_info import DriverInfo
 from redis.exceptions import AuthenticationError, NoScriptError, RedisError
 
 from immuproxy import __version__
+from immuproxy.ledger.cluster import in_cluster
 from immuproxy.ledger.urls import ClusterAddress, SentinelAddress, SingleAddress, parse_url
 
 Argument = str | bytes | int
@@ -123,15 +124,18 @@ class Store:
         Raises `LedgerUnavailableError` also when that did not come in time.
         """
         wait = self._durability.command
-        if not wait or isinstance(self.client, RedisCluster):
+        if not wait:
             return await self.script(name, keys, args)
-        text, _ = _SCRIPTS[name]
+        call = ("EVAL", _SCRIPTS[name][0], len(keys), *keys, *args)
         with translated():
-            # WAIT speaks of the writes of its own connection, so both travel on one.
-            async with self.client.pipeline(transaction=False) as pipeline:
-                pipeline.eval(text, len(keys), *keys, *args)
-                pipeline.execute_command(*wait)
-                reply, confirmed = await pipeline.execute()
+            if isinstance(self.client, RedisCluster):
+                reply, confirmed = await in_cluster(self.client, keys[0], (call, wait))
+            else:
+                # WAIT speaks of the writes of its own connection, so both travel on one.
+                async with self.client.pipeline(transaction=False) as pipeline:
+                    pipeline.execute_command(*call)
+                    pipeline.execute_command(*wait)
+                    reply, confirmed = await pipeline.execute()
         fault = self._durability.fault(confirmed)
         if fault:
             raise LedgerUnavailableError(f"the ledger is written, but {fault}")
@@ -194,13 +198,10 @@ async def connect(
     """Open the ledger's connection; nothing is sent until the first command.
 
     ``url``: ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://``, ``redis+cluster://`` (see
-    `immuproxy.ledger.urls`).  ``timeout``: seconds for connecting and for each reply.  Raises `ValueError` for a
-    durability that the form of the URL cannot give.
+    `immuproxy.ledger.urls`).  ``timeout``: seconds for connecting and for each reply.
     """
     wanted = durability or Durability()
     client = _client(url, timeout + (wanted.timeout if wanted.command else 0.0))
-    if wanted.command and isinstance(client, RedisCluster):
-        raise ValueError("redis.wait is not supported on a cluster; set min-replicas-to-write on its nodes instead")
     try:
         yield Store(client, wanted)
     finally:

@@ -323,10 +323,12 @@ class Register:
     ) -> Step:
         """Mark a digest as about to go: GRANTED, PINNED or BUSY (``delete_begin.lua``).
 
+        Waits as the deciding steps do: with the mark lost, a push could come to need what is just going.
+
         ``holders``: the tags that may go with it; for as long as they hold it, they do not count as needing it.
         """
         await self._epoch.list(repository)
-        reply = await self._store.script(
+        reply = await self._store.durable_script(
             "delete_begin",
             [*_slot(repository, "pins", "marks", "intents"), *(keys.tag(repository, tag) for tag in holders)],
             [digest, deadline_ms, draft.id, without_time(draft)],

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import gc
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -12,11 +14,16 @@ from typing import Any
 
 import pytest
 from redis import Redis
+from redis.asyncio import RedisCluster
+from redis.crc import key_slot
 from redis.exceptions import RedisError
 
 from immuproxy.ledger.embedded import running
-from immuproxy.ledger.redis import Durability
-from tests.conversation import edge_over, image
+from immuproxy.ledger.model import Action, Outcome, Step
+from immuproxy.ledger.redis import Durability, LedgerUnavailableError
+from immuproxy.ledger.register import Content
+from immuproxy.proxy import record
+from tests.conversation import RunningEdge, edge_over, image
 from tests.servers import RedisServer, RegistryServer, free_port, program, wait_until
 
 
@@ -67,6 +74,8 @@ async def test_the_embedded_server_is_the_bundled_one_where_none_is_installed(
 @pytest.fixture
 def replica(redis_server: RedisServer, start_redis: Callable[..., RedisServer]) -> RedisServer:
     server = start_redis()
+    with Redis.from_url(redis_server.url) as master:
+        master.config_set("repl-diskless-sync-delay", 0)
     with Redis.from_url(server.url) as client:
         client.replicaof("127.0.0.1", redis_server.port)
         wait_until(lambda: client.info("replication").get("master_link_status") == "up", "the replica to follow")
@@ -79,14 +88,36 @@ async def test_h67_a_commit_waits_for_its_replicas(
     await push_and_refuse(registry, redis_server.url, Durability(replicas=1))
 
 
+@pytest.mark.parametrize("fate", ["kill", "pause"])
 async def test_h67_without_its_replicas_nothing_is_pushed(
+    registry: RegistryServer, redis_server: RedisServer, replica: RedisServer, fate: str
+) -> None:
+    """A replica that stands still is connected, and has all that other connections wrote before."""
+    getattr(replica, fate)()
+    async with edge_over(registry.url, redis_server.url, durability=Durability(replicas=1, timeout=0.2)) as edge:
+        await check_nothing_is_pushed(edge, "team/app")
+    if fate == "pause":
+        replica.resume()  # a master that ends waits for it
+
+
+async def test_h67_without_its_replicas_nothing_is_deleted(
     registry: RegistryServer, redis_server: RedisServer, replica: RedisServer
 ) -> None:
-    replica.kill()
-    async with edge_over(registry.url, redis_server.url, durability=Durability(replicas=1, timeout=0.2)) as edge:
-        answer = await edge.client.push("team/app", "1.0", image("one"))
+    """A mark that a failover forgets would let a push come to need what is just going."""
+    async with edge_over(registry.url, redis_server.url, durability=Durability(replicas=1, timeout=1.0)) as edge:
+        untagged = image("untagged")
+        assert (await edge.client.push("team/app", untagged.digest, untagged)).status == 201
+        replica.pause()
+        answer = await edge.client.ask("DELETE", f"/v2/team/app/manifests/{untagged.digest}")
         assert (answer.status, answer.error["code"]) == (503, "UNAVAILABLE")
-        assert (await edge.direct.pull("team/app", "1.0")).status == 404
+        assert (await edge.direct.pull("team/app", untagged.digest)).status == 200
+        replica.resume()
+
+
+async def check_nothing_is_pushed(edge: RunningEdge, repository: str) -> None:
+    answer = await edge.client.push(repository, "1.0", image("one"))
+    assert (answer.status, answer.error["code"]) == (503, "UNAVAILABLE")
+    assert (await edge.direct.pull(repository, "1.0")).status == 404
 
 
 # --- sentinel
@@ -134,19 +165,54 @@ async def test_h67_after_a_failover_the_tag_still_holds_what_was_committed(
 # --- cluster
 
 
-@pytest.fixture
-async def cluster(start_redis: Callable[..., RedisServer]) -> str:
-    servers = [start_redis(more={"cluster-enabled": "yes", "cluster-node-timeout": "2000"}) for _ in range(3)]
-    share = 16384 // 3 + 1
+def form_cluster(start_redis: Callable[..., RedisServer], masters: int, replicas: int) -> list[RedisServer]:
+    """Masters with equal shares of the slots, then the replicas of the first ones."""
+    settings = {"cluster-enabled": "yes", "cluster-node-timeout": "2000", "repl-diskless-sync-delay": "0"}
+    servers = [start_redis(more=settings) for _ in range(masters + replicas)]
+    share = 16384 // masters + 1
     for number, server in enumerate(servers):
         with Redis(port=server.port) as client:
             first, last = number * share, min((number + 1) * share, 16384) - 1
-            client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
+            if number < masters:
+                client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
             client.execute_command("CLUSTER", "MEET", "127.0.0.1", servers[0].port)
     for server in servers:
         with Redis(port=server.port) as client:
             wait_until(partial(_is_formed, client), "the cluster to form", seconds=40)
+    for master, replica in zip(servers, servers[masters:], strict=False):
+        _follow(master, replica)
+    return servers
+
+
+def _follow(master: RedisServer, replica: RedisServer) -> None:
+    with Redis(port=master.port) as one, Redis(port=replica.port) as other:
+        name = one.execute_command("CLUSTER", "MYID").decode()
+        wait_until(lambda: name in str(other.execute_command("CLUSTER NODES")), "the replica to know its master")
+        other.execute_command("CLUSTER", "REPLICATE", name)
+        wait_until(lambda: other.info("replication").get("master_link_status") == "up", "the replica to follow")
+
+
+def cluster_url(servers: list[RedisServer]) -> str:
     return f"redis+cluster://127.0.0.1:{servers[0].port}"
+
+
+@pytest.fixture
+def cluster(start_redis: Callable[..., RedisServer]) -> Iterator[str]:
+    yield cluster_url(form_cluster(start_redis, masters=3, replicas=0))
+    gc.collect()  # what the client leaves is not to be found in the middle of another test
+
+
+@pytest.fixture
+def replicated(start_redis: Callable[..., RedisServer]) -> Iterator[list[RedisServer]]:
+    """Two masters, and the replica of each."""
+    yield form_cluster(start_redis, masters=2, replicas=2)
+    gc.collect()
+
+
+def repository_of(master: int) -> str:
+    """A repository whose keys the first or second of two masters has."""
+    names = (f"team/app{number}" for number in range(100))
+    return next(name for name in names if key_slot(name.encode()) // (16384 // 2 + 1) == master)
 
 
 def _is_formed(client: Redis) -> bool:
@@ -155,8 +221,72 @@ def _is_formed(client: Redis) -> bool:
 
 
 # The cluster client of redis-py leaves connections that it gave up on to the garbage collector.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+leaving_connections = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@leaving_connections
 async def test_h70_every_step_stays_in_one_slot_of_a_cluster(registry: RegistryServer, cluster: str) -> None:
     began = time.monotonic()
     await push_and_refuse(registry, cluster)
     assert time.monotonic() - began < 10
+
+
+@leaving_connections
+async def test_h67_a_cluster_waits_for_the_replicas_of_the_node_that_was_written_to(
+    registry: RegistryServer, replicated: list[RedisServer]
+) -> None:
+    durability = Durability(replicas=1, timeout=2.0)
+    async with edge_over(registry.url, cluster_url(replicated), durability=durability) as edge:
+        for master in range(2):
+            assert (await edge.client.push(repository_of(master), "0.9", image("before"))).status == 201
+        # Several connections to each node, and a replica that has confirmed all that they saw: WAIT on another one than
+        # the write's would be content with that.
+        await asyncio.gather(*(edge.parts.register.read(repository_of(number % 2), "x") for number in range(20)))
+        await asyncio.sleep(1.2)
+        replicated[2].pause()
+        await check_nothing_is_pushed(edge, repository_of(0))
+        assert (await edge.client.push(repository_of(1), "1.0", image("one"))).status == 201
+        replicated[2].resume()
+
+
+@leaving_connections
+async def test_h70_a_slot_that_moved_is_followed_and_its_replicas_are_waited_for(
+    registry: RegistryServer, replicated: list[RedisServer]
+) -> None:
+    durability, repository = Durability(replicas=1, timeout=2.0), repository_of(0)
+    async with edge_over(registry.url, cluster_url(replicated), durability=durability) as edge:
+        client = edge.store.client
+        assert isinstance(client, RedisCluster)
+        await client.initialize()
+        slots = client.nodes_manager.slots_cache
+        slots[key_slot(repository.encode())] = slots[key_slot(repository_of(1).encode())]
+        content, event = (
+            Content(digest=image("one").digest, needs=frozenset()),
+            record.own(Action.PUSH, Outcome.FAILED, repository),
+        )
+        reply = await edge.parts.register.claim(repository, "1.0", content, token="ours", lease_ms=5000)
+        assert reply.step is Step.CLAIMED
+        replicated[2].pause()
+        slots[key_slot(repository.encode())] = slots[key_slot(repository_of(1).encode())]
+        with pytest.raises(LedgerUnavailableError, match="0 of 1 replicas"):
+            await edge.parts.register.arm(
+                repository, "1.0", content, token="ours", lease_ms=5000, draft=event, closing=None
+            )
+        replicated[2].resume()
+
+
+@leaving_connections
+async def test_h67_after_the_failover_of_a_cluster_the_tag_still_holds_what_was_committed(
+    registry: RegistryServer, replicated: list[RedisServer]
+) -> None:
+    repository, ours = repository_of(0), image("one")
+    async with edge_over(registry.url, cluster_url(replicated[1:]), durability=Durability(replicas=1)) as edge:
+        assert (await edge.client.push(repository, "1.0", ours)).status == 201
+    replicated[0].kill()
+    with Redis(port=replicated[2].port) as client:
+        client.execute_command("CLUSTER", "FAILOVER", "TAKEOVER")
+        wait_until(lambda: client.info("replication")["role"] == "master", "the replica to take over", seconds=30)
+        wait_until(partial(_is_formed, client), "the cluster to be whole again", seconds=30)
+    async with edge_over(registry.url, cluster_url(replicated[1:])) as edge:
+        assert (await edge.client.push(repository, "1.0", image("two"))).status == 409
+        assert (await edge.client.push(repository, "1.0", ours)).status == 201
