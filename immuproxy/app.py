@@ -98,10 +98,11 @@ async def running(path: Path, config: Config) -> AsyncIterator[Running]:
         await health.check()
         if health.unsafe:
             raise CannotServeError(health.unsafe)
-        edge = await stack.enter_async_context(
-            _listening(web.ServerRunner(_edge_server(parts)), config.edge.listen, "edge", _tls(config.edge.tls, "edge"))
-        )
         stack.push_async_callback(parts.pushes.finished)
+        edge_runner = web.ServerRunner(_edge_server(parts), shutdown_timeout=3 * choices.manifest_timeout)
+        edge = await stack.enter_async_context(
+            _listening(edge_runner, config.edge.listen, "edge", _tls(config.edge.tls, "edge"))
+        )
         console_app = make_console(
             replace(
                 _sources(audit=audit, parts=parts, rules=rules, health=health, metrics=metrics, edge=edge),

@@ -199,10 +199,10 @@ async def edge_over(
         parts = assemble(lambda: in_force[0], store, upstream, Metrics(), chosen)
         runner = web.ServerRunner(EdgeServer(parts.edge.handle))
         await runner.setup()
+        stack.push_async_callback(parts.pushes.finished)
         stack.push_async_callback(runner.cleanup)
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
-        stack.push_async_callback(parts.pushes.finished)
         port = int(runner.addresses[0][1])
         session = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
         yield RunningEdge(

@@ -9,6 +9,7 @@ away for a while: to close at once would reset the connection, and the client wo
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 
@@ -33,8 +34,25 @@ LINGER = 30.0
 LINGER_IDLE = 5.0
 """Seconds that the rest of an unwanted body is thrown away, altogether and without a byte."""
 
-_Key = web.RequestKey[bool]
-_INVITED = _Key("invited", bool)
+_INVITED = web.RequestKey("invited", bool)
+_MOVED = web.RequestKey("moved", float)
+"""The loop's time at which a transfer last moved; infinite while none is under way."""
+
+
+def moved(request: web.BaseRequest) -> None:
+    """Something of the request's body, or of a streamed answer, has just moved, or is about to."""
+    request[_MOVED] = asyncio.get_running_loop().time()
+
+
+def rests(request: web.BaseRequest) -> None:
+    """No transfer is under way: whatever takes long now is not the client's doing."""
+    request[_MOVED] = math.inf
+
+
+def is_stalled(request: web.BaseRequest, seconds: float) -> bool:
+    """Whether a transfer is under way and has not moved for that long."""
+    last: float = request.get(_MOVED, math.inf)
+    return asyncio.get_running_loop().time() - last > seconds
 
 
 def check_expectation(request: web.BaseRequest) -> None:
@@ -56,6 +74,7 @@ async def chunks(request: web.BaseRequest) -> AsyncIterator[bytes]:
     await _invite(request)
     try:
         while True:
+            moved(request)
             async with asyncio.timeout(IDLE):
                 chunk = await request.content.readany()
             if not chunk:
@@ -65,6 +84,8 @@ async def chunks(request: web.BaseRequest) -> AsyncIterator[bytes]:
         raise errors.too_slow("the request's body stopped coming") from error
     except web.RequestPayloadError as error:
         raise errors.bad_body("the request's body is broken") from error
+    finally:
+        rests(request)
 
 
 class Room:

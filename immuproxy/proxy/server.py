@@ -17,13 +17,17 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
 from immuproxy.oci.errors import OciError
-from immuproxy.proxy import answers
+from immuproxy.proxy import answers, bodies
 from immuproxy.proxy.upstream import MAX_LINE, READ_BUFFER
 
 log = structlog.get_logger("immuproxy.edge")
 
 KEEPALIVE = 150.0
 """Seconds an idle client connection stays open; Go clients reuse theirs for 90 (H45)."""
+
+
+STALLED = 5.0
+"""Seconds without a byte after which a transfer is not waited for any more then."""
 
 
 class UnsafeParserError(RuntimeError):
@@ -50,14 +54,26 @@ class _Protocol(RequestHandler):
         """Bytes from the client.
 
         The library tells a body that breaks off into nonsense to the request after it only; whoever reads the body
-        would wait for ever.  Its private queue is the one place where that can be seen; pinned by a test.
+        would wait for ever.  Its private queue is the one place where that can be seen; pinned by a test.  And it drops
+        whatever comes once the server is to end, also the rest of the body that the last request is waiting for.
         """
-        super().data_received(data)
         asked = self._current_request
+        if self._close and asked is not None and not asked.content.is_eof():
+            self._take_while_closing(data)
+        else:
+            super().data_received(data)
         if asked is None or asked.content.is_eof() or not self._messages:
             return
         if not isinstance(self._messages[-1][0], RawRequestMessage):
             asked.content.set_exception(web.RequestPayloadError("the body is broken"))
+
+    def _take_while_closing(self, data: bytes) -> None:
+        closing = self._close, self._force_close
+        self._close = self._force_close = False
+        try:
+            super().data_received(data)
+        finally:
+            self._close, self._force_close = closing
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The client hung up, or was cut off."""
@@ -128,6 +144,29 @@ class EdgeServer(web.Server):
             access_log=None,
             **options,
         )
+
+    async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109  # the library's own argument
+        """End every connection once its request has ended.
+
+        A transfer that stands still is cut off soon, one that moves after ``timeout`` seconds.
+        """
+        cutting = asyncio.create_task(self._cut_transfers(timeout or 0.0))
+        try:
+            await super().shutdown(timeout)
+        finally:
+            cutting.cancel()
+
+    async def _cut_transfers(self, grace: float) -> None:
+        clock = asyncio.get_running_loop().time
+        until = clock() + grace
+        while True:
+            longest = STALLED if clock() < until else 0.0
+            for connection in self.connections:
+                request = connection._current_request  # noqa: SLF001  # private; pinned by a test
+                if request is not None and request.transport and bodies.is_stalled(request, longest):
+                    log.info("a transfer is cut off, as the proxy stops", peer=request.remote)
+                    request.transport.abort()
+            await asyncio.sleep(STALLED / 10)
 
     def __call__(self) -> RequestHandler:
         """One connection."""

@@ -120,9 +120,11 @@ async def _respond(
         ),
     )
     bodies.settle(request, response)
+    bodies.moved(request)
     await response.prepare(request)
     try:
         async for chunk in upstream_response.content.iter_any():
+            bodies.moved(request)
             await response.write(chunk)
         await response.write_eof()
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
