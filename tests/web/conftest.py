@@ -18,12 +18,11 @@ from immuproxy.ledger.exceptions import Exceptions
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.redis import Store, connect
 from immuproxy.ledger.register import Register
-from immuproxy.web.access.opening import open_door
 from immuproxy.web.app import make_console
 from immuproxy.web.sources import Pace, Part, Sources
 from tests.servers import RedisServer
 from tests.web.events import RULES, in_force, now
-from tests.web.logging_in import users_in
+from tests.web.logging_in import console_for, users_in
 
 Console = TestClient[web.Request, web.Application]
 BATCH = 100
@@ -79,8 +78,7 @@ async def console(sources: Sources) -> AsyncIterator[Console]:
 @pytest.fixture
 async def closed_console(sources: Sources, store: Store, tmp_path: Path) -> AsyncIterator[Console]:
     """A console that asks for passwords: see `tests.web.logging_in`."""
-    door = await open_door(users_in(tmp_path), store, sources.audit.append, now)
-    async with TestClient(TestServer(make_console(sources, door))) as client:
+    async with console_for(sources, store, users_in(tmp_path)) as client:
         yield client
 
 

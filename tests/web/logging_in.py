@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import bcrypt
 from aiohttp import ClientResponse, web
-from aiohttp.test_utils import TestClient
+from aiohttp.test_utils import TestClient, TestServer
 
+from immuproxy.ledger.model import Action, Event
+from immuproxy.ledger.redis import Store
+from immuproxy.ledger.search import Search
+from immuproxy.web.access.opening import open_door
+from immuproxy.web.app import make_console
 from immuproxy.web.settings import ConsoleAuth
+from immuproxy.web.sources import Sources
+from tests.web.events import now
 
 ADMINISTRATOR, VIEWER = "anna", "vera"
 PASSWORDS = {ADMINISTRATOR: "anna's password", VIEWER: "vera's password"}
@@ -36,6 +45,25 @@ def users_in(folder: Path, **more: Any) -> ConsoleAuth:
     file = folder / "users"
     file.write_text(users_text())
     return ConsoleAuth(users_file=file, administrators=(ADMINISTRATOR,), **more)
+
+
+@asynccontextmanager
+async def console_for(
+    sources: Sources, store: Store, auth: ConsoleAuth | None, *, add: Callable[[web.Application], None] | None = None
+) -> AsyncIterator[Client]:
+    """A console with these settings, and a client that keeps cookies; ``add`` puts routes of the test's own in."""
+    open_metrics = auth is None or auth.metrics == "open"
+    app = make_console(sources, await open_door(auth, store, sources.audit.append, now), open_metrics=open_metrics)
+    if add:
+        add(app)
+    async with TestClient(TestServer(app)) as client:
+        yield client
+
+
+async def told(sources: Sources) -> list[Event]:
+    """The events of the log-in, oldest first."""
+    page = await sources.audit.events(Search().with_term("action", Action.LOG_IN), limit=200)
+    return list(page.events)[::-1]
 
 
 async def send_log_in(client: Client, name: str, password: str, **more: Any) -> ClientResponse:

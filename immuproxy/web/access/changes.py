@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from immuproxy.ledger.ids import new_event_id
 from immuproxy.ledger.model import Action, ActorSource, Event, Outcome
@@ -115,7 +116,7 @@ async def _form(request: web.Request) -> Form:
         raise _other_type("This takes a form.")
     try:
         posted = await request.post()
-    except (ValueError, LookupError, web.HTTPBadRequest):
+    except (ValueError, LookupError, RuntimeError, web.HTTPBadRequest, HttpProcessingError):
         raise bad_parameter("", "The form cannot be read.") from None
     fields: dict[str, str] = {}
     files: dict[str, bytes] = {}

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from aiohttp import web
 
-from immuproxy.ledger.sessions import Session, Sessions
+from immuproxy.ledger.sessions import Session, Sessions, SharedKey
 from immuproxy.values import MAX_SHOWN, Network, is_trusted
 from immuproxy.web.access import cookies
 from immuproxy.web.access.basic import Remembered, read_basic
@@ -34,6 +34,10 @@ class Door(Protocol):
     def challenge(self) -> str:
         """The scheme that a program is asked for with a 401."""
 
+    @property
+    def shared_key(self) -> SharedKey | None:
+        """What forms are signed with where there is no session."""
+
     async def visit(self, request: web.Request) -> Visit | None:
         """Who comes; None where nobody is known."""
 
@@ -46,6 +50,7 @@ class OpenDoor:
 
     trusted: Sequence[Network] = ()
     challenge = ""
+    shared_key = None
 
     async def visit(self, request: web.Request) -> Visit:
         """Somebody."""
@@ -61,8 +66,9 @@ class HeaderDoor:
 
     challenge = ""
 
-    def __init__(self, auth: ConsoleAuth) -> None:
+    def __init__(self, auth: ConsoleAuth, shared_key: SharedKey) -> None:
         """``auth`` names the header."""
+        self.shared_key = shared_key
         self.trusted = auth.trusted_proxies
         self._header = auth.identity_header or ""
         self._groups = auth.groups_header or ""
@@ -119,9 +125,17 @@ class PasswordDoor:
     challenge = "Basic"
 
     def __init__(
-        self, auth: ConsoleAuth, passwords: Passwords, log_ins: LogIns, sessions: Sessions, clock: Callable[[], int]
+        self,
+        auth: ConsoleAuth,
+        *,
+        passwords: Passwords,
+        log_ins: LogIns,
+        sessions: Sessions,
+        shared_key: SharedKey,
+        clock: Callable[[], int],
     ) -> None:
         """``clock`` gives milliseconds."""
+        self.shared_key = shared_key
         self.trusted = auth.trusted_proxies
         self._administrators = frozenset(auth.administrators)
         self._passwords = passwords

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from immuproxy.ledger.redis import LedgerUnavailableError
 from immuproxy.web.access.doors import Door, OpenDoor
+from immuproxy.web.access.forgery import SHARED_KEY
 from immuproxy.web.access.identity import VISIT, Visit
 from immuproxy.web.access.log_ins import challenge
 from immuproxy.web.access.returning import log_in_url
@@ -35,6 +36,8 @@ OPEN_ROUTES: web.AppKey[set[str]] = web.AppKey("open_routes", set[str])
 def set_up(app: web.Application, door: Door, *, more_open: frozenset[str] = frozenset()) -> None:
     """Put a door before the console; `admit` must be among its middlewares."""
     app[DOOR] = door
+    if door.shared_key:
+        app[SHARED_KEY] = door.shared_key
     app[OPEN_ROUTES] = set(OPEN | more_open)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from immuproxy.ledger.budgets import Budgets, Places, Untold
 from immuproxy.ledger.redis import Store
-from immuproxy.ledger.sessions import Sessions
+from immuproxy.ledger.sessions import Sessions, SharedKey
 from immuproxy.web.access.doors import Door, HeaderDoor, OpenDoor, PasswordDoor
 from immuproxy.web.access.log_ins import LogIns, Record
 from immuproxy.web.access.passwords import Passwords
@@ -21,7 +21,7 @@ async def open_door(auth: ConsoleAuth | None, store: Store, record: Record, cloc
     if auth is None:
         return OpenDoor()
     if auth.users_file is None:
-        return HeaderDoor(auth)
+        return HeaderDoor(auth, SharedKey(store))
     passwords = await Passwords.read(auth.users_file)
     log_ins = LogIns(
         passwords,
@@ -33,4 +33,6 @@ async def open_door(auth: ConsoleAuth | None, store: Store, record: Record, cloc
     )
     lasts = auth.sessions
     sessions = Sessions(store, idle_ms=round(lasts.idle * 1_000), longest_ms=round(lasts.longest * 1_000))
-    return PasswordDoor(auth, passwords, log_ins, sessions, clock)
+    return PasswordDoor(
+        auth, passwords=passwords, log_ins=log_ins, sessions=sessions, shared_key=SharedKey(store), clock=clock
+    )

@@ -17,6 +17,9 @@ from immuproxy.web.answers import API, as_json, as_page
 from immuproxy.web.parameters import refuse_unknown
 from immuproxy.web.problems import Problem
 
+LARGEST_FORM = 64 * 1024
+"""Bytes that a stranger may send."""
+
 LONGEST_FIELD = 1_000
 """Characters of a name or password; whoever sends more does not log in."""
 
@@ -49,7 +52,7 @@ class LogInPages:
         """Let a good password in; what is wrong is said above the form, with the name still in it."""
         way = reached(request, self._door.trusted)
         forgery.refuse_foreign(request, way.host)
-        form = await read_form(request)
+        form = await read_form(request.clone(client_max_size=LARGEST_FORM))
         name, password = (form.fields.get(key, "")[: LONGEST_FIELD + 1] for key in ("name", "password"))
         there = local_or_home(form.fields.get("next", ""))
         try:
