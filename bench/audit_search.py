@@ -77,13 +77,12 @@ async def questions(audit: Audit) -> dict[str, Question]:
     found: dict[str, Question] = {label: searching(text) for label, text in searches.items()}
     found["one event by its id"] = lambda: audit.event(one.id)
     found["history of a tag"] = lambda: audit.history(busy, "latest")
-    found["last event of 50 tags"] = lambda: audit.latest(MANY_TAGS, [f"v{n % 7}.{n}" for n in range(50)])
     for days in (1, 30, 90):
         found |= over(audit, days)
     for order in ("activity", "name", "events", "refusals"):
         found[f"repositories by {order}"] = lambda order=order: audit.repositories(order=order)  # type: ignore[misc]
     found["repositories with `team-3`"] = lambda: audit.repositories("team-3")
-    found["tags of a repository"] = lambda: audit.tags(MANY_TAGS)
+    found["tags of a repository, once read"] = lambda: audit.roster(MANY_TAGS)
     found["complete `repo:team-3`"] = lambda: audit.facet_values("repo", "team-3")
     found["complete `tag:v1`, one repository"] = lambda: audit.facet_values("tag", "v1", repository=MANY_TAGS)
     return found

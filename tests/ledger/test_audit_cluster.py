@@ -48,7 +48,7 @@ async def test_everything_works_on_a_cluster(store: Store) -> None:
     assert (await audit.counts(START, START + 10**11, 3)).series
     assert await audit.top("tag", since=START, until=START + 10**10, outcome="refused")
     assert (await audit.repositories()).matching == len({event.repository for event in events})
-    assert (await audit.tags(events[0].repository)).tags
+    assert (await audit.roster(events[0].repository)).tags
     assert await audit.facet_values("tag", events[0].tag, repository=events[0].repository)
     assert await audit.event(events[3].id) == events[3]
     assert [progress async for progress in audit.prune(START + 10**13)][-1].removed == 150

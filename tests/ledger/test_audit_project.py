@@ -265,9 +265,9 @@ async def test_all_keys_of_a_script_live_in_one_slot(store: Store) -> None:
     await audit.events(parse("repo:team-*/** outcome:refused -action:adopt digest:ab until:1d", START))
     await audit.counts(START, START + 10**9, 5)
     await audit.top("tag", since=START, until=START + 10**10, outcome="refused")
-    async for _ in audit.prune(START + 10**6):
+    async for _ in audit.prune(START + 10**9):
         pass
-    expected = {f"audit_{name}" for name in ("project", "walk", "ranks", "top", "prune", "uncount", "trim")}
+    expected = {f"audit_{name}" for name in ("project", "walk", "ranks", "top", "prune", "uncount", "forget", "trim")}
     assert set(watched.seen) == expected
     for name, calls in watched.seen.items():
         for call in calls:

@@ -43,7 +43,7 @@ async def answers(store: Store) -> list[object]:
     found += [await audit.repositories(order=order) for order in ("activity", "events", "refusals")]
     found += [await audit.counts(START + 9 * DAY_MS, end, 6), await audit.top("actor", since=START, until=end)]
     found += [await audit.facet_values(field) for field in ("repo", "actor", "ip")]
-    found.append((await audit.tags(KEPT[0].repository)).tags)
+    found.append((await audit.roster(KEPT[0].repository)).tags)
     return found
 
 

@@ -145,7 +145,10 @@ async def test_a_pruned_tag_is_forgotten_and_a_held_one_still_says_who_set_it(st
     async for _ in audit.prune(since - 1000):
         pass
     for fresh in (audit, Audit(store)):
-        assert (await fresh.roster(HERE)).tags == {"1.0": TagFacts("1.0", 0, since, told.time, digest_of(5), "bot")}
+        facts = TagFacts("1.0", told.time, since, told.time, digest_of(5), "bot")
+        assert (await fresh.roster(HERE)).tags == {"1.0": facts}
+        (row,) = (await fresh.repositories()).repositories
+        assert (row.repository, row.tags, row.events, row.last) == (HERE, 1, 0, START + 2)
     assert not (await audit.last_set(HERE, "dev")).digest
 
 

@@ -227,7 +227,7 @@ async def test_an_empty_audit_answers_every_question(store: Store) -> None:
     assert await audit.top("repo", since=0, until=10) == []
     assert await audit.top("tag", since=0, until=10, outcome="refused") == []
     assert (await audit.repositories()).repositories == ()
-    assert (await audit.tags("a")).tags == ()
+    assert (await audit.roster("a")).tags == {}
     assert await audit.facet_values("tag") == []
 
 
@@ -241,14 +241,13 @@ async def test_one_event_is_found_by_its_id_and_by_its_request(store: Store) -> 
     assert await audit.event("*") is None
 
 
-async def test_a_tags_history_and_the_latest_of_some_tags(store: Store) -> None:
+async def test_a_tags_history(store: Store) -> None:
     events = list(made_up_events(800, repositories=4, start=START))
     await fill(store, events)
     audit, repository = Audit(store), events[0].repository
     history = await audit.history(repository, "latest", limit=1_000)
     expected = [event for event in reversed(events) if (event.repository, event.tag) == (repository, "latest")]
     assert list(history.events) == expected
-    assert await audit.latest(repository, ["latest", "no-such"]) == {"latest": expected[0]}
 
 
 async def test_events_that_two_tags_share_a_posting_with_are_not_mixed_up(

@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from immuproxy.ledger.audit import Audit, BadCursorError, RepositorySummary, tallies
 from immuproxy.ledger.audit.calendar import HOUR_MS
-from immuproxy.ledger.model import Event
+from immuproxy.ledger.model import Event, Outcome
 from immuproxy.ledger.redis import Store, connect
 from tests.ledger.audit_events import DAY_MS, fill, made_up_events
 from tests.servers import RedisServer
@@ -202,21 +202,25 @@ async def test_a_cursor_belongs_to_its_order(audit: Audit) -> None:
         await audit.repositories(order="events", limit=4, cursor=page.next_cursor)
 
 
-@pytest.mark.parametrize("spread", [1, 1_000_000_000])
-async def test_tags_of_a_repository_page_by_page(store: Store, spread: int) -> None:
-    # With a spread of 1 all events fall into one millisecond: a page must not end between them for ever.
-    events = [
-        replace(event, repository="r", time=START + number // spread)
-        for number, event in enumerate(made_up_events(120, start=START))
-    ]
-    await fill(store, events)
-    audit, found, cursor = Audit(store), list[str](), ""
-    while True:
-        page = await audit.tags("r", limit=7, cursor=cursor)
-        found += [activity.tag for activity in page.tags]
-        assert page.total == len({event.tag for event in events})
-        cursor = page.next_cursor
-        if not cursor:
-            break
-    last = {event.tag: event.time for event in events}
-    assert found == sorted(sorted(last, reverse=True), key=lambda tag: -last[tag])
+async def test_sizes_of_repositories_are_remembered_until_they_change(audit: Audit, store: Store) -> None:
+    first = await audit.repositories(order="events", limit=100)
+    await store.client.config_resetstat()
+    assert await audit.repositories(order="events", limit=100) == first
+    statistics = await store.client.info("commandstats")
+    assert statistics["cmdstat_strlen"]["calls"] <= 4  # of the repository that had the very last event
+    changed = first.repositories[-1]
+    for number in range(3):
+        (old,) = (event for event in EVENTS[-1:])
+        event = replace(old, id=f"new-{number}", repository=changed.repository, time=END)
+        await audit.append(replace(event, outcome=Outcome.REFUSED if number else Outcome.CREATED))
+        (row,) = (await audit.repositories(changed.repository, limit=1)).repositories
+        assert (row.events, row.refusals) == (changed.events + number + 1, changed.refusals + number)
+
+
+async def test_sizes_of_repositories_are_read_anew_after_a_prune(audit: Audit) -> None:
+    await audit.repositories(order="events", limit=100)
+    before = START + 3 * DAY_MS
+    async for _ in audit.prune(before):
+        pass
+    found = {row.repository: row.events for row in (await audit.repositories(order="events", limit=100)).repositories}
+    assert found == Counter(event.repository for event in EVENTS if event.time >= before)

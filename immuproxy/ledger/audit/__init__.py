@@ -6,7 +6,6 @@ For the console and the JSON API, all on one `Audit` (``from immuproxy.ledger.au
     await audit.events(search, limit=50, cursor="")              -> EventPage     newest first
     await audit.history(repository, tag, limit=100, cursor="")   -> EventPage     one tag's life, newest first
     await audit.event(event_id)                                  -> Event | None
-    await audit.latest(repository, tags)                         -> dict[tag, Event]   last event of each tag
     await audit.end()                                            -> str           cursor of the tail
     audit.tail(search, after="")                                 -> async iterator of Arrival(event, cursor)
     audit.export(search)                                         -> async iterator of Event, the whole result
@@ -15,7 +14,6 @@ For the console and the JSON API, all on one `Audit` (``from immuproxy.ledger.au
     await audit.top(field, since=, until=, outcome=None, limit=) -> list[Tally]   most frequent values
     await audit.facet_values(field, prefix="", repository="", limit=20) -> list[Tally]  completion of known values
     await audit.repositories(pattern="", order="activity", limit=50, cursor="") -> RepositoryPage
-    await audit.tags(repository, limit=50, cursor="")            -> TagPage       tags that events speak of
     await audit.roster(repository)                               -> Roster        all its tags, to sort and filter
     await audit.last_set(repository, tag)                        -> TagFacts      when, to what and by whom
     await audit.total()                                          -> int           events held
@@ -47,8 +45,6 @@ from immuproxy.ledger.audit.values import (
     RepositoryPage,
     RepositorySummary,
     Series,
-    TagActivity,
-    TagPage,
     Tally,
 )
 
@@ -64,8 +60,6 @@ __all__ = [
     "RepositorySummary",
     "Roster",
     "Series",
-    "TagActivity",
     "TagFacts",
-    "TagPage",
     "Tally",
 ]

@@ -14,7 +14,7 @@ from immuproxy.ledger.audit.prune import Pruner
 from immuproxy.ledger.audit.roster import Roster, Rosters, TagFacts
 from immuproxy.ledger.audit.tail import Tail, cursor_behind
 from immuproxy.ledger.audit.tallies import Tallies
-from immuproxy.ledger.audit.values import Arrival, Chart, EventPage, PruneProgress, RepositoryPage, TagPage, Tally
+from immuproxy.ledger.audit.values import Arrival, Chart, EventPage, PruneProgress, RepositoryPage, Tally
 from immuproxy.ledger.audit.vocabulary import Vocabulary
 from immuproxy.ledger.audit.walk import Walked, Walker
 from immuproxy.ledger.model import Event
@@ -63,14 +63,6 @@ class Audit:
         """One event by its id (or by the id of its request)."""
         found = [event async for event in self._some(Search((Term("id", event_id),)), 1)]
         return found[0] if found else None
-
-    async def latest(self, repository: str, tags: Sequence[str]) -> dict[str, Event]:
-        """The newest event of each tag, for those that have one.  Meant for the tags of one page."""
-        found: dict[str, Event] = {}
-        for tag in tags:
-            async for event in self._some(_of_tag(repository, tag), 1):
-                found[tag] = event
-        return found
 
     async def export(self, search: Search) -> AsyncIterator[Event]:
         """The whole result, newest first, read page by page while it is taken."""
@@ -149,10 +141,6 @@ class Audit:
         ``order`` is activity, name, events or refusals; a cursor belongs to its order.
         """
         return await self._listing.repositories(pattern, order, limit, cursor)
-
-    async def tags(self, repository: str, *, limit: int = 50, cursor: str = "") -> TagPage:
-        """Tags that events of the repository name, last active first."""
-        return await self._listing.tags(repository, limit, cursor)
 
     async def roster(self, repository: str) -> Roster:
         """All tags of the repository, those that events name and those that are held; for pages that sort and filter.

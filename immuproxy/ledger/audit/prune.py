@@ -78,21 +78,24 @@ class Pruner:
         await self._store.script("audit_uncount", [*paired, *hourly], [len(calendar.RANKINGS)])
 
     async def _forget_values(self, before: int) -> None:
+        """Forget the values without an event since, but no repository that holds tags."""
         client = self._store.client
-        for repository in await self._vocabulary.values("repo"):
+        for repository, last in list((await self._vocabulary.values("repo")).items()):
             await self._forget_tags(repository, before)
+            if last < before and not await self._store.do(client.zcard(entries.tags_key(repository))):
+                await self._store.script("audit_forget", [entries.values_key("repo")], [before, repository])
         for field in entries.VALUE_FIELDS:
-            await self._store.do(client.zremrangebyscore(entries.values_key(field), "-inf", f"({before}"))
+            if field != "repo":
+                await self._store.do(client.zremrangebyscore(entries.values_key(field), "-inf", f"({before}"))
 
     async def _forget_tags(self, repository: str, before: int) -> None:
-        """Forget the tags without an event since; of those that are held it stays known who set them."""
-        client, key = self._store.client, entries.tags_key(repository)
+        """Forget the tags without an event since that are not held: so every held tag is always among the tags."""
+        client, key, kept = self._store.client, entries.tags_key(repository), 0
         older: dict[str, Any] = {"min": "-inf", "max": f"({before}"}
-        start = 0
-        while names := await self._store.do(client.zrangebyscore(key, **older, start=start, num=_TAGS_A_STEP)):
+        while names := await self._store.do(client.zrangebyscore(key, **older, start=kept, num=_TAGS_A_STEP)):
             held = await self._store.do(client.zmscore(keys.tags(repository), names))
             gone = [name for name, since in zip(names, held, strict=True) if since is None]
             if gone:
                 await self._store.do(client.hdel(entries.sets_key(repository), *gone))
-            start += len(names)
-        await self._store.do(client.zremrangebyscore(key, **older))
+                await self._store.script("audit_forget", [key], [before, *gone])
+            kept += len(names) - len(gone)

@@ -98,23 +98,6 @@ class RepositoryPage:
 
 
 @dataclass(frozen=True, slots=True)
-class TagActivity:
-    """A tag that events name (refused ones too), and the time of the last of them."""
-
-    tag: str
-    last: int
-
-
-@dataclass(frozen=True, slots=True)
-class TagPage:
-    """Some tags, last active first, and how many there are."""
-
-    tags: tuple[TagActivity, ...]
-    total: int
-    next_cursor: str
-
-
-@dataclass(frozen=True, slots=True)
 class PruneProgress:
     """How far a prune has come: steps done of steps in all, and events removed so far."""
 
