@@ -21,6 +21,9 @@ BUSY, BUSY_TAG, BUSY_EVENTS = "busy/service", "latest", 2_000
 RARE, RARE_TAG, RARE_EVENTS = "rare/thing", "only-here", 60
 RARE_ACTOR, RARE_RULE, RARE_ADDRESS = "rare-person", "rare rule", "192.0.2.7"
 RARE_AGENT, RARE_WORD = "rare-agent/1.0", "zebra"
+SOME_ACTOR, SOME_NETWORK, SOME_EVENTS = "some-person", "10.3.7.0/28", 150
+"""Someone who works in a team, with events enough to fill a page of an audit of any size."""
+
 OTHER_TAGS = ("latest", "v1.0.0", "v1.1.0")
 MEDIA_TYPE = "application/vnd.oci.image.manifest.v1+json"
 _EVERY_MANY = 50
@@ -85,9 +88,24 @@ class World:
             return _rare(event)
         if number % max(2, self.count // BUSY_EVENTS) == 1:
             return replace(event, repository=BUSY, tag=BUSY_TAG)
+        if number % max(3, self.count // SOME_EVENTS) == 2:
+            return _some(number, event)
         if number % _EVERY_MANY == 0:
             return replace(event, repository=MANY, tag=MANY_TAGS[number // _EVERY_MANY % len(MANY_TAGS)])
         return event
+
+
+def _some(number: int, event: Event) -> Event:
+    return replace(
+        event,
+        action=Action.DELETE_TAG,
+        outcome=Outcome.REFUSED,
+        repository=f"team-1/some-{number % 4}",
+        tag=f"v1.{number % 100}",
+        actor=SOME_ACTOR,
+        rule="releases",
+        client_address=f"10.3.7.{1 + number % 14}",
+    )
 
 
 def _rare(event: Event) -> Event:
