@@ -48,9 +48,9 @@ class Health:
             self._metrics.up.labels(part.name).set(part.ok)
             before = self._said.get(part.name)
             if before is None or before.ok != part.ok:
-                (log.info if part.ok else log.error)(
-                    f"{part.name} answers" if part.ok else f"{part.name} does not answer", detail=part.detail
-                )
+                unsafe = part.name == "redis" and self.unsafe
+                said = "answers" if part.ok else "is not safe, so nothing is written" if unsafe else "does not answer"
+                (log.info if part.ok else log.error)(f"{part.name} {said}", detail=part.detail)
             elif NO_PUSHES in part.detail and NO_PUSHES not in before.detail:
                 log.warning("the upstream cannot be pushed to", detail=part.detail)
             self._said[part.name] = part
@@ -60,8 +60,6 @@ class Health:
         while True:
             await asyncio.sleep(INTERVAL)
             await self.check()
-            if self.unsafe:
-                log.error("the ledger is not safe", reason=self.unsafe)
 
     async def _redis(self) -> Part:
         try:
@@ -69,7 +67,7 @@ class Health:
                 found = await self._store.information()
         except (LedgerUnavailableError, TimeoutError) as error:
             return Part("redis", ok=False, detail=str(error) or "no answer in time")
-        self.unsafe = self._danger(found)
+        self.unsafe = self._store.distrusted = self._danger(found)
         if self.unsafe:
             return Part("redis", ok=False, detail=self.unsafe)
         return Part("redis", ok=True, detail=f"version {found.get('redis_version', '?')}")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import Redis
 
 from tests.conversation import image
 from tests.servers import RedisServer, RegistryServer, free_port, wait_until
@@ -105,6 +106,27 @@ def test_h69_a_redis_that_may_forget_is_refused(
     said = served.log.read_text()
     assert "noeviction" in said
     assert "appendonly yes" in said
+
+
+def test_h69_a_redis_that_comes_up_unsafe_or_becomes_so_gets_no_writes(
+    serve: Callable[[str], Served], registry: RegistryServer, redis_server: RedisServer
+) -> None:
+    """At the start it was not there to be asked."""
+    redis_server.stop()
+    served = serve(file_for(registry, redis_server))
+    served.until_ready(503)
+    redis_server.command = [*redis_server.command, "--maxmemory-policy", "allkeys-lru"]
+    redis_server.start()
+    wait_until(lambda: "noeviction" in str(served.get("/readyz")[1]), "the danger to be seen")
+    assert served.put("1.0", image("one").body, image("one").media_type) == 503
+    with Redis(port=redis_server.port) as client:
+        assert not client.keys("*:tag:*")
+        client.config_set("maxmemory-policy", "noeviction")
+        served.until_ready()
+        assert served.put("1.0", image("one").body, image("one").media_type) != 503
+        client.config_set("maxmemory-policy", "volatile-lru")
+        wait_until(lambda: "noeviction" in str(served.get("/readyz")[1]), "the danger to be seen")
+        assert served.put("2.0", image("one").body, image("one").media_type) == 503
 
 
 def test_a_taken_port_is_said_plainly(

@@ -104,6 +104,8 @@ class Store:
     def __init__(self, client: Client, durability: Durability | None = None) -> None:
         """Wrap a connected client; use `connect` to make one."""
         self.client = client
+        self.distrusted = ""
+        """Why nothing may be written for now; empty where it may."""
         self._durability = durability or Durability()
 
     async def script(self, name: str, keys: Sequence[str], args: Sequence[Argument] = ()) -> Any:
@@ -111,6 +113,7 @@ class Store:
 
         Raises `LedgerUnavailableError`; the script may or may not have run then, so every script can be repeated.
         """
+        self._check_trust()
         text, sha = _SCRIPTS[name]
         with translated():
             try:
@@ -126,6 +129,7 @@ class Store:
         wait = self._durability.command
         if not wait:
             return await self.script(name, keys, args)
+        self._check_trust()
         call = ("EVAL", _SCRIPTS[name][0], len(keys), *keys, *args)
         with translated():
             if isinstance(self.client, RedisCluster):
@@ -140,6 +144,10 @@ class Store:
         if fault:
             raise LedgerUnavailableError(f"the ledger is written, but {fault}")
         return reply
+
+    def _check_trust(self) -> None:
+        if self.distrusted:
+            raise LedgerUnavailableError(self.distrusted)
 
     async def do(self, command: Awaitable[Any] | Any) -> Any:
         """Await one plain command of `client`, with errors translated."""

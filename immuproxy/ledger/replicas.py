@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import time
 
 from immuproxy.ledger import keys
 from immuproxy.ledger.redis import Store
@@ -23,7 +22,7 @@ class Replicas:
 
     async def announce(self, rules_digest: str) -> frozenset[str]:
         """Renew the entry; the digests of the rules files that all living proxies have, this one's included."""
-        now = time.time()
+        now, _ = await self._store.do(self._store.client.time())  # the proxies' own clocks may differ (H73)
         mine = json.dumps({"rules": rules_digest, "seen": now})
         await self._store.do(self._store.client.hset(keys.REPLICAS, self._id, mine))
         found = await self._store.do(self._store.client.hgetall(keys.REPLICAS))
