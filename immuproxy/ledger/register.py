@@ -102,6 +102,13 @@ class Register:
         """Whether the digest is such a manifest's."""
         return bool(await self._store.do(self._store.client.hexists(keys.manifests(repository), digest)))
 
+    async def stored_many(self, repository: str, digests: Sequence[str]) -> dict[str, StoredManifest]:
+        """The stored ones of some manifests."""
+        if not digests:
+            return {}
+        values = await self._store.do(self._store.client.hmget(keys.manifests(repository), digests))
+        return {digest: stored_of(digest, value) for digest, value in zip(digests, values, strict=True) if value}
+
     async def is_pinned(self, repository: str, digest: str) -> bool:
         """Whether a committed tag, or a push under way, needs the digest."""
         return bool(await self._store.do(self._store.client.hexists(keys.pins(repository), digest)))

@@ -79,6 +79,7 @@ def _set_up_templates(app: web.Application) -> None:
             "iso",
             "exact",
             "moment",
+            "short_media_type",
         )
     }
     environment.filters |= {"ago": wording.ago, "duration": wording.duration}

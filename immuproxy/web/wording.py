@@ -155,3 +155,23 @@ def duration(milliseconds: int | None) -> str:
 def iso_seconds(milliseconds: int) -> str:
     """``2026-11-23T18:53:22Z``, as a search takes it; part of a second is dropped."""
     return _utc(milliseconds).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+_MEDIA_TYPES = {
+    "application/vnd.oci.image.index.v1+json": "index",
+    "application/vnd.docker.distribution.manifest.list.v2+json": "index, Docker",
+    "application/vnd.oci.image.manifest.v1+json": "image",
+    "application/vnd.docker.distribution.manifest.v2+json": "image, Docker",
+    "application/vnd.oci.image.layer.v1.tar": "tar",
+    "application/vnd.oci.image.layer.v1.tar+gzip": "tar, gzip",
+    "application/vnd.oci.image.layer.v1.tar+zstd": "tar, zstd",
+    "application/vnd.docker.image.rootfs.diff.tar": "tar, Docker",
+    "application/vnd.docker.image.rootfs.diff.tar.gzip": "tar, gzip, Docker",
+    "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip": "tar, gzip, kept elsewhere",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip": "tar, gzip, kept elsewhere",
+}
+
+
+def short_media_type(media_type: str) -> str:
+    """A media type in a word or two where it is a usual one."""
+    return _MEDIA_TYPES.get(media_type, media_type)

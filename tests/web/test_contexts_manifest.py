@@ -1,55 +1,69 @@
 from __future__ import annotations
 
-import json
-from typing import Any
-
-from immuproxy.ledger.model import Committed, StoredManifest, TagRecord
+from immuproxy.ledger.model import Committed, TagRecord
 from immuproxy.oci import manifests
-from immuproxy.web.contexts.manifest import manifest_context
+from immuproxy.web.contexts.document import Document, Part
+from immuproxy.web.contexts.image import Config
+from immuproxy.web.contexts.manifest import Around, Image, Opened, manifest_context
 from tests.web.events import NOW, digest, push
 
-
-def stored(document: dict[str, Any], media_type: str = manifests.OCI_MANIFEST) -> StoredManifest:
-    return StoredManifest(digest("m"), media_type, json.dumps({"schemaVersion": 2, **document}).encode())
-
-
-def part(name: str, size: int, **more: Any) -> dict[str, Any]:
-    return {"digest": digest(name), "mediaType": "application/x", "size": size, **more}
+CONFIG = Part(digest("c"), "application/vnd.oci.image.config.v1+json", 10)
+IMAGE = Document(manifests.OCI_MANIFEST, 50, layers=(Part(digest("a"), "x", 100),), layers_total=1, config=CONFIG)
 
 
-def test_an_image_shows_its_layers_and_its_whole_size() -> None:
-    found = stored({"config": part("c", 10), "layers": [part("a", 100), part("b", 200)]})
-    context = manifest_context("team/app", digest("m"), found, [], [])
-    assert [layer["size"] for layer in context["layers"]] == [100, 200]
-    assert context["size"] == 310 + len(found.body)
-    assert context["kind"] == "image"
+def opened(document: Document | None = None, why_not: str = "") -> Opened:
+    return Opened("team/app", digest("m"), document, stored=document is not None, why_not=why_not)
 
 
-def test_an_index_shows_its_platforms() -> None:
-    platform = {"os": "linux", "architecture": "arm", "variant": "v7"}
-    found = stored({"manifests": [part("a", 1, platform=platform)]}, manifests.OCI_INDEX)
-    context = manifest_context("team/app", digest("m"), found, [], [])
-    assert context["children"][0]["platform"] == "linux/arm/v7"
-    assert context["platforms"] == ["linux/arm/v7"]
+def test_an_image_shows_what_is_in_it() -> None:
+    config = Config(platform="linux/arm64", labels={"a": "b"})
+    context = manifest_context(opened(IMAGE), Image(config), Around())
+    assert (context["kind"], context["size"], context["platforms"]) == ("image", 160, ["linux/arm64"])
+    assert context["image"]["labels"] == {"a": "b"}
+    assert context["config"]["digest"] == digest("c")
 
 
-def test_without_stored_bytes_the_events_say_what_they_know() -> None:
+def test_a_config_that_is_not_known_says_why() -> None:
+    context = manifest_context(opened(IMAGE), Image(None, "The registry does not have it."), Around())
+    assert context["image"]["why_not"] == "The registry does not have it."
+    assert context["image"]["labels"] == {}
+
+
+def test_without_its_bytes_the_events_say_what_they_know() -> None:
     event = push(digest=digest("m"), size=77, platforms=("linux/amd64",))
-    context = manifest_context("team/app", digest("m"), None, [event], [])
+    context = manifest_context(opened(why_not="No."), Image(), Around(events=[event]))
     assert (context["stored"], context["size"], context["platforms"]) == (False, 77, ["linux/amd64"])
-    assert context["layers"] == []
+    assert (context["layers"], context["image"], context["why_not"]) == ([], None, "No.")
 
 
-def test_fields_of_unexpected_types_are_left_out() -> None:
-    odd = {"config": [], "layers": [1, {"size": "many", "digest": 5, "platform": []}], "annotations": 3, "subject": "x"}
-    context = manifest_context("team/app", digest("m"), stored(odd), [], [])
-    assert context["layers"] == [{"digest": "", "media_type": "", "size": None, "platform": "", "annotations": {}}]
-    assert (context["config"], context["subject"], context["annotations"]) == (None, "", {})
+def test_an_index_shows_its_platforms_and_the_sizes_of_known_children() -> None:
+    attested = {"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": digest("one")}
+    children = (
+        Part(digest("one"), manifests.OCI_MANIFEST, 50, "linux/amd64"),
+        Part(digest("two"), manifests.OCI_MANIFEST, 50, "unknown/unknown", annotations=attested),
+    )
+    index = Document(manifests.OCI_INDEX, 30, children=children, children_total=2)
+    context = manifest_context(opened(index), Image(of="linux/amd64"), Around(children={digest("one"): IMAGE}))
+    one, two = context["children"]
+    assert (one["whole_size"], two["whole_size"]) == (160, None)
+    assert two["attests"] == "linux/amd64"
+    assert context["platforms"] == ["linux/amd64"]
+
+
+def test_an_artifact_is_not_called_an_image() -> None:
+    document = Document(manifests.OCI_MANIFEST, 5, config=Part(digest("e"), "application/vnd.oci.empty.v1+json", 2))
+    assert manifest_context(opened(document), Image(), Around())["kind"] == "artifact"
 
 
 def test_tags_that_hold_it_now_come_first() -> None:
     held = Committed(digest("m"), 1, since=NOW, first=NOW)
     moved = Committed(digest("other"), 2, since=NOW, first=NOW)
-    records = [TagRecord("team/app", "a", committed=moved), TagRecord("team/app", "b", committed=held)]
-    context = manifest_context("team/app", digest("m"), None, [], records)
-    assert context["tags"] == [{"tag": "b", "now": True}, {"tag": "a", "now": False}]
+    records = [
+        TagRecord("team/app", "a", committed=moved),
+        TagRecord("team/app", "b", committed=held),
+        TagRecord("team/app", "gone"),
+    ]
+    context = manifest_context(opened(), Image(), Around(records=records, holding=["a", "c"]))
+    assert [(row["tag"], row["now"]) for row in context["tags"]] == [
+        ("b", True), ("c", True), ("a", False), ("gone", False),
+    ]  # fmt: skip

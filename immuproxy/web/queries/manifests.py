@@ -5,25 +5,62 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from immuproxy.ledger.audit import TagFacts
+from immuproxy.ledger.model import TagRecord
 from immuproxy.ledger.search import Search
 from immuproxy.web.contexts import manifest as contexts
+from immuproxy.web.contexts.manifest import Around
+from immuproxy.web.contexts.referrers import About, tags_about
 from immuproxy.web.problems import not_found
+from immuproxy.web.queries.opening import open_image_of_any, open_manifest, stored_children
 from immuproxy.web.sources import Sources
 
-SHOWN_EVENTS = 200
+SHOWN_EVENTS = 100
 
 
-async def manifest(sources: Sources, repository_name: str, digest: str) -> dict[str, Any]:
-    """One manifest; what is inside is known while a held tag needs it."""
-    search = Search().with_term("repo", repository_name).with_term("digest", digest)
-    stored, page = await asyncio.gather(
-        sources.register.stored(repository_name, digest), sources.audit.events(search, limit=SHOWN_EVENTS)
+async def manifest(sources: Sources, repository: str, digest: str) -> dict[str, Any]:
+    """One manifest, with what is inside, around it and under which tags."""
+    search = Search().with_term("repo", repository).with_term("digest", digest)
+    register = sources.register
+    stored, pins, page, roster, about = await asyncio.gather(
+        register.stored(repository, digest),
+        register.pin_count(repository, digest),
+        sources.audit.events(search, limit=SHOWN_EVENTS),
+        sources.audit.roster(repository),
+        _about(sources, repository, digest),
     )
-    if stored is None and not page.events:
+    if stored is None and not pins and not page.events:
         raise not_found(
-            f"The proxy knows no manifest {digest} in {repository_name}.",
+            f"The proxy knows no manifest {digest} in {repository}.",
             "It knows those that were pushed through it, and those that the index of a held tag lists.",
         )
+    opened = await open_manifest(sources, repository, digest, stored)
+    children = await stored_children(sources, repository, opened.document)
+    image = await open_image_of_any(sources, opened, children)
     named = list(dict.fromkeys(event.tag for event in page.events if event.tag and event.digest == digest))
-    records = await sources.register.records(repository_name, named)
-    return contexts.manifest_context(repository_name, digest, stored, page.events, records)
+    holding = [facts for facts in roster.tags.values() if facts.digest == digest]
+    around = Around(
+        events=page.events,
+        records=await register.records(repository, named),
+        holding=[facts.tag for facts in holding],
+        needed=max(pins - sum(facts.held > 0 for facts in holding), 0),
+        children=children,
+        about=about,
+    )
+    return contexts.manifest_context(opened, image, around)
+
+
+async def _about(sources: Sources, repository: str, digest: str) -> list[About]:
+    """The tags under which clients keep what refers to the manifest, those that there are."""
+    records = await sources.register.records(repository, tags_about(digest))
+    found = await asyncio.gather(*(_about_tag(sources, record) for record in records))
+    return [about for about in found if about.digest]
+
+
+async def _about_tag(sources: Sources, record: TagRecord) -> About:
+    held = record.committed
+    facts = TagFacts(record.tag) if held else await sources.audit.last_set(record.repository, record.tag)
+    digest = held.digest if held else facts.digest
+    if not digest:
+        return About(record, "", None)
+    return About(record, digest, (await open_manifest(sources, record.repository, digest)).document)
