@@ -18,6 +18,7 @@ from immuproxy.proxy.deletes import Deletes
 from immuproxy.proxy.guard import Guard
 from immuproxy.proxy.handler import Door, Edge
 from immuproxy.proxy.judge import Judge
+from immuproxy.proxy.looks import Looks
 from immuproxy.proxy.push import Library
 from immuproxy.proxy.pushes import Pushes
 from immuproxy.proxy.reads import Reads
@@ -85,6 +86,7 @@ def assemble(
         store, epoch, published=published, recorded=lambda event: metrics.event(event.action, event.outcome)
     )
     library = Library(register, upstream)
+    looks = Looks(register, upstream)
     exceptions = Exceptions(store, published)
     judge = Judge(library, exceptions)
     recovery = Recovery(register, upstream, library)
@@ -93,6 +95,7 @@ def assemble(
         epoch=epoch,
         upstream=upstream,
         library=library,
+        looks=looks,
         judge=judge,
         recovery=recovery,
         refusals=Refusals(register),
@@ -108,6 +111,7 @@ def assemble(
     edge = Edge(
         rules=rules,
         upstream=upstream,
+        looks=looks,
         pushes=pushes,
         reads=Reads(
             register,

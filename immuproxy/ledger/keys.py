@@ -64,6 +64,11 @@ def marks(repository: str) -> str:
     return f"{PREFIX}{{{repository}}}:marks"
 
 
+def deletes(repository: str) -> str:
+    """Counter: deletes that have ended, whatever became of them."""
+    return f"{PREFIX}{{{repository}}}:deletes"
+
+
 def intents(repository: str) -> str:
     """Hash: event id -> draft of the event of a push that may have reached the upstream and has no outcome yet."""
     return f"{PREFIX}{{{repository}}}:intents"

@@ -349,12 +349,16 @@ class Register:
             repository,
             "delete_end",
             [
-                *_slot(repository, "marks", "intents", "outbox", "tags", "pins", "manifests"),
+                *_slot(repository, "marks", "intents", "outbox", "tags", "pins", "manifests", "deletes"),
                 *(keys.tag(repository, tag.name) for tag in gone),
             ],
             [digest, event.id, without_time(event), event.actor, *told],
         )
         return self._count(event, written=bool(reply))
+
+    async def deletes(self, repository: str) -> int:
+        """How many deletes in the repository have ended."""
+        return int(await self._store.do(self._store.client.get(keys.deletes(repository))) or 0)
 
     async def pin(self, repository: str, needs: Iterable[str]) -> None:
         """Pin for good what a tag turns out to need beyond what was known when it was committed (H31)."""
@@ -442,6 +446,7 @@ _SLOT = {
     "intents": keys.intents,
     "outbox": keys.outbox,
     "claims": keys.claims,
+    "deletes": keys.deletes,
 }
 
 

@@ -24,7 +24,8 @@ from immuproxy.proxy.answers import Answer
 from immuproxy.proxy.attempt import FIRST_WAIT, Attempt, Limits, Retry, Waiting
 from immuproxy.proxy.failpoints import Failpoint, reach
 from immuproxy.proxy.judge import Judge
-from immuproxy.proxy.push import Library, Push
+from immuproxy.proxy.looks import Looks
+from immuproxy.proxy.push import Library, Push, blobs_of
 from immuproxy.proxy.recovery import Recovery
 from immuproxy.proxy.refusals import Refusals, first_message
 from immuproxy.proxy.upstream import Found, OutcomeUnknownError, Upstream, UpstreamUnavailableError
@@ -45,6 +46,7 @@ class Guard:
         epoch: Epoch,
         upstream: Upstream,
         library: Library,
+        looks: Looks,
         judge: Judge,
         recovery: Recovery,
         refusals: Refusals,
@@ -55,6 +57,7 @@ class Guard:
         self._epoch = epoch
         self._upstream = upstream
         self._library = library
+        self._looks = looks
         self._judge = judge
         self._recovery = recovery
         self._refusals = refusals
@@ -132,6 +135,7 @@ class Guard:
 
     async def ended(self) -> None:
         """Before the ledger's connection closes."""
+        await self._looks.ended()
         await self._amends.ended()
 
     async def _acquire(self, attempt: Attempt) -> Answer | None:
@@ -257,7 +261,7 @@ class Guard:
     async def _lacking(self, attempt: Attempt) -> str:
         if attempt.verdict is None or attempt.verdict.outcome is Decision.REFUSE:
             return ""
-        return await self._library.lacking(attempt.push.repository, attempt.content, attempt.push.caller)
+        return await self._looks.lacking(attempt.push.repository, blobs_of(attempt.content), attempt.push.caller)
 
     async def _without(self, attempt: Attempt, lacking: str) -> Answer:
         """Refuse what could not be pulled: a registry takes it whose descriptor cache outlived the blob (H25, H36)."""

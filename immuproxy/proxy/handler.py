@@ -14,13 +14,14 @@ import structlog
 from aiohttp import web
 
 from immuproxy.ledger.redis import LedgerUnavailableError
-from immuproxy.oci import errors, routes
+from immuproxy.oci import errors, names, routes
 from immuproxy.oci.errors import OciError
 from immuproxy.oci.routes import Kind, Operation
 from immuproxy.proxy import answers, bodies, caller, headers, stream
 from immuproxy.proxy.answers import Answer
 from immuproxy.proxy.caller import Caller
 from immuproxy.proxy.deletes import Deletes
+from immuproxy.proxy.looks import Looks
 from immuproxy.proxy.pushes import Pushes
 from immuproxy.proxy.reads import Reads
 from immuproxy.proxy.upstream import Upstream, UpstreamUnavailableError
@@ -30,7 +31,13 @@ from immuproxy.values import MAX_SHOWN, Network
 
 log = structlog.get_logger("immuproxy.edge")
 
+MAX_KNOWN = 10_000
+"""Repositories of which is remembered whether they may hold protected tags."""
+
 LEDGER_DOWN = "the ledger (Redis) does not answer, so nothing can be written now; reads go on"
+
+
+_BLOB_IS_THERE = frozenset({(Kind.BLOB, "HEAD", 200), (Kind.UPLOADS, "POST", 201), (Kind.UPLOAD, "PUT", 201)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,7 @@ class Edge:
         *,
         rules: Callable[[], RuleSet],
         upstream: Upstream,
+        looks: Looks,
         pushes: Pushes,
         reads: Reads,
         deletes: Deletes,
@@ -58,11 +66,14 @@ class Edge:
         """The ways are made by the composition root."""
         self._rules = rules
         self._upstream = upstream
+        self._looks = looks
         self._pushes = pushes
         self._reads = reads
         self._deletes = deletes
         self._metrics = metrics
         self._door = door
+        self._known_by: RuleSet | None = None
+        self._known: dict[str, bool] = {}
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, whatever happens."""
@@ -89,7 +100,9 @@ class Edge:
         try:
             answer = await self._own_answer(request, operation, who)
             if answer is None:
-                return await stream.relay(request, operation, who, self._upstream)
+                response = await stream.relay(request, operation, who, self._upstream)
+                self._look_ahead(operation, who, response)
+                return response
             return await answers.send(request, self._located(answer, who))
         except LedgerUnavailableError as error:
             log.warning("ledger unavailable", reason=str(error), request_id=who.request_id)
@@ -114,6 +127,23 @@ class Edge:
                 return await self._reads.read(operation, who, rules.match(operation.repository, operation.reference))
             case _:
                 return None
+
+    def _look_ahead(self, operation: Operation, who: Caller, response: web.StreamResponse) -> None:
+        """A client has just brought a blob, or heard that it is there: it will push what needs it (H25)."""
+        if (operation.kind, operation.method, response.status) not in _BLOB_IS_THERE:
+            return
+        digest = response.headers.get("Docker-Content-Digest", operation.reference)
+        if names.ANY_DIGEST.fullmatch(digest) and self._may_protect(operation.repository):
+            self._looks.ahead(operation.repository, digest, who)
+
+    def _may_protect(self, repository: str) -> bool:
+        """As the rules say; remembered for as long as they are in force."""
+        rules = self._rules()
+        if rules is not self._known_by or len(self._known) >= MAX_KNOWN:
+            self._known_by, self._known = rules, {}
+        if repository not in self._known:
+            self._known[repository] = rules.may_protect(repository)
+        return self._known[repository]
 
     def _located(self, answer: Answer, who: Caller) -> Answer:
         relocated = headers.to_client(

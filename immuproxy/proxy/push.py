@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -14,9 +13,6 @@ from immuproxy.oci.manifests import Manifest
 from immuproxy.proxy.caller import Caller
 from immuproxy.proxy.upstream import Found, Upstream
 from immuproxy.rules.model import Image, Rule
-
-ASKED_AT_ONCE = 8
-"""Blobs of one push that the upstream is asked for at the same time."""
 
 MAX_CLOSURE = 1000
 """Manifests that one index may reach; real ones reach about twenty."""
@@ -82,19 +78,6 @@ class Library:
         found = await self._upstream.probe(repository, digest, caller)
         return manifests.describe(found.body, found.media_type) if isinstance(found, Found) else None
 
-    async def lacking(self, repository: str, content: Content, caller: Caller) -> str:
-        """A blob of the manifest or of its children that the upstream does not give out (H25); empty when there is
-        none.
-        """
-        kept = [manifests.describe(stored.body, stored.media_type) for stored in content.stored]
-        needed = list(dict.fromkeys(blob for manifest in kept for blob in manifests.required_blobs(manifest)))
-        for at in range(0, len(needed), ASKED_AT_ONCE):
-            batch = needed[at : at + ASKED_AT_ONCE]
-            found = await asyncio.gather(*(self._upstream.has_blob(repository, blob, caller) for blob in batch))
-            if not all(found):
-                return batch[found.index(False)]
-        return ""
-
     async def image(self, repository: str, manifest: Manifest, caller: Caller, rule: Rule) -> Image:
         """A manifest as ``rule`` sees it; labels cost a look at each config, so only where it asks for them."""
         found = await self.labels(repository, manifest, caller) if rule.needs_labels else {}
@@ -133,6 +116,12 @@ class Library:
     async def _config_labels(self, repository: str, manifest: Manifest, caller: Caller) -> Mapping[str, str]:
         config = await self._upstream.small_blob(repository, manifest.config, caller) if manifest.config else None
         return manifests.config_labels(config) if config else {}
+
+
+def blobs_of(content: Content) -> tuple[str, ...]:
+    """The blobs without which the manifest, or one of its children, cannot be pulled; each once."""
+    kept = (manifests.describe(stored.body, stored.media_type) for stored in content.stored)
+    return tuple(dict.fromkeys(blob for manifest in kept for blob in manifests.required_blobs(manifest)))
 
 
 def _common(all_labels: Iterable[Mapping[str, str]]) -> dict[str, str]:

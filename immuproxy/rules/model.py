@@ -136,6 +136,14 @@ class RuleSet:
         """Whether the tag is held by the ledger."""
         return self.match(repository, tag).protects
 
+    def may_protect(self, repository: str) -> bool:
+        """Whether a tag of the repository could be held by the ledger, apart from those of the built-in rule.
+
+        May be wrong in saying yes.  Takes as long as there are rules.
+        """
+        own = (rule for rule in self.rules if rule.line != BUILT_IN_LINE)
+        return self.default.protects or any(rule.protects and rule.repositories.matches(repository) for rule in own)
+
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 

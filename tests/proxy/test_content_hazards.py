@@ -13,7 +13,7 @@ import pytest
 from multidict import CIMultiDict
 
 from immuproxy.ledger.model import Action, Outcome
-from immuproxy.proxy import record
+from immuproxy.proxy import looks, record
 from tests.between import Request, between
 from tests.conversation import Answer, RunningEdge, edge_over, image, index, sha256
 from tests.servers import RedisServer, RegistryServer, program
@@ -21,11 +21,18 @@ from tests.servers import RedisServer, RegistryServer, program
 REPOSITORY = "team/app"
 
 
+@pytest.fixture
+def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was seen of a blob before the storage was changed is old enough not to count any more."""
+    monkeypatch.setattr(looks, "REMEMBERED", 0.0)
+
+
 def lose(registry: RegistryServer, digest: str) -> None:
     """Take a blob's bytes off the disk; the registry's descriptor cache does not hear of it."""
     (registry.storage / f"docker/registry/v2/blobs/sha256/{digest[7:9]}/{digest[7:]}/data").unlink()
 
 
+@pytest.mark.usefixtures("forgetful")
 @pytest.mark.parametrize("blob", [0, 1])
 @pytest.mark.parametrize("nested", [False, True])
 async def test_h25_what_the_registry_only_remembers_is_never_committed(
@@ -52,6 +59,7 @@ async def test_h25_what_the_registry_only_remembers_is_never_committed(
     assert (await edge.client.put(REPOSITORY, "1.0", pushed)).status == 201
 
 
+@pytest.mark.usefixtures("forgetful")
 async def test_h25_an_overwrite_that_could_not_be_pulled_leaves_the_old_content(
     edge: RunningEdge, registry: RegistryServer
 ) -> None:
@@ -252,6 +260,7 @@ async def test_h36_what_garbage_collection_took_is_told_by_verify_and_mended_by_
     assert (await asyncio.to_thread(verified, registry, redis_server))[0] == 0
 
 
+@pytest.mark.usefixtures("forgetful")
 async def test_h36_what_was_collected_between_upload_and_push_is_not_committed(
     edge: RunningEdge, registry: RegistryServer
 ) -> None:

@@ -67,3 +67,15 @@ def test_values_are_frozen_hashable_and_comparable() -> None:
     with pytest.raises(AttributeError):
         rules.source = "other"  # type: ignore[misc]
     assert RuleSet((), rules.default).match("a", "b") is rules.default
+
+
+def test_a_repository_may_hold_protected_tags_where_any_rule_of_the_file_or_the_default_protects() -> None:
+    mixed = rules_of("""
+        default: mutable
+        rules:
+          - {name: team, repositories: ["team/**", "!team/sandbox/**"], tags: ["v*"], policy: immutable}
+          - {name: tried, repositories: ["tried/**"], policy: immutable, mode: shadow}
+        """)
+    names = ("team/app", "team/sandbox/app", "tried/app", "other")
+    assert [mixed.may_protect(name) for name in names] == [True, False, False, False]
+    assert rules_of("default: immutable").may_protect("other")

@@ -1,15 +1,16 @@
 -- The outcome of a delete: the mark goes, the event comes, and the records of the tags that went are dropped, each
 -- leaving a tombstone where its rule keeps the name taken.
 --
--- KEYS 1 marks  2 intents  3 outbox  4 tags  5 pins  6 manifests  7.. records of the tags that went
+-- KEYS 1 marks  2 intents  3 outbox  4 tags  5 pins  6 manifests  7 deletes (how many have ended)
+--      8.. records of the tags that went
 -- ARGV 1 digest  2 event id  3 event  4 who deleted  5.. for each record: tag name, digest it held, 1 for a tombstone or 0
 -- Returns 1 when the event was written, 0 when the intent had its outcome already.
 local marks, intents, outbox, tags, pins, manifests = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local now = now_ms()
-redis.call('ZREM', marks, ARGV[1])
+if redis.call('ZREM', marks, ARGV[1]) == 1 then redis.call('INCR', KEYS[7]) end
 if redis.call('HDEL', intents, ARGV[2]) == 0 then return 0 end
-for i = 7, #KEYS do
-  local name, held, tombstone = ARGV[3 * i - 16], ARGV[3 * i - 15], ARGV[3 * i - 14]
+for i = 8, #KEYS do
+  local name, held, tombstone = ARGV[3 * i - 19], ARGV[3 * i - 18], ARGV[3 * i - 17]
   local record = read_record(KEYS[i])
   if record.digest == held then
     unpin(pins, manifests, record.needs)
