@@ -6,7 +6,9 @@ Every mistake is an `UnfitError` that names the part at fault.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from immuproxy.ledger.exceptions import Exemption
 from immuproxy.ledger.model import Event, Outcome
@@ -21,6 +23,9 @@ MAX_REASON = 500
 """Characters."""
 
 EXAMPLE = "team/app:1.4"
+
+
+_T = TypeVar("_T")
 
 
 class UnfitError(ValueError):
@@ -44,10 +49,23 @@ class Wish:
     digest: str = ""
 
 
-def read_wish(reference: str, lasts: str, reason: str, digest: str = "") -> Wish:
-    """All parts as they were typed; an empty ``digest`` means any."""
-    repository, tag = read_reference(reference)
-    return Wish(repository, tag, read_duration(lasts), read_reason(reason), read_digest(digest) if digest else "")
+def read_parts(typed: Mapping[str, str]) -> tuple[Wish | None, dict[str, str]]:
+    """A wish from ``tag`` (repository:tag), ``for``, ``reason`` and ``digest`` (empty: any), or what is wrong with each
+    part that is.
+    """
+    errors: dict[str, str] = {}
+
+    def part(name: str, read: Callable[[str], _T], otherwise: _T) -> _T:
+        try:
+            return read(typed.get(name, "").strip())
+        except UnfitError as error:
+            errors[name] = str(error)
+            return otherwise
+
+    repository, tag = part("tag", read_reference, ("", ""))
+    lasts, reason = part("for", read_duration, 0), part("reason", read_reason, "")
+    digest = part("digest", read_digest, "") if typed.get("digest", "").strip() else ""
+    return (None if errors else Wish(repository, tag, lasts, reason, digest)), errors
 
 
 def read_reference(text: str) -> tuple[str, str]:

@@ -28,6 +28,8 @@ NAVIGATION = (
     ("overview", "/", "Overview"),
     ("audit", "/audit", "Audit log"),
     ("repositories", "/repositories", "Repositories"),
+    ("drift", "/drift", "Drift"),
+    ("exceptions", "/exceptions", "Exceptions"),
     ("rules", "/rules", "Rules"),
 )
 

@@ -7,7 +7,7 @@ import jinja2
 from aiohttp import web
 
 from immuproxy.ledger.search import Search
-from immuproxy.web import api, drawing, exports, health, links, live, pages, wording
+from immuproxy.web import api, drawing, exports, health, holdings, links, live, pages, trials, wording
 from immuproxy.web.access import guard
 from immuproxy.web.access import pages as access_pages
 from immuproxy.web.access.doors import Door, OpenDoor
@@ -16,8 +16,8 @@ from immuproxy.web.answers import SOURCES, say_what_is_wrong
 from immuproxy.web.assets import STATIC, TEMPLATES
 from immuproxy.web.sources import Sources
 
-LARGEST_BODY = 1024 * 1024
-"""Bytes of a request; the largest is a rules file that somebody tries out."""
+LARGEST_BODY = 1024 * 1024 + 64 * 1024
+"""Bytes of a request; the largest is a form with a rules file of the greatest size that somebody tries out."""
 
 _FOR_EVER = "public, max-age=31536000, immutable"
 
@@ -36,6 +36,8 @@ def make_console(sources: Sources, door: Door | None = None, *, open_metrics: bo
     app.router.add_get("/static/{name}", static)
     for room in (pages, exports, live, api, health, access_pages):
         room.add_routes(app)
+    holdings.set_up(app)
+    trials.set_up(app)
     return app
 
 
@@ -80,6 +82,7 @@ def _set_up_templates(app: web.Application) -> None:
             "exact",
             "moment",
             "short_media_type",
+            "left",
         )
     }
     environment.filters |= {"ago": wording.ago, "duration": wording.duration}

@@ -131,6 +131,9 @@ _SHOWN_IN_MS = 10 * _SECOND
 _STEPS = ((86_400_000 * 2, 86_400_000, "d"), (3_600_000, 3_600_000, "h"), (60_000, 60_000, "min"), (0, 1000, "s"))
 
 
+_UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (_SECOND, "s"))
+
+
 def ago(milliseconds: int, now: int) -> str:
     """How long ago, in one unit: ``just now``, ``40 s ago``, ``3 h ago``, ``12 d ago``."""
     passed = now - milliseconds
@@ -140,9 +143,12 @@ def ago(milliseconds: int, now: int) -> str:
 
 
 def left(until: int, now: int) -> str:
-    """How long until then, in one unit, never more than is left: ``40 s``, ``3 h``, ``12 d``."""
-    remaining = max(until - now, 0)
-    return next(f"{remaining // unit} {name}" for least, unit, name in _STEPS if remaining >= least)
+    """How long until then, in two units, never more than is left: ``40 s``, ``3 h 12 min``, ``12 d``."""
+    remaining, parts = max(until - now, 0), []
+    for unit, name in _UNITS:
+        count, remaining = divmod(remaining, unit)
+        parts += [f"{count} {name}"] if count else []
+    return " ".join(parts[:2]) or "0 s"
 
 
 def duration(milliseconds: int | None) -> str:

@@ -6,6 +6,7 @@ other modules must not meet it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,9 +15,11 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, sync_playwright
 
+from immuproxy.web.settings import ConsoleAuth
 from tests.browser import story
 from tests.servers import program, running_redis
 from tests.web.consoles import RunningConsole, running_console
+from tests.web.logging_in import PASSWORDS, users_in
 
 HERE = Path(__file__).parent
 QUIET = (
@@ -35,9 +38,25 @@ Open = Callable[..., Page]
 
 @pytest.fixture(scope="session")
 def console() -> Iterator[RunningConsole]:
-    with running_redis() as redis, running_console(redis.url, ruling=story.rules()) as running:
+    """Open to everybody."""
+    with _storied(None) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningConsole]:
+    """One of its own that asks for passwords: see `tests.web.logging_in`."""
+    with _storied(users_in(tmp_path_factory.mktemp("users"))) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def _storied(auth: ConsoleAuth | None) -> Iterator[RunningConsole]:
+    with running_redis() as redis, running_console(redis.url, ruling=story.rules(), auth=auth) as running:
         running.seed(story.story())
         running.run(story.hold(running.sources.register))
+        running.run(story.trouble(running.sources.register))
+        running.run(story.permissions(running.sources.exceptions, running.sources.audit))
         yield running
 
 
@@ -53,6 +72,29 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def open_page(browser: Browser, console: RunningConsole) -> Iterator[Open]:
     """Open a page of the console; errors of its scripts and breaches of its policy fail the test at the end."""
+    with _opening(browser, console) as open_:
+        yield open_
+
+
+@pytest.fixture
+def open_as(browser: Browser, closed: RunningConsole) -> Iterator[Open]:
+    """The same of the console that asks for passwords; the first argument is who logs in."""
+    with _opening(browser, closed) as open_:
+
+        def log_in_and_open(name: str, path: str, **options: Any) -> Page:
+            page = open_("/log-in", **options)
+            page.get_by_label("Name").fill(name)
+            page.get_by_label("Password").fill(PASSWORDS[name])
+            page.get_by_role("button", name="Log in").click()
+            page.wait_for_url("**/")
+            page.goto(path)
+            return page
+
+        yield log_in_and_open
+
+
+@contextlib.contextmanager
+def _opening(browser: Browser, console: RunningConsole) -> Iterator[Open]:
     wrong: list[str] = []
     contexts = []
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from immuproxy.ledger import keys
+from immuproxy.ledger.audit import Audit
+from immuproxy.ledger.exceptions import Exceptions
 from immuproxy.ledger.model import Action, ActorSource, Event, Outcome, StoredManifest
 from immuproxy.ledger.register import Content, Register
 from immuproxy.web.sources import RulesInForce
@@ -181,3 +183,87 @@ async def _commit(register: Register, event: Event, generation: int) -> None:
     await register.commit(*where, token="t", event=event, first=not generation)
     moments: dict[Any, Any] = {"since": event.time} | ({"first": event.time} if not generation else {})
     await register._store.do(register._store.client.hset(keys.tag(event.repository, event.tag), mapping=moments))
+
+
+async def trouble(register: Register) -> None:
+    """Two tags that the registry shows otherwise, of which one could not be set right."""
+    for repository, tag, seen, failure in TROUBLE:
+        found = await register.read(repository, tag)
+        held = found.committed.digest if found.committed else ""
+        about: dict[str, Any] = {"repository": repository, "tag": tag, "previous_digest": held}
+        about |= {"actor_source": ActorSource.PROXY}
+        reason = (
+            "the upstream shows other content under this tag" if seen else "the upstream does not give out this tag"
+        )
+        drift = Event(
+            id=f"drift-{tag}", action=Action.DRIFT, outcome=Outcome.FOUND, digest=seen, reason=reason, **about
+        )
+        assert await register.open_drift(repository, tag, seen=seen, held=held, event=drift)
+        if failure:
+            tried = {**about, "digest": held, "previous_digest": seen}
+            await register.record(
+                Event(id=f"try-{tag}", action=Action.REPAIR, outcome=Outcome.FAILED, reason=failure, **tried)
+            )
+    for repository in REPOSITORIES[:5]:
+        await register.attention.finish_comparison(repository)
+
+
+TROUBLE = (
+    ("platform/auth", "1.4.1", digest("somebody else's"), "the upstream answered 403: this account may not push"),
+    ("team/api", "1.5.0", "", ""),
+)
+
+
+async def permissions(exceptions: Exceptions, audit: Audit) -> None:
+    """Exceptions: one in force and used, one for a single image, one ended by hand, one whose time is over."""
+    for number, (tag, lasts, who, why, only) in enumerate(PERMISSIONS):
+        granted = _exception(Outcome.GRANTED, number, tag, who=who, why=why, only=only)
+        await exceptions.grant(granted, lasts_ms=lasts)
+        if not number:
+            await audit.append(_use(granted))
+        if lasts < 2 * HOUR:
+            exemption = await exceptions.of(granted.repository, granted.tag)
+            assert exemption
+            by_hand = number == 2
+            reason = f"{'ended by hand' if by_hand else 'its time was over'}: {why}"
+            ended = _exception(Outcome.ENDED, number, tag, who=who if by_hand else "", why=reason, only=only)
+            await exceptions.end(exemption, ended)
+
+
+PERMISSIONS: tuple[tuple[tuple[str, str], int, str, str, str], ...] = (
+    (("team/app", "1.4.1"), 8 * HOUR, "anna", "rebuild without the debug key", ""),
+    (("platform/gateway", "1.5.0"), 2 * HOUR, "mira", "security fix 2026-118", digest("the fixed one")),
+    (("web/shop", "1.4.0"), HOUR, "anna", "base image had expired certificates", ""),
+    (("team/api", "1.4.0"), 1, "mira", "signed with the wrong key", ""),
+)
+
+
+def _exception(outcome: Outcome, number: int, tag: tuple[str, str], *, who: str, why: str, only: str) -> Event:
+    return Event(
+        id=f"exception-{number}-{outcome}",
+        action=Action.EXCEPTION,
+        outcome=outcome,
+        repository=tag[0],
+        tag=tag[1],
+        digest=only,
+        reason=why,
+        actor=who,
+        actor_source=ActorSource.CONSOLE if who else ActorSource.PROXY,
+        actor_confirmed=bool(who),
+        rule="releases",
+        rule_line=12,
+    )
+
+
+def _use(granted: Event) -> Event:
+    why = f"a temporary exception allows it: event {granted.id}, granted by {granted.actor}: {granted.reason}"
+    return push(
+        Outcome.OVERWRITTEN,
+        repository=granted.repository,
+        tag=granted.tag,
+        digest=digest("rebuilt"),
+        previous_digest=digest("with the key"),
+        actor="release-bot",
+        rule_line=12,
+        reason=why,
+    )

@@ -21,6 +21,9 @@ PAGES = [
     TAG,
     f"/repositories/team/app/manifests/{digest('life two')}",
     "/rules?tag=team/app:1.6.0&user=mira",
+    "/rules/what-if",
+    "/drift",
+    "/exceptions",
     "/nowhere",
 ]
 

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import PHONE, Open
 from tests.browser.story import LIFE
 from tests.web.events import digest
+from tests.web.logging_in import ADMINISTRATOR
 
 REFRESH = "IMMUPROXY_SCREENSHOTS"
 FOLDER = Path(__file__).parents[2] / "docs" / "screenshots"
@@ -28,6 +30,9 @@ SHOTS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "tag-dark": (TAG, DARK, True),
     "tag-phone": (TAG, ON_PHONE, False),
     "manifest": (f"/repositories/team/app/manifests/{digest('life two')}", {}, True),
+    "drift": ("/drift", {}, True),
+    "drift-dark": ("/drift", DARK, True),
+    "drift-phone": ("/drift", ON_PHONE, False),
     "rules": ("/rules?tag=team/app:1.6.0&user=mira", {}, True),
 }
 
@@ -41,3 +46,32 @@ def test_the_page_can_be_pictured(open_page: Open, tmp_path: Path, name: str) ->
     picture = page.screenshot(path=folder / f"{name}.png", full_page=whole)
     assert picture.startswith(b"\x89PNG")
     assert len(picture) > 10_000
+
+
+def kept(page: Page, folder: Path, name: str, *, whole: bool = True) -> None:
+    folder = FOLDER if os.environ.get(REFRESH) else folder
+    folder.mkdir(parents=True, exist_ok=True)
+    assert len(page.screenshot(path=folder / f"{name}.png", full_page=whole)) > 10_000
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("exceptions", {}), ("exceptions-dark", DARK), ("exceptions-phone", ON_PHONE)]
+)
+def test_what_an_administrator_sees_can_be_pictured(
+    open_as: Open, tmp_path: Path, name: str, options: dict[str, Any]
+) -> None:
+    page = open_as(ADMINISTRATOR, "/exceptions", **options)
+    expect(page.get_by_role("button", name="Allow the overwrite")).to_be_visible()
+    kept(page, tmp_path, name, whole="viewport" not in options)
+
+
+@pytest.mark.parametrize(("name", "options"), [("what-if", {}), ("what-if-dark", DARK)])
+def test_a_trial_of_rules_can_be_pictured(open_page: Open, tmp_path: Path, name: str, options: dict[str, Any]) -> None:
+    page = open_page("/rules/what-if", **options)
+    box = page.get_by_label("Rules to try")
+    box.fill(box.input_value().replace("[latest, main,", "[latest,"))
+    page.get_by_role("button", name="Replay").click()
+    expect(page.locator("#changed")).to_contain_text("would change")
+    page.locator("#changed").scroll_into_view_if_needed()
+    page.mouse.move(0, 0)
+    kept(page, tmp_path, name, whole=False)

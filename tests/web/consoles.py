@@ -12,13 +12,15 @@ from typing import Any, TypeVar
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from immuproxy.ledger.audit import Audit
+from immuproxy.ledger.audit import Audit, Projector
 from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.exceptions import Exceptions
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.redis import connect
 from immuproxy.ledger.register import Register
+from immuproxy.web.access.opening import open_door
 from immuproxy.web.app import make_console
+from immuproxy.web.settings import ConsoleAuth
 from immuproxy.web.sources import Pace, Part, RulesInForce, Sources
 from tests.web.events import in_force, now
 
@@ -55,6 +57,7 @@ def running_console(
     ruling: RulesInForce | None = None,
     parts: Sequence[Part] = UP,
     edge: str = "registry.example:5000",
+    auth: ConsoleAuth | None = None,
 ) -> Iterator[RunningConsole]:
     """Serve a console on a free loopback port."""
     loop = asyncio.new_event_loop()
@@ -62,7 +65,7 @@ def running_console(
     thread.start()
     stack = contextlib.AsyncExitStack()
     try:
-        opening = _open(stack, redis_url, ruling or in_force(), parts, edge)
+        opening = _open(stack, redis_url, ruling=ruling or in_force(), parts=parts, edge=edge, auth=auth)
         url, sources = asyncio.run_coroutine_threadsafe(opening, loop).result(timeout=30)
         yield RunningConsole(url, sources, loop)
     finally:
@@ -72,21 +75,26 @@ def running_console(
         loop.close()
 
 
-def _nobody(_repository: str) -> None:
-    """Nobody carries events into the audit here."""
-
-
 async def _open(
-    stack: contextlib.AsyncExitStack, redis_url: str, ruling: RulesInForce, parts: Sequence[Part], edge: str
+    stack: contextlib.AsyncExitStack,
+    redis_url: str,
+    *,
+    ruling: RulesInForce,
+    parts: Sequence[Part],
+    edge: str,
+    auth: ConsoleAuth | None,
 ) -> tuple[str, Sources]:
     async def status() -> Sequence[Part]:
         return parts
 
     store = await stack.enter_async_context(connect(redis_url, timeout=2.0))
+    projector = Projector(store)
+    stack.push_async_callback(_ended, asyncio.create_task(projector.run()))
+    audit = Audit(store)
     sources = Sources(
-        audit=Audit(store),
-        register=Register(store, Epoch(store, quarantine=0.0)),
-        exceptions=Exceptions(store, _nobody),
+        audit=audit,
+        register=Register(store, Epoch(store, quarantine=0.0), published=projector.notify),
+        exceptions=Exceptions(store, projector.notify),
         rules=lambda: ruling,
         status=status,
         metrics=CollectorRegistry(),
@@ -95,8 +103,16 @@ async def _open(
         version="0.1.0",
         pace=Pace(600, 20),
     )
-    runner = web.AppRunner(make_console(sources), access_log=None, shutdown_timeout=2.0, max_line_size=65_536)
+    door = await open_door(auth, store, audit.append, now)
+    runner = web.AppRunner(make_console(sources, door), access_log=None, shutdown_timeout=2.0, max_line_size=65_536)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     return f"http://127.0.0.1:{runner.addresses[0][1]}", sources
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    """Cancel, again and again: redis-py can take a cancellation for a lost connection."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=0.5)

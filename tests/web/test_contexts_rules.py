@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
+from immuproxy.web.contexts.holdings import Count
 from immuproxy.web.contexts.rules import rules_context, shown_lines
 from tests.web.events import in_force
 
@@ -27,7 +30,13 @@ def test_all_else_of_the_file_is_shown_as_it_is() -> None:
 
 
 def test_rules_come_in_order_with_the_default_last() -> None:
-    context = rules_context(in_force(), {"releases": 12})
+    held = Count("d", 7, Counter({"releases": 3}), Counter({"releases": 2}))
+    context = rules_context(in_force(), {"releases": 12}, held)
+    assert [rule["holds"] for rule in context["rules"]][1:3] == [
+        {"tags": 0, "repositories": 0},
+        {"tags": 3, "repositories": 2},
+    ]
+    assert context["counted"] == 7
     assert [rule["name"] for rule in context["rules"]] == ["referrers", "moving", "releases", "default"]
     assert [rule["verdicts"] for rule in context["rules"]] == [0, 0, 12, 0]
     assert context["rules"][2]["overwrite"] == ["user release-bot, within 15m of the first push"]

@@ -45,6 +45,7 @@ def filled() -> Iterator[RunningConsole]:
     suppress_health_check=list(HealthCheck),
 )
 @pytest.mark.timeout(120)
+@pytest.mark.filterwarnings("default:Do not use the `random` module")  # schemathesis does, for bodies
 def test_answers_are_as_described_whatever_is_asked(case: schemathesis.Case[Any], filled: RunningConsole) -> None:
     response = case.call(base_url=filled.url)
     case.validate_response(response, checks=CHECKS)
@@ -55,6 +56,7 @@ KNOWN = {
     "/api/v1/repositories/team%2Fapp": "repository",
     "/api/v1/repositories/team/app/tags/1.0": "tag",
     f"/api/v1/repositories/team/app/manifests/{digest('one')}": "manifest",
+    f"/api/v1/compare?a=team/app:1.0&b={digest('one')}": "compare",
     "/api/v1/overview?range=7d": "overview",
     "/api/v1/events?limit=1": "events",
     "/api/v1/rules": "rules",

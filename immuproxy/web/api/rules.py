@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from immuproxy.web.answers import API, SOURCES, as_json
+from immuproxy.web.holdings import HOLDINGS
 from immuproxy.web.parameters import (
     refuse_unknown,
     tag_of,
@@ -15,7 +16,7 @@ from immuproxy.web.queries import rules as queries
 
 async def rules(request: web.Request) -> web.Response:
     refuse_unknown(request.query, ())
-    return as_json(await queries.rules(request.app[SOURCES]))
+    return as_json(await queries.rules(request.app[SOURCES], request.app[HOLDINGS]))
 
 
 async def explain(request: web.Request) -> web.Response:

@@ -8,6 +8,7 @@ from typing import Any
 
 from immuproxy.rules.explain import Explanation
 from immuproxy.rules.model import Mode, Rule
+from immuproxy.web.contexts.holdings import Count
 from immuproxy.web.contexts.overview import rules_dict
 from immuproxy.web.sources import RulesInForce
 
@@ -28,8 +29,8 @@ def _without_secret(line: str) -> str:
     return _IN_SETTING.sub(rf"\1{SECRET_MARK}", line)
 
 
-def rule_dict(rule: Rule, verdicts: Mapping[str, int]) -> dict[str, Any]:
-    """One rule as people read it; ``verdicts`` counts events by the rule's name."""
+def rule_dict(rule: Rule, verdicts: Mapping[str, int], held: Count | None) -> dict[str, Any]:
+    """One rule as people read it; ``verdicts`` counts events by the rule's name, ``held`` tags and repositories."""
     return {
         "name": rule.name,
         "line": rule.line,
@@ -41,16 +42,21 @@ def rule_dict(rule: Rule, verdicts: Mapping[str, int]) -> dict[str, Any]:
         "delete": "allow" if rule.delete_allowed else "deny",
         "reuse": "allow" if rule.reuse_allowed else "never",
         "verdicts": verdicts.get(rule.name, 0),
+        "holds": None if held is None else {"tags": held.tags[rule.name], "repositories": held.repositories[rule.name]},
     }
 
 
-def rules_context(in_force: RulesInForce, verdicts: Mapping[str, int]) -> dict[str, Any]:
-    """The file in force and its rules, in order, the default last; ``verdicts`` of the last week."""
+def rules_context(in_force: RulesInForce, verdicts: Mapping[str, int], held: Count | None) -> dict[str, Any]:
+    """The file in force and its rules, in order, the default last; ``verdicts`` of the last week.
+
+    ``held``: the last count of tags and repositories; None while they are being counted.
+    """
     rules = (*in_force.rules.rules, in_force.rules.default)
     return {
         "file": rules_dict(in_force),
         "lines": shown_lines(in_force.text),
-        "rules": [rule_dict(rule, verdicts) for rule in rules],
+        "rules": [rule_dict(rule, verdicts, held) for rule in rules],
+        "counted": held.at if held else None,
     }
 
 

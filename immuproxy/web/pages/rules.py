@@ -5,6 +5,8 @@ from __future__ import annotations
 from aiohttp import web
 
 from immuproxy.web.answers import API, SOURCES, as_page
+from immuproxy.web.holdings import HOLDINGS
+from immuproxy.web.pages.what_if import as_proposed
 from immuproxy.web.parameters import tag_of, text_of
 from immuproxy.web.problems import Problem
 from immuproxy.web.queries import rules as queries
@@ -24,7 +26,7 @@ async def rules(request: web.Request) -> web.Response:
             asked |= queries.explain(sources, *tag_of(query), text_of(query, "user"))
         except Problem as problem:
             asked["asked_problem"] = f"{problem.message} {problem.advice}"
-    context = await queries.rules(sources)
+    context = await queries.rules(sources, request.app[HOLDINGS]) | as_proposed(sources.rules())
     status = 400 if asked["asked_problem"] else 200
     return await as_page(
         request, "rules.html", context | asked | {"json_href": f"{API}/rules"}, place="rules", status=status

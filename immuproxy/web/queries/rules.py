@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from immuproxy.rules.explain import explain as explain_tag
 from immuproxy.web.contexts import rules as rules_contexts
+from immuproxy.web.holdings import Holdings
 from immuproxy.web.sources import Sources
 
 WEEK_MS = 7 * 86_400_000
@@ -13,11 +15,13 @@ WEEK_MS = 7 * 86_400_000
 SHOWN_RULES = 1000
 
 
-async def rules(sources: Sources) -> dict[str, Any]:
-    """The file in force, and how often each rule decided in the last week."""
+async def rules(sources: Sources, holdings: Holdings) -> dict[str, Any]:
+    """The file in force, how often each rule decided in the last week, and what each holds."""
     now = sources.clock()
-    tallies = await sources.audit.top("rule", since=now - WEEK_MS, until=now, limit=SHOWN_RULES)
-    return rules_contexts.rules_context(sources.rules(), {tally.value: tally.count for tally in tallies})
+    tallies, held = await asyncio.gather(
+        sources.audit.top("rule", since=now - WEEK_MS, until=now, limit=SHOWN_RULES), holdings.latest()
+    )
+    return rules_contexts.rules_context(sources.rules(), {tally.value: tally.count for tally in tallies}, held)
 
 
 def explain(sources: Sources, repository_name: str, tag_name: str, user: str) -> dict[str, Any]:

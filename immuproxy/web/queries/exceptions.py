@@ -1,0 +1,99 @@
+"""Exceptions: those in force, those of the past, and how one begins and ends."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict, replace
+from typing import Any
+
+from immuproxy import permission
+from immuproxy.ledger.exceptions import Exemption
+from immuproxy.ledger.model import Action, Event, Outcome
+from immuproxy.ledger.search import TEXT, Moment, Search
+from immuproxy.web.contexts import exceptions as contexts
+from immuproxy.web.problems import not_found
+from immuproxy.web.sources import Sources
+
+MOST = 100
+"""Exceptions in force, and grants, of one answer."""
+
+SHOWN_USES = 5
+_LATER = 50
+_LONGEST_MS = permission.LONGEST_MS + 3_600_000
+"""No exception lasts longer, the time until the sweep ends it included."""
+
+GRANTS = Search().with_term("action", Action.EXCEPTION).with_term("outcome", Outcome.GRANTED)
+
+
+async def exceptions(sources: Sources, *, limit: int, cursor: str = "", history_cursor: str = "") -> dict[str, Any]:
+    """Exceptions in force by repository and tag, and all grants, newest first; ``limit`` for both lists."""
+    page, count, granted = await asyncio.gather(
+        sources.exceptions.standing(limit=limit, cursor=cursor),
+        sources.exceptions.count(),
+        sources.audit.events(GRANTS, limit=limit, cursor=history_cursor),
+    )
+    now, rules = sources.clock(), sources.rules().rules
+    standing = [exemption for exemption in page.found if exemption.ends > now]
+    used, history = await asyncio.gather(
+        asyncio.gather(*(_uses(sources, each.repository, each.tag, each.event, each.granted) for each in standing)),
+        asyncio.gather(*(_granted(sources, event, now) for event in granted.events)),
+    )
+    shown = [contexts.standing_dict(each, by, rules) for each, by in zip(standing, used, strict=True)]
+    over = len(page.found) - len(standing)
+    return contexts.exceptions_context(shown, history, count - over, (page.next_cursor, granted.next_cursor))
+
+
+async def _granted(sources: Sources, event: Event, now: int) -> contexts.Granted:
+    """A grant with its end and its uses."""
+    search = _of_tag(event.repository, event.tag).with_term("action", Action.EXCEPTION)
+    until = event.time + _LONGEST_MS
+    span = replace(search, since=Moment(event.time, str(event.time)), until=Moment(until, str(until)))
+    used, later, standing = await asyncio.gather(
+        _uses(sources, event.repository, event.tag, event.id, event.time),
+        sources.audit.events(span, limit=_LATER),
+        sources.exceptions.of(event.repository, event.tag),
+    )
+    stands = standing is not None and standing.event == event.id and standing.ends > now
+    return contexts.Granted(event, stands, contexts.end_of(event, later.events), used)
+
+
+async def _uses(sources: Sources, repository: str, tag: str, event_id: str, since: int) -> contexts.Used:
+    search = _of_tag(repository, tag).with_term("action", Action.PUSH).with_term(TEXT, f"event {event_id},")
+    page = await sources.audit.events(replace(search, since=Moment(since, str(since))), limit=SHOWN_USES)
+    return contexts.uses(page.events, event_id, more=bool(page.next_cursor) and page.complete)
+
+
+def _of_tag(repository: str, tag: str) -> Search:
+    return Search().with_term("repo", repository).with_term("tag", tag)
+
+
+async def grant(sources: Sources, event: Event, wish: permission.Wish) -> dict[str, Any]:
+    """Allow what ``wish`` says, by ``event`` (outcome granted); the exception as the page shows it."""
+    rules = sources.rules().rules
+    told = replace(
+        permission.granting(event, rules.match(wish.repository, wish.tag)),
+        repository=wish.repository,
+        tag=wish.tag,
+        digest=wish.digest,
+        reason=wish.reason,
+    )
+    ends = await sources.exceptions.grant(told, lasts_ms=wish.lasts_ms)
+    begun = Exemption(
+        wish.repository, wish.tag, ends - wish.lasts_ms, ends, wish.digest, event.id, event.actor, wish.reason
+    )
+    return contexts.standing_dict(begun, contexts.Used(), rules)
+
+
+async def end(sources: Sources, event: Event, *, only: str = "") -> dict[str, Any]:
+    """End the exception of the tag that ``event`` names; raises `Problem` where there is none.
+
+    ``only``: the event of the grant that is meant; a later one is left alone.
+    """
+    found = await sources.exceptions.of(event.repository, event.tag)
+    if (
+        found is not None
+        and only in {"", found.event}
+        and await sources.exceptions.end(found, permission.ending(event, found))
+    ):
+        return asdict(found)
+    raise not_found(f"There is no exception for {event.repository}:{event.tag}.", "It may have ended already.")
