@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from immuproxy.web.answers import API, as_json
-from immuproxy.web.api import compare, drift, exceptions, log, overview, places, rules, what_if
+from immuproxy.web.api import drift, exceptions, log, overview, places, rules, what_if
 from immuproxy.web.assets import OPENAPI
 
 
@@ -15,6 +15,6 @@ async def openapi(_request: web.Request) -> web.Response:
 
 def add_routes(app: web.Application) -> None:
     """Put the API into the console."""
-    for room in (overview, log, places, compare, drift, exceptions, rules, what_if):
+    for room in (overview, log, places, drift, exceptions, rules, what_if):
         room.add_routes(app)
     app.router.add_get(f"{API}/openapi.json", openapi)

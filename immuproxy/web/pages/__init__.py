@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from immuproxy.web.pages import compare, drift, exceptions, log, overview, places, rules, what_if
+from immuproxy.web.pages import drift, exceptions, log, overview, places, rules, what_if
 
 
 def add_routes(app: web.Application) -> None:
     """Put the pages into the console."""
-    for room in (overview, log, places, compare, drift, exceptions, rules, what_if):
+    for room in (overview, log, places, drift, exceptions, rules, what_if):
         room.add_routes(app)
