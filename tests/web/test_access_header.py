@@ -63,6 +63,12 @@ async def test_the_proxy_names_the_viewer_and_his_role(proxy: aiohttp.ClientSess
     assert "Log out" not in page, "the proxy in front logs out"
 
 
+async def test_it_is_the_proxy_that_is_trusted_and_not_the_client_behind_it(proxy: aiohttp.ClientSession) -> None:
+    headers = {"X-Forwarded-User": "vera", "X-Forwarded-For": "203.0.113.9"}
+    async with proxy.get("/api/v1/viewer", headers=headers) as response:
+        assert response.status == 200
+
+
 async def test_nobody_named_is_nobody(proxy: aiohttp.ClientSession) -> None:
     for headers in ({}, {"X-Forwarded-User": ""}, {"X-Forwarded-User": "  "}, {"X_Forwarded_User": "anna"}):
         for path in ("/", "/api/v1/viewer"):

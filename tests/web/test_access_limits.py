@@ -92,8 +92,8 @@ async def test_a_neighbour_does_not_use_up_a_known_users_attempts(client: Client
 
 
 async def test_an_account_of_ones_own_does_not_buy_guesses_at_others(client: Client) -> None:
-    wrong = 0
-    for _ in range(3 * NETWORK):
+    wrong = [await attempt(client, ELSEWHERE, ADMINISTRATOR) for _ in range(NETWORK // 2)].count(401)
+    for _ in range(2 * NETWORK):
         assert await succeed(client, ELSEWHERE, VIEWER) == 303
         wrong += await attempt(client, ELSEWHERE, ADMINISTRATOR) == 401
     assert wrong == NETWORK
