@@ -33,6 +33,10 @@ class Stage:
         """Looks at blobs that have reached the registry."""
         return sum(method == "GET" and "/blobs/sha256:" in target for method, target in self.middle.asked)
 
+    def sent(self) -> bool:
+        """Whether the manifest was sent: the registry may refuse it too, but must not be asked."""
+        return ("PUT", f"/v2/{REPOSITORY}/manifests/1.0") in self.middle.asked
+
     async def all_seen(self, count: int) -> None:
         async with asyncio.timeout(5):
             while self.asked() < count or self.left.parts.edge._looks._ahead:
@@ -120,7 +124,7 @@ async def test_h34_a_delete_through_any_proxy_ends_what_was_seen(stage: Stage, d
     edge: RunningEdge = getattr(stage, deleter)
     assert (await edge.client.ask("DELETE", f"/v2/{REPOSITORY}/blobs/{LAYER}")).status == 202
     assert (await stage.left.client.put(REPOSITORY, "1.0", PUSHED)).status == 400
-    assert (await stage.left.direct.pull(REPOSITORY, "1.0")).status == 404
+    assert not stage.sent()
 
 
 async def test_h34_what_was_seen_while_a_delete_was_on_its_way_does_not_count(stage: Stage) -> None:
@@ -134,6 +138,7 @@ async def test_h34_what_was_seen_while_a_delete_was_on_its_way_does_not_count(st
     assert (await stage.right.direct.ask("DELETE", f"/v2/{REPOSITORY}/blobs/{LAYER}")).status == 202
     await register.end_delete(REPOSITORY, LAYER, draft)
     assert (await stage.left.client.put(REPOSITORY, "1.0", PUSHED)).status == 400
+    assert not stage.sent()
 
 
 async def test_what_was_seen_holds_for_a_moment_only(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,6 +155,7 @@ async def test_what_was_seen_in_one_repository_says_nothing_of_another(stage: St
     await stage.left.client.blobs("other/app", PUSHED)
     await stage.all_seen(2)
     assert (await stage.left.client.put(REPOSITORY, "1.0", PUSHED)).status == 400
+    assert not stage.sent()
 
 
 async def test_more_than_can_wait_is_looked_at_when_it_is_pushed(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
