@@ -96,7 +96,6 @@ class Importer:
                 yield step
 
     async def _repository(self, repository: str) -> AsyncIterator[Listed | Imported]:
-        adoption = await self._register.adoption(self._rules.digest)
         try:
             tags = await listing.tags(self._questions.upstream, repository, self._questions.caller)
         except (ListingRefusedError, UpstreamUnavailableError) as error:
@@ -104,13 +103,9 @@ class Importer:
             yield Imported(repository, "", Result.UNREADABLE, reason=str(error))
             return
         yield Listed(repository, len(tags))
-        complete = True
         for at in range(0, len(tags), CHUNK):
             async for imported in self._chunk(repository, tags[at : at + CHUNK]):
-                complete = complete and imported.result is not Result.UNREADABLE
                 yield imported
-        if complete:
-            await self._register.set_adopted(repository, adoption)
 
     async def _chunk(self, repository: str, tags: Sequence[str]) -> AsyncIterator[Imported]:
         valid = [tag for tag in tags if names.is_tag(tag)]

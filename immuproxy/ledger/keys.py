@@ -79,11 +79,6 @@ def claims(repository: str) -> str:
     return f"{PREFIX}{{{repository}}}:claims"
 
 
-def adopted(repository: str) -> str:
-    """String: the rules file under which all its protected tags were adopted, and the `LOSSES` by then."""
-    return f"{PREFIX}{{{repository}}}:adopted"
-
-
 def drift(repository: str) -> str:
     """Hash: tag -> digest that the upstream showed instead ("-" for none), and since when, for each open finding."""
     return f"{PREFIX}{{{repository}}}:drift"

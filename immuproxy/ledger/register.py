@@ -372,18 +372,10 @@ class Register:
         return int(await self._store.do(self._store.client.hget(keys.pins(repository), digest)) or 0)
 
     async def adoption(self, rules_digest: str) -> str:
-        """What `adopted_under` says where every protected tag was adopted under this rules file, and since the ledger
-        last lost anything (H68).
+        """What changes when "every protected tag of a repository has its record" has to be looked at anew: with the
+        rules file, and when the ledger was seen to have lost something (H68).
         """
         return f"{rules_digest} {await self._epoch.era()}"
-
-    async def adopted_under(self, repository: str) -> str:
-        """The `adoption` in which every protected tag of the repository got its record; empty if in none."""
-        return (await self._store.do(self._store.client.get(keys.adopted(repository))) or b"").decode()
-
-    async def set_adopted(self, repository: str, adoption: str) -> None:
-        """Remember that every protected tag of the repository has a record; ``adoption`` from before it was listed."""
-        await self._store.do(self._store.client.set(keys.adopted(repository), adoption))
 
     # --- drift
 

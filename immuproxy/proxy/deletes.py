@@ -25,6 +25,9 @@ from immuproxy.proxy.upstream import Found, Upstream, UpstreamUnavailableError
 from immuproxy.rules.decide import decide_delete
 from immuproxy.rules.model import RuleSet
 
+READ_AT_ONCE = 500
+"""Records read in one round trip."""
+
 
 class Deletes:
     """The door for deletes."""
@@ -44,6 +47,7 @@ class Deletes:
         self._upstream = upstream
         self._recovery = recovery
         self._longest = longest
+        self._adopted: dict[str, str] = {}
 
     async def delete(self, operation: Operation, caller: Caller) -> Answer:
         """Carry one delete to its end, or refuse it with 405 (the specification's answer for a disabled delete)."""
@@ -138,15 +142,22 @@ class Deletes:
         ]
 
     async def _adopt_all(self, repository: str, caller: Caller) -> None:
-        """Before the first delete in a repository, every protected tag of it gets its record, and its pins (H77)."""
+        """Before the first delete in a repository, every protected tag of it gets its record, and its pins (H77).
+
+        Only what this process saw itself counts: the ledger may be an older copy that was put back before it started
+        (H68).
+        """
         rules = self._rules()
         adoption = await self._register.adoption(rules.digest)
-        if await self._register.adopted_under(repository) == adoption:
+        if self._adopted.get(repository) == adoption:
             return
-        for tag in await self._listed(repository, caller):
-            if names.is_tag(tag) and rules.protects(repository, tag):
-                await self._known(repository, tag, caller)
-        await self._register.set_adopted(repository, adoption)
+        listed = await self._listed(repository, caller)
+        tags = [tag for tag in listed if names.is_tag(tag) and rules.protects(repository, tag)]
+        for at in range(0, len(tags), READ_AT_ONCE):
+            for found in await self._register.records(repository, tags[at : at + READ_AT_ONCE]):
+                if found.committed is None:
+                    await self._known(repository, found.tag, caller)
+        self._adopted[repository] = adoption
 
     async def _listed(self, repository: str, caller: Caller) -> list[str]:
         try:

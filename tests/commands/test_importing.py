@@ -82,17 +82,6 @@ def test_lists_and_children_keep_to_the_rate_too(site: Site) -> None:
     assert time.monotonic() - began >= (4 - 1) / 4  # GET /v2/, the catalog, two lists
 
 
-def test_h77_a_delete_need_not_adopt_again(site: Site, registry: RegistryServer) -> None:
-    site.talk(old_tags)
-    site.run("import")
-
-    async def marked(edge: RunningEdge) -> tuple[str, str]:
-        return await edge.parts.register.adopted_under("team/app"), edge.rules[0].digest
-
-    seen, _ = site.talk(marked)
-    assert seen.startswith("sha256:")
-
-
 def test_h27_a_ghost_is_told_and_is_no_failure(site: Site, registry: RegistryServer) -> None:
     site.talk(old_tags)
     (registry.storage / REPOSITORIES / "team/app/_manifests/tags/ghost/index").mkdir(parents=True)
@@ -108,20 +97,13 @@ def test_h27_a_ghost_is_told_and_is_no_failure(site: Site, registry: RegistrySer
     ]
 
 
-def test_what_cannot_be_read_is_status_1_and_leaves_the_repository_unmarked(
-    site: Site, registry: RegistryServer
-) -> None:
+def test_what_cannot_be_read_is_status_1(site: Site, registry: RegistryServer) -> None:
     site.talk(old_tags)
     damaged = image("one").digest[7:]
     (registry.storage / f"docker/registry/v2/blobs/sha256/{damaged[:2]}/{damaged}/data").write_bytes(b"")
     found = site.lines("import", "team/app", status=1)
     assert outcomes(found)["team/app:1.0"] == "unreadable"
     assert "500" in next(each["reason"] for each in found if each["tag"] == "1.0")
-
-    async def marked(edge: RunningEdge) -> str:
-        return await edge.parts.register.adopted_under("team/app")
-
-    assert site.talk(marked) == ""
 
 
 def test_an_empty_registry(site: Site) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from immuproxy.ledger import keys
 from immuproxy.ledger.epoch import Epoch
-from tests.conversation import RunningEdge, image
+from tests.conversation import RunningEdge, edge_over, image
+from tests.servers import RedisServer, RegistryServer
 
 
 async def test_h68_after_flushall_what_the_upstream_holds_is_adopted_again(edge: RunningEdge) -> None:
@@ -74,6 +75,27 @@ async def test_h68_beats_whose_replies_cross_are_no_loss(edge: RunningEdge) -> N
     epoch = Epoch(edge.store, quarantine=30)
     await asyncio.gather(*(epoch.beat() for _ in range(50)))
     assert epoch.recovering() == 0
+
+
+async def test_h68_a_copy_that_was_put_back_while_no_proxy_ran_opens_no_delete(
+    registry: RegistryServer, redis_server: RedisServer
+) -> None:
+    """The copy says that all tags are known, and is older than the youngest of them."""
+    old, young = image("old"), image("young")
+    async with edge_over(registry.url, redis_server.url) as edge:
+        await edge.client.push("team/app", "1.0", old)
+        path = f"/v2/team/app/manifests/{old.digest}"
+        assert (await edge.client.ask("DELETE", path)).status == 405
+        names = await edge.store.client.keys("*")
+        copy = {name: await edge.store.client.dump(name) for name in names}
+        await edge.client.push("team/app", "2.0", young)
+    async with edge_over(registry.url, redis_server.url) as edge:
+        await edge.store.client.flushall()
+        for name, value in copy.items():
+            assert value is not None
+            await edge.store.client.restore(name, 0, value)
+        assert (await edge.client.ask("DELETE", f"/v2/team/app/manifests/{young.digest}")).status == 405
+        assert (await edge.client.pull("team/app", "2.0")).digest == young.digest
 
 
 @pytest.mark.parametrize("change", ["set", "delete"])
