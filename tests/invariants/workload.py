@@ -122,6 +122,8 @@ async def _until(condition: Callable[[], bool]) -> None:
 async def _session() -> AsyncIterator[aiohttp.ClientSession]:
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
+        # A request whose connection breaks is not sent again by itself: it would be two pushes under one name (H43).
+        session._retry_connection = False
         yield session
 
 
