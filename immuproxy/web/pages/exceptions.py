@@ -41,7 +41,7 @@ async def _page(
     following, oldest = context["next_cursor"], context["history_cursor"]
     extra: dict[str, Any] = {
         **contexts.form_context(values, errors),
-        "done": done or {},
+        "done": {"granted": "", "ended": ""} | dict(done or {}),
         "next_href": with_query("/exceptions", cursor=following) if following else "",
         "first_href": "/exceptions" if cursor else "",
         "older_href": f"{with_query('/exceptions', history_cursor=oldest)}#history" if oldest else "",

@@ -1,0 +1,178 @@
+"""Allowing and ending an exception, by form and by JSON, and who may."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from immuproxy.ledger.audit import Projector
+from immuproxy.ledger.model import Action, ActorSource, Outcome
+from immuproxy.ledger.redis import Store
+from immuproxy.ledger.search import Search
+from immuproxy.web.sources import Sources
+from tests.web.conftest import Console
+from tests.web.events import HOSTILE, digest, push
+from tests.web.logging_in import ADMINISTRATOR, VIEWER, log_in
+
+WISH = {"tag": "team/app:1.4", "for": "30m", "reason": "the key leaked"}
+
+
+async def told(sources: Sources, store: Store) -> list[Any]:
+    """The events of exceptions, oldest first."""
+    await Projector(store).sweep()
+    page = await sources.audit.events(Search().with_term("action", Action.EXCEPTION))
+    return list(page.events)[::-1]
+
+
+async def test_an_administrator_allows_and_ends_by_form(
+    closed_console: Console, sources: Sources, store: Store
+) -> None:
+    token = await log_in(closed_console, ADMINISTRATOR)
+    answer = await closed_console.post("/exceptions", data={**WISH, "token": token})
+    assert answer.status == 200
+    page = await answer.text()
+    assert "may be overwritten now" in page
+    granted = await sources.exceptions.of("team/app", "1.4")
+    assert granted is not None
+    assert (granted.by, granted.reason, granted.ends - granted.granted) == (ADMINISTRATOR, "the key leaked", 1_800_000)
+    ending = {"token": token, "tag": "team/app:1.4", "event": granted.event}
+    assert (await closed_console.post("/exceptions/end", data=ending)).status == 200
+    assert await sources.exceptions.of("team/app", "1.4") is None
+    events = await told(sources, store)
+    assert [(event.outcome, event.actor, event.actor_source, event.rule) for event in events] == [
+        (Outcome.GRANTED, ADMINISTRATOR, ActorSource.CONSOLE, "releases"),
+        (Outcome.ENDED, ADMINISTRATOR, ActorSource.CONSOLE, ""),
+    ]
+    assert events[1].reason == "ended by hand: the key leaked"
+    assert (await closed_console.post("/exceptions/end", data=ending)).status == 404
+
+
+async def test_the_button_of_an_old_page_ends_no_later_exception(closed_console: Console, sources: Sources) -> None:
+    token = await log_in(closed_console, ADMINISTRATOR)
+    await closed_console.post("/exceptions", data={**WISH, "token": token})
+    first = await sources.exceptions.of("team/app", "1.4")
+    await closed_console.post("/exceptions", data={**WISH, "token": token})
+    assert first is not None
+    ending = {"token": token, "tag": "team/app:1.4", "event": first.event}
+    assert (await closed_console.post("/exceptions/end", data=ending)).status == 404
+    assert await sources.exceptions.of("team/app", "1.4") is not None
+
+
+async def test_what_is_unfit_is_said_beside_its_field_and_nothing_is_lost(
+    closed_console: Console, sources: Sources
+) -> None:
+    token = await log_in(closed_console, ADMINISTRATOR)
+    answer = await closed_console.post(
+        "/exceptions", data={"token": token, "tag": "team/app", "for": "31d", "reason": HOSTILE, "digest": "x"}
+    )
+    page = await answer.text()
+    assert answer.status == 400
+    for part in ("tag", "for", "digest"):
+        assert f'id="{part}-wrong"' in page
+    assert 'id="reason-wrong"' not in page
+    assert "&lt;script&gt;alert(1)" in page
+    assert HOSTILE not in page
+    assert await sources.exceptions.count() == 0
+
+
+async def test_nobody_else_may(closed_console: Console, console: Console, sources: Sources) -> None:
+    token = await log_in(closed_console, VIEWER)
+    page = await (await closed_console.get("/exceptions")).text()
+    assert "Allow the overwrite" not in page
+    assert "immuproxy allow" in page
+    for client, data in ((closed_console, {**WISH, "token": token}), (console, WISH)):
+        assert (await client.post("/exceptions", data=data)).status == 403
+        assert (await client.post("/exceptions/end", data=data)).status == 403
+        assert (await client.post("/api/v1/exceptions", json=WISH)).status == 403
+        assert (await client.delete("/api/v1/exceptions?tag=team/app:1.4")).status == 403
+    assert await sources.exceptions.count() == 0
+
+
+async def test_a_form_without_its_token_or_from_elsewhere_changes_nothing(
+    closed_console: Console, sources: Sources
+) -> None:
+    token = await log_in(closed_console, ADMINISTRATOR)
+    assert (await closed_console.post("/exceptions", data=WISH)).status == 403
+    foreign = {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}
+    forged = {**WISH, "token": token}
+    assert (await closed_console.post("/exceptions", data=forged, headers=foreign)).status == 403
+    assert (await closed_console.post("/api/v1/exceptions", json=WISH, headers=foreign)).status == 403
+    assert await sources.exceptions.count() == 0
+    await closed_console.post("/api/v1/exceptions", json=WISH)
+    answer = await closed_console.delete("/api/v1/exceptions?tag=team/app:1.4", headers=foreign)
+    assert (answer.status, await sources.exceptions.count()) == (403, 1)
+
+
+async def test_the_same_by_json(closed_console: Console, sources: Sources, store: Store) -> None:
+    await log_in(closed_console, ADMINISTRATOR)
+    answer = await closed_console.post("/api/v1/exceptions", json={**WISH, "digest": digest("only")})
+    begun = (await answer.json())["exception"]
+    assert answer.status == 201
+    assert (begun["repository"], begun["tag"], begun["digest"], begun["needless"]) == (
+        "team/app", "1.4", digest("only"), "",
+    )  # fmt: skip
+    listed = await (await closed_console.get("/api/v1/exceptions")).json()
+    assert listed["in_force"] == 1
+    assert {key: listed["exceptions"][0][key] for key in begun} == begun
+    ended = await closed_console.delete("/api/v1/exceptions", params={"tag": "team/app:1.4", "reason": "done"})
+    assert (ended.status, (await ended.json())["exception"]["event"]) == (200, begun["event"])
+    assert (await closed_console.delete("/api/v1/exceptions?tag=team/app:1.4")).status == 404
+    assert [event.reason for event in await told(sources, store)] == ["the key leaked", "done"]
+
+
+@pytest.mark.parametrize(
+    ("change", "parameter"),
+    [
+        ({"tag": "x"}, "tag"),
+        ({"for": "soon"}, "for"),
+        ({"for": 30}, "for"),
+        ({"reason": ""}, "reason"),
+        ({"digest": "sha256:1"}, "digest"),
+        ({"dgest": "x"}, "dgest"),
+    ],
+)
+async def test_json_that_is_unfit_names_the_part(
+    closed_console: Console, sources: Sources, change: dict[str, Any], parameter: str
+) -> None:
+    await log_in(closed_console, ADMINISTRATOR)
+    answer = await closed_console.post("/api/v1/exceptions", json=WISH | change)
+    assert (answer.status, (await answer.json())["error"]["parameter"]) == (400, parameter)
+    assert await sources.exceptions.count() == 0
+
+
+async def test_which_push_made_use_of_it_is_shown(closed_console: Console, sources: Sources, store: Store) -> None:
+    await log_in(closed_console, ADMINISTRATOR)
+    begun = (await (await closed_console.post("/api/v1/exceptions", json=WISH)).json())["exception"]
+    await Projector(store).sweep()
+    why = f"a temporary exception allows it: event {begun['event']}, granted by anna: the key leaked"
+    forged = {"id": "forged", "user_agent": f"event {begun['event']}, granted", "reason": "lets the tag move"}
+    await sources.audit.append(push(Outcome.OVERWRITTEN, tag="1.4", id="used", reason=why, actor="release-bot"))
+    await sources.audit.append(push(Outcome.OVERWRITTEN, tag="1.4", **forged))
+    found = await (await closed_console.get("/api/v1/exceptions")).json()
+    assert [use["event"] for use in found["exceptions"][0]["used"]] == ["used"]
+    assert [(row["state"], [use["actor"] for use in row["used"]]) for row in found["history"]] == [
+        ("in force", ["release-bot"])
+    ]
+
+
+async def test_one_whose_time_is_over_is_not_in_force(closed_console: Console, sources: Sources, store: Store) -> None:
+    await log_in(closed_console, ADMINISTRATOR)
+    await closed_console.post("/api/v1/exceptions", json=WISH | {"for": "1ms"})
+    await Projector(store).sweep()
+    found = await (await closed_console.get("/api/v1/exceptions")).json()
+    assert (found["in_force"], found["exceptions"]) == (0, [])
+    assert [row["state"] for row in found["history"]] == ["ended"]
+
+
+async def test_a_refused_event_leads_an_administrator_to_the_form(closed_console: Console, sources: Sources) -> None:
+    await sources.audit.append(push(Outcome.REFUSED, id="no", digest=digest("two")))
+    await log_in(closed_console, VIEWER)
+    assert "Allow an overwrite" not in await (await closed_console.get("/events/no")).text()
+    closed_console.session.cookie_jar.clear()
+    await log_in(closed_console, ADMINISTRATOR)
+    page = await (await closed_console.get("/events/no")).text()
+    assert f"/exceptions?tag=team/app:1.0&amp;digest={digest('two')}#allow" in page
+    form = await (await closed_console.get(f"/exceptions?tag=team/app:1.0&digest={digest('two')}")).text()
+    assert 'value="team/app:1.0"' in form
+    assert f'value="{digest("two")}"' in form
