@@ -13,7 +13,7 @@ from immuproxy.oci.names import is_repository, is_tag
 from immuproxy.web.contexts.log import sentence
 from immuproxy.web.contexts.overview import RANGES, USUAL_RANGE, Range
 from immuproxy.web.contexts.tag_list import ORDERS, STATES, USUAL_ORDER, Wish
-from immuproxy.web.links import Place, parse_place
+from immuproxy.web.links import Image, Place, parse_image, parse_place
 from immuproxy.web.problems import bad_parameter, not_found
 
 FILTERS = ("repository", "tag", "actor", "outcome", "action", "since", "until")
@@ -117,6 +117,21 @@ def tag_of(query: Query, name: str = "tag") -> tuple[str, str]:
     if not (is_repository(repository) and is_tag(tag)):
         raise bad_parameter(name, f"{text[:200]!r} is no tag.", "Write it as repository:tag, such as team/app:1.4.0.")
     return repository, tag
+
+
+def images_of(query: Query, edge: str) -> tuple[Image, Image]:
+    """``a`` and ``b``: the two to be compared; a tag or digest alone in ``b`` is one of the repository of ``a``."""
+    before = _image_of(query, "a", edge, "")
+    return before, _image_of(query, "b", edge, before.repository)
+
+
+def _image_of(query: Query, name: str, edge: str, repository: str) -> Image:
+    text = query.get(name, "")
+    found = parse_image(text, edge=edge, repository=repository)
+    if found is None:
+        advice = "Write it as repository:tag or repository@digest, such as team/app:1.4.0."
+        raise bad_parameter(name, f"{text[:200]!r} names no manifest.", advice)
+    return found
 
 
 def place_of(raw_path: str) -> Place:

@@ -7,6 +7,7 @@ from typing import Any
 from aiohttp import web
 
 from immuproxy.web.answers import API, SOURCES, as_json
+from immuproxy.web.api import compare
 from immuproxy.web.contexts.repositories import ORDERS
 from immuproxy.web.links import Place, PlaceKind
 from immuproxy.web.parameters import (
@@ -81,3 +82,4 @@ def add_routes(app: web.Application) -> None:
     """Put these answers into the API."""
     app.router.add_get(f"{API}/repositories", repositories)
     app.router.add_get(f"{API}/repositories/{{place:.+}}", place)
+    compare.add_routes(app)

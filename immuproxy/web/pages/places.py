@@ -1,11 +1,11 @@
-"""Which page an address below ``/repositories`` leads to."""
+"""Which page an address below ``/repositories`` leads to, and the comparison of two of them."""
 
 from __future__ import annotations
 
 from aiohttp import web
 
 from immuproxy.web.links import PlaceKind
-from immuproxy.web.pages import manifests, repositories, tags
+from immuproxy.web.pages import compare, manifests, repositories, tags
 from immuproxy.web.parameters import place_of
 
 _PAGES = {
@@ -24,3 +24,4 @@ def add_routes(app: web.Application) -> None:
     """Put these pages into the console."""
     app.router.add_get("/repositories", repositories.repositories)
     app.router.add_get("/repositories/{place:.+}", place)
+    compare.add_routes(app)
