@@ -63,8 +63,8 @@ class Event:
     began; ``time`` is when the outcome was recorded.  ``actor_confirmed`` is true only when the upstream, or
     the log-in of the console, accepted that credential.  ``platforms`` are ``os/architecture[/variant]``.  ``size`` is
     in bytes: the manifest with its config and layers, or the sum an index states for its children.  ``duration_ms``
-    runs from the request's head to the outcome.  ``rule_line`` is the line of the rule in the file in force.  ``shadow``
-    marks a push that a rule in shadow mode would have refused.
+    runs from the request's head to the outcome.  ``rule_line`` is the line of the rule in the file in force.
+    ``shadow`` marks a push that a rule in shadow mode would have refused.
     """
 
     id: str
