@@ -23,10 +23,11 @@ from immuproxy import __version__
 from immuproxy.assembly import Choices, Parts, assemble
 from immuproxy.config import Config
 from immuproxy.connections import CannotOpenError, open_ledger, open_upstream, service_password
+from immuproxy.drift.comparing import COMPARED_EVERY, RATE
 from immuproxy.drift.notifications import PATH as NOTIFICATIONS_PATH
 from immuproxy.drift.notifications import Notifications
 from immuproxy.drift.service import service_caller
-from immuproxy.drift.sweep import COMPARED_EVERY, RATE, Sweep
+from immuproxy.drift.sweep import Sweep
 from immuproxy.ledger.audit import Audit, Projector
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.redis import Store
@@ -122,7 +123,7 @@ async def running(path: Path, config: Config) -> AsyncIterator[Running]:
                 _tls(config.console.tls, "console"),
             )
         )
-        sweep = _sweep(choices.service, rules, parts, account)
+        sweep = _sweep(choices.service, rules, parts, account, metrics)
         background = (
             projector.run,
             partial(rules.follow, audit.append),
@@ -166,7 +167,7 @@ def _sources(
     )
 
 
-def _sweep(service: Caller, rules: LiveRules, parts: Parts, account: Upstream) -> Sweep:
+def _sweep(service: Caller, rules: LiveRules, parts: Parts, account: Upstream, metrics: Metrics) -> Sweep:
     return Sweep(
         rules=rules,
         register=parts.register,
@@ -176,6 +177,7 @@ def _sweep(service: Caller, rules: LiveRules, parts: Parts, account: Upstream) -
         limits=parts.limits,
         healer=parts.healer,
         caller=service,
+        counted=metrics.compared,
     )
 
 

@@ -86,7 +86,7 @@ class Healer:
             return True
         if not isinstance(seen, Found) and seen.status != 404:
             message = f"it answers {seen.status}: immuproxy needs credentials of its own to compare"
-            raise UpstreamUnavailableError(message)
+            raise UpstreamUnavailableError(message, seen.status)
         return await self.repair(found, seen.digest if isinstance(seen, Found) else "")
 
     async def repair(self, found: TagRecord, seen: str) -> bool:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import structlog
 
+from immuproxy.drift.comparing import Comparison
 from immuproxy.drift.healer import DAMAGED, Healer
 from immuproxy.drift.moot import close_moot
 from immuproxy.ledger.attention import Kind
@@ -34,14 +35,9 @@ log = structlog.get_logger("immuproxy.sweep")
 INTERVAL = 15.0
 """Seconds between two passes, give or take half."""
 
-COMPARED_EVERY = 600
-"""Seconds between two comparisons of a repository with the upstream, by whichever proxy comes first."""
 
-MOST_FAILURES = 3
-"""Tags of a repository that the upstream may fail to tell of before the rest is left for another time."""
-
-RATE = 20
-"""Tags compared in a second."""
+def _nothing(_result: str) -> None:
+    pass
 
 
 class Sweep:
@@ -58,8 +54,9 @@ class Sweep:
         limits: Limits,
         healer: Healer,
         caller: Caller,
+        counted: Callable[[str], None] = _nothing,
     ) -> None:
-        """``caller`` is who the proxy is at the upstream."""
+        """``caller`` is who the proxy is at the upstream; ``counted`` is told the result for each tag compared."""
         self._rules = rules
         self._register = register
         self._exceptions = exceptions
@@ -68,16 +65,33 @@ class Sweep:
         self._limits = limits
         self._healer = healer
         self._caller = caller
+        self._comparison = Comparison(register, healer, upstream, counted=counted)
         self._now = 0
 
     async def run(self) -> None:
         """Sweep for ever; cancel it to stop."""
+        await asyncio.gather(self._for_ever(self.finish), self._for_ever(self.compare))
+
+    async def _for_ever(self, work: Callable[[], Awaitable[None]]) -> None:
         while True:
-            await self.once()
-            await asyncio.sleep(INTERVAL * random.uniform(0.5, 1.5))  # noqa: S311  # jitter, no secret
+            await asyncio.sleep(INTERVAL * random.uniform(0.0, 1.0))  # noqa: S311  # jitter, no secret
+            await work()
+            await asyncio.sleep(INTERVAL / 2)
 
     async def once(self) -> None:
-        """One pass over every repository; what cannot be finished now stays for the next."""
+        """One pass of both, one after the other."""
+        await self.finish()
+        await self.compare()
+
+    async def compare(self) -> None:
+        """Compare the repositories that are due.  By itself, because it may take long, and nobody is to wait for it."""
+        try:
+            await self._comparison.once()
+        except LedgerUnavailableError as error:
+            log.warning("comparison postponed: the ledger does not answer", reason=str(error))
+
+    async def finish(self) -> None:
+        """One pass over what is open; what cannot be finished now stays for the next."""
         try:
             self._now = await self._register.now_ms()
             repositories = await self._register.repositories()
@@ -89,8 +103,6 @@ class Sweep:
                     await self._end_exceptions(repository)
                 if repository in opened[Kind.DRIFT]:
                     await close_moot(self._register, repository)
-                if await self._register.take_comparison(repository, seconds=COMPARED_EVERY):
-                    await self._compare(repository)
         except LedgerUnavailableError as error:
             log.warning("sweep postponed: the ledger does not answer", reason=str(error))
 
@@ -125,22 +137,6 @@ class Sweep:
                     reason=f"its time was over: {exemption.reason}",
                 )
                 await self._exceptions.end(exemption, event)
-
-    async def _compare(self, repository: str) -> None:
-        """Look at every committed tag of a repository, at a pace that the upstream does not feel."""
-        failures = 0
-        for tag in await self._register.tags(repository):
-            found = await self._register.read(repository, tag)
-            try:
-                await self._healer.check(found)
-            except UpstreamUnavailableError as error:
-                log.warning("comparison postponed", repository=repository, tag=tag, reason=str(error))
-                failures += 1
-                if failures == MOST_FAILURES:
-                    return
-            await asyncio.sleep(1 / RATE)
-        if not failures:
-            await self._register.attention.finish_comparison(repository)
 
     def _is_overdue(self, intent: Event) -> bool:
         return self._now - intent.time > self._limits.lease * 1000

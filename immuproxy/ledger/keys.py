@@ -92,6 +92,11 @@ def compared(repository: str) -> str:
     return f"{PREFIX}{{{repository}}}:compared"
 
 
+def compared_to(repository: str) -> str:
+    """String: the last tag that an unfinished comparison with the upstream has looked at."""
+    return f"{PREFIX}{{{repository}}}:compared-to"
+
+
 def exceptions(repository: str) -> str:
     """Hash: tag -> temporary permission to overwrite it."""
     return f"{PREFIX}{{{repository}}}:exceptions"

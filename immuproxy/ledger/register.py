@@ -414,6 +414,24 @@ class Register:
         """Whether nobody has compared the repository for ``seconds``; if so, the caller does it now."""
         return bool(await self._store.do(self._store.client.set(keys.compared(repository), 1, nx=True, ex=seconds)))
 
+    async def compared_to(self, repository: str) -> str:
+        """The last tag that an unfinished comparison has looked at; empty where it begins with the first."""
+        return (await self._store.do(self._store.client.get(keys.compared_to(repository))) or b"").decode()
+
+    async def keep_comparison(self, repository: str, tag: str, *, seconds: int) -> None:
+        """All tags up to ``tag`` have been looked at, and the repository is held for ``seconds`` more."""
+        async with self._store.client.pipeline(transaction=False) as pipeline:
+            pipeline.set(keys.compared_to(repository), tag)
+            pipeline.set(keys.compared(repository), 1, ex=seconds)
+            await self._store.do(pipeline.execute())
+
+    async def end_comparison(self, repository: str, *, seconds: int) -> None:
+        """All tags have been looked at; the next comparison is due in ``seconds``, and begins with the first one."""
+        async with self._store.client.pipeline(transaction=False) as pipeline:
+            pipeline.delete(keys.compared_to(repository))
+            pipeline.set(keys.compared(repository), 1, ex=seconds)
+            await self._store.do(pipeline.execute())
+
     def _count(self, event: Event | None, *, written: bool) -> bool:
         if event is not None and written:
             self._recorded(event)

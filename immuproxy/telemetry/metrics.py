@@ -30,6 +30,12 @@ class Metrics:
             ["action", "outcome"],
             registry=self.registry,
         )
+        self._compared = Counter(
+            "immuproxy_compared_tags",
+            "Tags that the sweep of this process compared with the upstream.",
+            ["result"],
+            registry=self.registry,
+        )
         self.rules_reloads = Counter(
             "immuproxy_rules_reloads",
             "Changes of the rules file that were seen.",
@@ -47,6 +53,10 @@ class Metrics:
             ["part"],
             registry=self.registry,
         )
+
+    def compared(self, result: str) -> None:
+        """Count one tag that the sweep compared: ``agrees``, ``drifted`` or ``unanswered``."""
+        self._compared.labels(result).inc()
 
     def event(self, action: str, outcome: str) -> None:
         """Count one event."""

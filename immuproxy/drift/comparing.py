@@ -1,0 +1,108 @@
+"""Comparing what the ledger holds with what the upstream shows, repository by repository, without a leader.
+
+Whoever comes first holds a repository and walks over its tags in order.  How far it came is kept, so that the next one
+goes on from there when a proxy is stopped or the upstream goes away: else the last tags of a large repository would
+never be looked at.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import structlog
+from multidict import CIMultiDict
+
+from immuproxy.drift.healer import Healer
+from immuproxy.drift.pace import Pace
+from immuproxy.ledger.register import Register
+from immuproxy.proxy.upstream import Upstream, UpstreamUnavailableError
+
+log = structlog.get_logger("immuproxy.sweep")
+
+COMPARED_EVERY = 600
+"""Seconds between two comparisons of a repository with the upstream, by whichever proxy comes first."""
+
+HELD = 60
+"""Seconds after which a repository whose proxy is gone in the middle may be gone on with by another."""
+
+KEPT_EVERY = 100
+"""Tags between two notes of how far it came; `RATE` of them pass in a fraction of `HELD`."""
+
+MOST_FAILURES = 3
+"""Tags in a row that the upstream may fail to tell of before it is asked whether it answers at all."""
+
+RATE = 20
+"""Tags compared in a second by one proxy, over all repositories."""
+
+_DENIED = {401, 403}
+
+
+def _nothing(_result: str) -> None:
+    pass
+
+
+class Comparison:
+    """Walks over what the ledger holds."""
+
+    def __init__(
+        self,
+        register: Register,
+        healer: Healer,
+        upstream: Upstream,
+        *,
+        rate: float = RATE,
+        counted: Callable[[str], None] = _nothing,
+    ) -> None:
+        """``counted`` is told ``agrees``, ``drifted`` or ``unanswered`` for each tag."""
+        self._register = register
+        self._healer = healer
+        self._upstream = upstream
+        self._pace = Pace(rate)
+        self._counted = counted
+
+    async def once(self) -> None:
+        """One look at every repository that is due; raises `LedgerUnavailableError`.
+
+        In an order of its own, so that several proxies do not ask for the same ones.
+        """
+        repositories = await self._register.repositories()
+        random.shuffle(repositories)
+        for repository in repositories:
+            if await self._register.take_comparison(repository, seconds=HELD):
+                await self._compare(repository)
+
+    async def _compare(self, repository: str) -> None:
+        begun = await self._register.compared_to(repository)
+        tags = sorted(tag for tag in await self._register.tags(repository) if tag > begun)
+        unanswered: list[str] = []
+        whole = True
+        for number, tag in enumerate(tags, 1):
+            await self._pace.turn()
+            try:
+                agrees = await self._healer.check(await self._register.read(repository, tag))
+            except UpstreamUnavailableError as error:
+                log.warning("not compared", repository=repository, tag=tag, reason=str(error))
+                self._counted("unanswered")
+                unanswered.append(tag)
+                whole = False
+                if error.status in _DENIED or (len(unanswered) == MOST_FAILURES and not await self._answers()):
+                    return  # it is left as it stands, and gone on with when nobody holds it any more
+                if len(unanswered) == MOST_FAILURES:
+                    unanswered.clear()
+            else:
+                self._counted("agrees" if agrees else "drifted")
+                unanswered.clear()
+            if number % KEPT_EVERY == 0 and not unanswered:
+                await self._register.keep_comparison(repository, tag, seconds=HELD)
+        await self._register.end_comparison(repository, seconds=COMPARED_EVERY)
+        if whole:
+            await self._register.attention.finish_comparison(repository)
+
+    async def _answers(self) -> bool:
+        """Whether it is only some tags that the upstream does not tell of."""
+        try:
+            answer = await self._upstream.exchange("GET", "/v2/", CIMultiDict())
+        except UpstreamUnavailableError:
+            return False
+        return answer.status < 500
