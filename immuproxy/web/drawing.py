@@ -34,9 +34,13 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Bars above and below a zero line; the labels are numbers, largest above, zero, largest below."""
+    """Bars above and below a zero line; the labels are numbers, largest above, zero, largest below.
+
+    ``drifts`` are the middles of the buckets in which drift was found: a mark there counts nothing.
+    """
 
     bars: tuple[Bar, ...]
+    drifts: tuple[float, ...]
     zero: float
     above: int
     below: int
@@ -53,8 +57,8 @@ def nice_ceiling(value: int) -> int:
 def chart(buckets: Sequence[Mapping[str, Any]]) -> Chart:
     """Pushes per bucket: what was let through stands above the line, what was refused or failed hangs below it.
 
-    So the two are told apart without colour.  Each bucket has the numbers ``accepted``, ``unchanged``, ``refused`` and
-    ``failed``.
+    So the two are told apart without colour.  Each bucket has the numbers ``accepted``, ``unchanged``, ``refused``,
+    ``failed`` and ``drift``.
     """
     above = nice_ceiling(max((_sum(bucket, UPWARD) for bucket in buckets), default=0))
     below = nice_ceiling(max((_sum(bucket, DOWNWARD) for bucket in buckets), default=0))
@@ -70,7 +74,8 @@ def chart(buckets: Sequence[Mapping[str, Any]]) -> Chart:
         for keys, scale in zip((UPWARD, DOWNWARD), scales, strict=True)
         for bar in _stack([(key, int(bucket[key]) * scale) for key in keys], index * step, step, zero)
     ]
-    return Chart(tuple(bars), zero, above, below)
+    drifts = [round((index + 0.5) * step, 2) for index, bucket in enumerate(buckets) if bucket["drift"]]
+    return Chart(tuple(bars), tuple(drifts), zero, above, below)
 
 
 def _sum(bucket: Mapping[str, Any], keys: Iterable[str]) -> int:

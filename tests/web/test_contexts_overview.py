@@ -24,7 +24,7 @@ CHART = Chart(
 
 
 def test_outcomes_are_put_together_as_people_think_of_them() -> None:
-    assert [(row["accepted"], row["refused"], row["unchanged"]) for row in buckets(CHART)] == [(4, 0, 0), (2, 4, 0)]
+    assert [(row["accepted"], row["refused"], row["drift"]) for row in buckets(CHART)] == [(4, 0, 1), (2, 4, 1)]
     assert totals(CHART) == {"accepted": 6, "unchanged": 0, "refused": 4, "failed": 0, "drift": 2}
 
 
@@ -59,3 +59,4 @@ def test_a_tag_with_a_port_like_colon_is_cut_at_the_last_one() -> None:
     assert context["rules"]["error"] == "line 3: no"
     assert context["status"]["ready"] is False
     assert context["range"]["sentence"].startswith("Pushes in the last 24 hours: 6 accepted, 0 unchanged, 4 refused")
+    assert context["range"]["sentence"].endswith("Drift was found 2 times.")

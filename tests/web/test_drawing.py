@@ -10,7 +10,7 @@ from immuproxy.web import drawing
 from tests.web.events import NOW, digest
 
 counts = st.fixed_dictionaries(
-    dict.fromkeys(("accepted", "unchanged", "refused", "failed"), st.integers(min_value=0, max_value=10**7))
+    dict.fromkeys(("accepted", "unchanged", "refused", "failed", "drift"), st.integers(min_value=0, max_value=10**7))
 )
 
 
@@ -24,7 +24,11 @@ def test_scales_end_in_round_numbers(value: int, ceiling: int) -> None:
 @given(st.lists(counts, max_size=90))
 def test_every_bar_lies_inside_the_drawing_on_its_side_of_the_line(buckets: list[dict[str, int]]) -> None:
     drawn = drawing.chart(buckets)
-    assert len(drawn.bars) == sum(1 for bucket in buckets for value in bucket.values() if value)
+    assert len(drawn.bars) == sum(
+        1 for bucket in buckets for name, value in bucket.items() if value and name != "drift"
+    )
+    assert len(drawn.drifts) == sum(1 for bucket in buckets if bucket["drift"])
+    assert all(0 < x < drawing.WIDTH for x in drawn.drifts)
     for bar in drawn.bars:
         assert -0.01 <= bar.x <= bar.x + bar.width <= drawing.WIDTH + 0.01
         assert -0.02 <= bar.y <= bar.y + bar.height <= drawing.HEIGHT + 0.02
@@ -33,13 +37,13 @@ def test_every_bar_lies_inside_the_drawing_on_its_side_of_the_line(buckets: list
 
 
 def test_one_refusal_among_a_thousand_pushes_is_seen() -> None:
-    drawn = drawing.chart([{"accepted": 1000, "unchanged": 0, "refused": 1, "failed": 0}])
+    drawn = drawing.chart([{"accepted": 1000, "unchanged": 0, "refused": 1, "failed": 0, "drift": 0}])
     assert next(bar for bar in drawn.bars if bar.tone == "bad").height >= drawing.HEIGHT / 5
 
 
 def test_nothing_pushed_draws_nothing() -> None:
     assert drawing.chart([]).bars == ()
-    assert drawing.chart([dict.fromkeys(("accepted", "unchanged", "refused", "failed"), 0)]).bars == ()
+    assert drawing.chart([dict.fromkeys(("accepted", "unchanged", "refused", "failed", "drift"), 0)]).bars == ()
 
 
 @given(st.text(max_size=80))

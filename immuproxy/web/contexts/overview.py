@@ -50,8 +50,9 @@ GROUPS: Mapping[str, str] = {
     Outcome.UNCHANGED: "unchanged",
     Outcome.REFUSED: "refused",
     Outcome.FAILED: "failed",
+    Outcome.FOUND: "drift",
 }
-SERIES = ("accepted", "unchanged", "refused", "failed")
+SERIES = ("accepted", "unchanged", "refused", "failed", "drift")
 
 
 def buckets(chart: Chart) -> list[dict[str, Any]]:
@@ -68,19 +69,21 @@ def buckets(chart: Chart) -> list[dict[str, Any]]:
 
 
 def totals(chart: Chart) -> dict[str, int]:
-    """The same summed up, with the drift found."""
+    """The same summed up."""
     rows = buckets(chart)
-    sums = {name: sum(row[name] for row in rows) for name in SERIES}
-    drift = sum(series.total for series in chart.series if series.value == Outcome.FOUND)
-    return sums | {"drift": drift}
+    return {name: sum(row[name] for row in rows) for name in SERIES}
 
 
 def sentence(sums: Mapping[str, int], label: str) -> str:
     """The chart in one sentence, for those who do not see it."""
     return (
         f"Pushes {label}: {sums['accepted']} accepted, {sums['unchanged']} unchanged, "
-        f"{sums['refused']} refused, {sums['failed']} failed."
+        f"{sums['refused']} refused, {sums['failed']} failed. Drift was found {_times(sums['drift'])}."
     )
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def bucket_search(bucket: Mapping[str, Any]) -> str:
