@@ -62,6 +62,8 @@ KNOWN = {
     "/api/v1/rules": "rules",
     "/api/v1/rules/explain?tag=team/app:1.0": "explain",
     "/api/v1/repositories": "repositories",
+    "/api/v1/drift": "drift",
+    "/api/v1/exceptions": "exceptions",
     "/api/v1/complete?q=out": "complete",
 }
 
