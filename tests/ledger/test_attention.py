@@ -67,7 +67,9 @@ async def test_findings_of_all_repositories_are_paged_by_name(register: Register
     await drifted(register, "a/one", "1")
     await drifted(register, "c/three", "9")
     assert await open_tags(register, 100) == [["a/one:1", "b/two:1", "b/two:2", "c/three:9"]]
-    assert [*chain(*await open_tags(register, 1))] == ["a/one:1", "b/two:1", "b/two:2", "c/three:9"]
+    one_by_one = [*chain(*await open_tags(register, 1))]  # the tags of a repository come as its hash has them
+    assert [found.partition(":")[0] for found in one_by_one] == ["a/one", "b/two", "b/two", "c/three"]
+    assert sorted(one_by_one) == ["a/one:1", "b/two:1", "b/two:2", "c/three:9"]
     assert await register.attention.counts(Kind.DRIFT) == {"a/one": 1, "b/two": 2, "c/three": 1}
     found = (await register.open_drifts(limit=1)).found[0][1]
     assert (found.seen, found.since > 0) == (SEEN, True)
