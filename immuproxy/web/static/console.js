@@ -14,10 +14,15 @@ function age(then) {
 }
 
 function showTimes(root) {
-  for (const time of root.querySelectorAll("time[datetime]:not([data-relative])")) {
+  const times = [...root.querySelectorAll("time[datetime]:not([data-relative])")];
+  const widths = times.map((time) => time.getBoundingClientRect().width); // all are read before one is changed
+  times.forEach((time, at) => {
     const then = new Date(time.dateTime);
     time.textContent = (then.getFullYear() === new Date().getFullYear() ? thisYear : otherYear).format(then);
-  }
+    if (!widths[at]) return;
+    time.style.display = "inline-block"; // as wide as the UTC time was, so that nothing moves
+    time.style.minWidth = `${widths[at]}px`;
+  });
 }
 
 function growAges() {
