@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import signal
 import uuid
 from collections.abc import Callable, Iterator
 
@@ -16,6 +17,10 @@ import pytest
 from blockbuster import blockbuster_ctx
 
 from tests.servers import RedisServer, RegistryServer, running_redis, running_registry
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # What a shell starts in the background ignores Ctrl-C, and so would every program that the tests start and stop.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

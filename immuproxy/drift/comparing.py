@@ -36,6 +36,7 @@ RATE = 20
 """Tags compared in a second by one proxy, over all repositories."""
 
 _DENIED = {401, 403}
+_ORDER = random.Random()  # noqa: S311  # an order, no secret; of its own, so that nobody's seed is used up
 
 
 def _nothing(_result: str) -> None:
@@ -67,7 +68,7 @@ class Comparison:
         In an order of its own, so that several proxies do not ask for the same ones.
         """
         repositories = await self._register.repositories()
-        random.shuffle(repositories)
+        _ORDER.shuffle(repositories)
         for repository in repositories:
             if await self._register.take_comparison(repository, seconds=HELD):
                 await self._compare(repository)

@@ -32,6 +32,8 @@ from immuproxy.rules.model import RuleSet
 
 log = structlog.get_logger("immuproxy.sweep")
 
+_JITTER = random.Random()  # noqa: S311  # no secret; of its own, so that nobody's seed is used up
+
 INTERVAL = 15.0
 """Seconds between two passes, give or take half."""
 
@@ -74,7 +76,7 @@ class Sweep:
 
     async def _for_ever(self, work: Callable[[], Awaitable[None]]) -> None:
         while True:
-            await asyncio.sleep(INTERVAL * random.uniform(0.0, 1.0))  # noqa: S311  # jitter, no secret
+            await asyncio.sleep(INTERVAL * _JITTER.uniform(0.0, 1.0))
             await work()
             await asyncio.sleep(INTERVAL / 2)
 

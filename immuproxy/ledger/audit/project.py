@@ -22,6 +22,7 @@ BATCH = 100
 
 _MOST_UNREADABLE = 1_000
 _REPOSITORIES_A_CALL = 500
+_JITTER = random.Random()  # noqa: S311  # jitter, no secret; of its own, so that nobody's seed is used up
 
 OutboxEntry = tuple[bytes, dict[bytes, bytes]]
 
@@ -107,7 +108,7 @@ class Projector:
     async def _sweep_for_ever(self) -> None:
         while _is_wanted():
             # Replicas that start together should not sweep together.
-            await asyncio.sleep(self._sweep_seconds * random.uniform(0.7, 1.3))  # noqa: S311
+            await asyncio.sleep(self._sweep_seconds * _JITTER.uniform(0.7, 1.3))
             try:
                 await self.sweep()
             except LedgerUnavailableError as error:
