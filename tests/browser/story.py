@@ -156,7 +156,11 @@ _PARTS = b"""{"schemaVersion":2,"mediaType":"%s","annotations":{"org.opencontain
 
 
 async def hold(register: Register) -> None:
-    """Let the ledger hold what the story pushed under immutable tags."""
+    """Let the ledger hold what the story pushed under immutable tags.
+
+    The story tells of these pushes already; carried into the audit as well, each would be there twice.
+    """
+    register = Register(register._store, register._epoch)  # one that wakes nobody who carries events
     held: dict[tuple[str, str], list[Event]] = {}
     for event in story():
         sets = event.outcome in (Outcome.CREATED, Outcome.OVERWRITTEN) and event.tag not in MOVING
@@ -165,6 +169,8 @@ async def hold(register: Register) -> None:
     for events in held.values():
         for generation, event in enumerate(events):
             await _commit(register, event, generation)
+    for repository in {repository for repository, _ in held}:
+        await register._store.do(register._store.client.delete(keys.outbox(repository)))
 
 
 async def _commit(register: Register, event: Event, generation: int) -> None:
