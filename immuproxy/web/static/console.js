@@ -19,8 +19,8 @@ function showTimes(root) {
   times.forEach((time, at) => {
     const then = new Date(time.dateTime);
     time.textContent = (then.getFullYear() === new Date().getFullYear() ? thisYear : otherYear).format(then);
-    if (!widths[at]) return;
-    time.style.display = "inline-block"; // as wide as the UTC time was, so that nothing moves
+    if (!widths[at] || !time.closest("table")) return;
+    time.style.display = "inline-block"; // as wide as the UTC time was, so that no column moves
     time.style.minWidth = `${widths[at]}px`;
   });
 }
