@@ -95,6 +95,8 @@ def _http_problem(error: web.HTTPException) -> Problem:
     match error:
         case web.HTTPNotFound():
             return not_found("There is nothing at this address.")
+        case web.HTTPRequestEntityTooLarge():
+            return Problem(413, "too_large", "Too large", "This request holds more than the console reads.")
         case web.HTTPMethodNotAllowed():
             allowed = ", ".join(sorted(error.allowed_methods))
             return Problem(405, "method_not_allowed", "Not allowed", f"This address answers to {allowed} only.")

@@ -1,9 +1,17 @@
-"""The description of the API against the API: the same paths, and answers of the described form, whatever is asked."""
+"""The description of the API against the API: the same paths, and answers of the described form, whatever is asked.
+
+``OPENAPI_EXAMPLES=200`` asks more often than a usual run does: each operation of an open console and of a closed one,
+where the usual run asks the closed one only for what it does not answer everybody alike.
+"""
 
 from __future__ import annotations
 
+import io
+import json
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -13,42 +21,181 @@ from hypothesis import HealthCheck, Phase, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
+    response_headers_conformance,
     response_schema_conformance,
     status_code_conformance,
 )
 
+from immuproxy.ledger.audit import Audit
 from immuproxy.ledger.model import Outcome
-from immuproxy.web.app import make_console
+from immuproxy.ledger.register import Register
+from immuproxy.rehearsal.child import work
+from immuproxy.rehearsal.run import Finished, Stage, Step, Wrong
+from immuproxy.web import trials
+from immuproxy.web.access import log_ins
+from immuproxy.web.app import LARGEST_BODY, make_console
 from immuproxy.web.assets import OPENAPI
 from immuproxy.web.sources import Sources
 from tests.servers import running_redis
 from tests.web.consoles import RunningConsole, running_console
 from tests.web.events import digest, push
+from tests.web.logging_in import ADMINISTRATOR, PASSWORDS, VIEWER, users_in
 
-CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+USUAL = 3
+EXAMPLES = int(os.environ.get("OPENAPI_EXAMPLES", USUAL))
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+METHODS = ["POST", "DELETE"] + ["GET"] * (EXAMPLES > USUAL)
 schema = schemathesis.openapi.from_dict({**OPENAPI})
+schema.config.generation.update(with_security_parameters=False)  # else it overwrites who asks
 
-
-@pytest.fixture(scope="module")
-def filled() -> Iterator[RunningConsole]:
-    with running_redis() as redis, running_console(redis.url) as console:
-        console.seed([push(id="a1"), push(Outcome.REFUSED, id="a2", digest=digest("two"), reason="no")])
-        yield console
-
-
-@schema.include(path_regex="^(?!.*live)").parametrize()
-@settings(
-    max_examples=12,
+whatever = settings(
+    max_examples=EXAMPLES,
     deadline=None,
     database=None,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
-@pytest.mark.timeout(120)
-@pytest.mark.filterwarnings("default:Do not use the `random` module")  # schemathesis does, for bodies
+patient = pytest.mark.timeout(max(120, 10 * EXAMPLES))
+forgiving = pytest.mark.filterwarnings("default:Do not use the `random` module")  # schemathesis does, for bodies
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks which console."""
+
+    console: RunningConsole
+    headers: Mapping[str, str] = field(default_factory=dict)
+    cookies: Mapping[str, str] = field(default_factory=dict)
+
+    def ask(self, case: schemathesis.Case[Any]) -> None:
+        response = case.call(base_url=self.console.url, headers=dict(self.headers), cookies=dict(self.cookies))
+        case.validate_response(response, checks=CHECKS)
+
+
+async def rehearse_here(
+    _audit: Audit, _register: Register, file: bytes, source: str, *, most: int
+) -> AsyncIterator[Step]:
+    """A rehearsal of nothing, without a process of its own; starting one for each request takes most of the time."""
+    answers: list[dict[str, Any]] = []
+    work(io.BytesIO(json.dumps({"source": source, "bytes": len(file)}).encode() + b"\n" + file), answers.append)
+    if "problems" in answers[0]:
+        yield Wrong(tuple(answers[0]["problems"]), answers[0]["more"])
+    else:
+        yield Stage("judging")
+        yield Finished(judged=0, changed=0)
+
+
+@pytest.fixture
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    if EXAMPLES <= USUAL:
+        monkeypatch.setattr(trials, "rehearse", rehearse_here)
+
+
+def fill(console: RunningConsole) -> None:
+    console.seed([push(id="a1"), push(Outcome.REFUSED, id="a2", digest=digest("two"), reason="no")])
+
+
+@pytest.fixture(scope="module")
+def filled() -> Iterator[RunningConsole]:
+    with running_redis() as redis, running_console(redis.url) as console:
+        fill(console)
+        yield console
+
+
+@pytest.fixture(scope="module")
+def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Caller]]:
+    """A console that asks for passwords, as everybody sees it; the empty name is a stranger's."""
+    auth = users_in(tmp_path_factory.mktemp("users"))
+    with running_redis() as redis, running_console(redis.url, auth=auth) as console:
+        fill(console)
+        yield {"": Caller(console)} | {name: logged_in(console, name) for name in PASSWORDS}
+
+
+def logged_in(console: RunningConsole, name: str) -> Caller:
+    data = {"name": name, "password": PASSWORDS[name]}
+    response = requests.post(f"{console.url}/log-in", data=data, timeout=10, allow_redirects=False)
+    assert response.status_code == 303
+    return Caller(console, cookies={key: value or "" for key, value in response.cookies.items()})
+
+
+@schema.include(path_regex="^(?!.*live)").parametrize()
+@whatever
+@patient
+@forgiving
+@pytest.mark.usefixtures("_quick")
 def test_answers_are_as_described_whatever_is_asked(case: schemathesis.Case[Any], filled: RunningConsole) -> None:
-    response = case.call(base_url=filled.url)
-    case.validate_response(response, checks=CHECKS)
+    Caller(filled).ask(case)
+
+
+@pytest.mark.parametrize("name", [VIEWER, ADMINISTRATOR])
+@schema.include(path_regex="^/api/v1/(?!live)", method=METHODS).parametrize()
+@whatever
+@patient
+@forgiving
+@pytest.mark.usefixtures("_quick")
+def test_a_closed_console_answers_as_described(
+    case: schemathesis.Case[Any], closed: Mapping[str, Caller], name: str
+) -> None:
+    closed[name].ask(case)
+
+
+OPERATIONS = [
+    (method, path, described["operationId"])
+    for path, item in OPENAPI["paths"].items()
+    for method, described in item.items()
+    if path.startswith("/api/v1/")
+]
+
+
+@pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS)
+def test_a_stranger_is_told_so_as_described(
+    closed: Mapping[str, Caller], method: str, path: str, operation: str
+) -> None:
+    response = requests.request(method, closed[""].console.url + re.sub(r"\{.*?\}", "x", path), timeout=10)
+    assert (response.status_code, response.json()["error"]["code"]) == (401, "not_logged_in")
+    schema.find_operation_by_id(operation).validate_response(response)
+
+
+def test_who_guesses_is_told_so_as_described(closed: Mapping[str, Caller]) -> None:
+    codes = []
+    for number in range(log_ins.NETWORK[0] + 1):
+        url = f"{closed[''].console.url}/api/v1/rules"
+        response = requests.get(url, auth=("nobody", f"guess {number}"), timeout=10)
+        schema.find_operation_by_id("rules").validate_response(response)
+        codes.append((response.status_code, response.json()["error"]["code"]))
+    assert codes[0] == (401, "wrong_password")
+    assert codes[-1] == (429, "too_many_attempts")
+
+
+def test_a_viewer_may_not_change_anything_and_is_told_so_as_described(closed: Mapping[str, Caller]) -> None:
+    viewer = closed[VIEWER]
+    for method, operation in (("POST", "allow"), ("DELETE", "endException")):
+        url = f"{viewer.console.url}/api/v1/exceptions"
+        response = requests.request(method, url, cookies=dict(viewer.cookies), json={}, timeout=10)
+        assert (response.status_code, response.json()["error"]["code"]) == (403, "not_an_administrator")
+        schema.find_operation_by_id(operation).validate_response(response)
+
+
+@pytest.mark.parametrize(("rules", "status"), [("default: frozen\n", 200), ("default: never\n", 422)])
+def test_a_trial_answers_as_described(filled: RunningConsole, rules: str, status: int) -> None:
+    url = f"{filled.url}/api/v1/rules/simulate"
+    response = requests.post(url, data=rules, headers={"Content-Type": "application/yaml"}, timeout=30)
+    assert response.status_code == status
+    assert len(response.json()["differences" if status == 200 else "problems"]) == 1
+    schema.find_operation_by_id("simulate").validate_response(response)
+
+
+def test_a_body_that_is_too_large_is_refused_as_described(filled: RunningConsole) -> None:
+    url = f"{filled.url}/api/v1/rules/simulate"
+    response = requests.post(url, data=b" " * (LARGEST_BODY + 1), headers={"Content-Type": "text/yaml"}, timeout=10)
+    assert (response.status_code, response.json()["error"]["code"]) == (413, "too_large")
+    schema.find_operation_by_id("simulate").validate_response(response)
 
 
 KNOWN = {
