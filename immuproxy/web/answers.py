@@ -86,6 +86,8 @@ def problem_of(error: Exception) -> Problem:
             return bad_parameter("cursor", message, "Leave the cursor out to begin with the newest.")
         case web.HTTPException():
             return _http_problem(error)
+        case web.RequestPayloadError():
+            return bad_parameter("", "The body cannot be read: it broke off, or is not compressed as it says.")
         case _:
             message = "This could not be answered. The reason is in the proxy's log."
             return Problem(500, "internal_error", "Something is broken in the proxy", message)

@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from multidict import CIMultiDict
 
 from immuproxy.ledger.model import Action, ActorSource, Outcome
 from immuproxy.ledger.redis import Store
@@ -159,6 +160,28 @@ async def test_what_another_site_sends_changes_nothing_even_with_the_token(
     data = {"name": VIEWER, "password": PASSWORDS[VIEWER]}
     async with client.post("/log-in", data=data, headers=headers) as response:
         assert response.status == 403, "nor does it log a browser in as somebody else"
+
+
+@pytest.mark.parametrize(("name", "ours"), [("Origin", "{here}"), ("Sec-Fetch-Site", "same-origin")])
+@pytest.mark.parametrize("first", [True, False])
+async def test_of_two_origins_both_must_be_ours(client: Client, name: str, ours: str, first: bool) -> None:
+    token = await log_in(client)
+    ours = _filled({name: ours}, client)[name]
+    pair = [(name, ours), (name, "https://evil.example")]
+    assert (await change(client, token, headers=CIMultiDict(pair if first else pair[::-1])))[0] == 403
+
+
+@pytest.mark.parametrize("path", ["/ask", "/log-in", "/api/v1/change"])
+@pytest.mark.parametrize(("encoding", "body"), [("gzip", b"\x1f\x8b\x08 no"), ("gzip", b"x" * 40)])
+async def test_a_body_that_cannot_be_unpacked_is_the_clients_fault(
+    client: Client, path: str, encoding: str, body: bytes
+) -> None:
+    await log_in(client)
+    kind = JSON if "api" in path else {"Content-Type": "application/x-www-form-urlencoded"}
+    headers = kind | {"Content-Encoding": encoding, "Content-Length": str(len(body))}
+    async with client.post(path, data=body, headers=headers) as response:
+        assert response.status == 400
+        assert "cannot be read" in await response.text()
 
 
 @pytest.mark.parametrize("headers", OURS)

@@ -31,20 +31,20 @@ def refuse_foreign(request: web.Request, host: str) -> None:
 
     ``host`` is what the client asked for.  ``Sec-Fetch-Site`` decides where there is one: a browser computes it from
     the address that the person sees, also behind a proxy that changes ``Host``.  Else it is ``Origin``, which every
-    browser sends with a POST.
+    browser sends with a POST.  No browser sends two of either: then each must be right.
     """
-    site = request.headers.get("Sec-Fetch-Site")
-    origin = request.headers.get("Origin")
-    if site is not None:
-        fine = site in _HERE
+    sites, origins = request.headers.getall("Sec-Fetch-Site", []), request.headers.getall("Origin", [])
+    if sites:
+        fine = _HERE.issuperset(sites)
     else:
-        fine = origin is None or _plain(origin.partition("://")[2]) == _plain(host) != ""
+        fine = all(_plain(origin.partition("://")[2]) == _plain(host) != "" for origin in origins)
     if not fine:
+        named = " and ".join(filter(None, origins)) or "another site"
         raise Problem(
             403,
             "cross_site",
             "This came from another site",
-            f"The request comes from {origin or 'another site'}, and this console is {host or 'here'}.",
+            f"The request comes from {named}, and this console is {host or 'here'}.",
             "Open the console itself and try again. If a proxy stands in front, it must pass the Host header on.",
         )
 
