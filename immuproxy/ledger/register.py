@@ -404,6 +404,11 @@ class Register:
         found = await self._store.do(self._store.client.hgetall(keys.drift(repository)))
         return [finding_of(tag.decode(), value.decode()) for tag, value in sorted(found.items())]
 
+    async def drift_of(self, repository: str, tag: str) -> Finding | None:
+        """The open finding of one tag."""
+        found: bytes | None = await self._store.do(self._store.client.hget(keys.drift(repository), tag))
+        return finding_of(tag, found.decode()) if found else None
+
     async def open_drifts(self, *, limit: int, cursor: str = "") -> FindingPage:
         """About ``limit`` open findings of all repositories, from ``cursor`` on; raises `BadCursorError`."""
         page = await self.attention.page(Kind.DRIFT, limit=limit, cursor=cursor)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from immuproxy.ledger.model import TagRecord
 from immuproxy.oci import manifests
 from immuproxy.web.contexts.document import Document, Part
-from immuproxy.web.contexts.referrers import About, about_dict, kind_of, subject_of, tags_about
+from immuproxy.web.contexts.referrers import About, about_dict, about_of, kind_of, tags_about
 from tests.web.events import digest
 
 HEX = "a" * 64
@@ -14,10 +14,11 @@ def test_the_tags_about_a_manifest_are_those_that_clients_write() -> None:
 
 
 def test_such_a_tag_says_what_it_is_about() -> None:
-    for tag in tags_about(f"sha256:{HEX}"):
-        assert subject_of(tag) == f"sha256:{HEX}"
+    said = [about_of(tag) for tag in tags_about(f"sha256:{HEX}")]
+    assert [each["kind"] for each in said if each] == ["referrers", "signatures", "attestations", "SBOMs"]
+    assert {each["digest"] for each in said if each} == {f"sha256:{HEX}"}
     for tag in ("latest", "sha256-abc", f"sha256-{HEX}.exe", f"sha256-{HEX}\n", f"sha256-{'A' * 64}"):
-        assert subject_of(tag) == ""
+        assert about_of(tag) is None
 
 
 def test_signatures_are_layers_of_a_tag() -> None:

@@ -38,10 +38,10 @@ def tags_about(digest: str) -> tuple[str, ...]:
     return tuple(f"{name}{suffix}" for suffix in _SUFFIXES)
 
 
-def subject_of(tag: str) -> str:
-    """The digest that such a tag is about, or nothing."""
+def about_of(tag: str) -> dict[str, str] | None:
+    """What such a tag keeps, and the digest of the manifest that it is about; None for any other tag."""
     found = _ABOUT.fullmatch(tag)
-    return f"sha256:{found[1]}" if found else ""
+    return {"kind": _SUFFIXES[found[2] or ""], "digest": f"sha256:{found[1]}"} if found else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from immuproxy.ledger.audit import EventPage, TagFacts
+from immuproxy.ledger.exceptions import Exemption
 from immuproxy.ledger.model import Action, Event, Outcome, TagRecord
 from immuproxy.rules.explain import explain
 from immuproxy.rules.model import Policy, RuleSet
+from immuproxy.web.contexts.drift import OpenFinding, finding_dict
+from immuproxy.web.contexts.referrers import about_of
 
 HOLDS = {Outcome.CREATED, Outcome.OVERWRITTEN, Outcome.ADOPTED}
 ENDS = {(Action.DELETE_TAG, Outcome.DELETED)}
@@ -85,12 +88,14 @@ def spans(history: Iterable[Event], now: int) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of a tag now."""
+    """What is known of a tag now; ``exemption`` may have run out."""
 
     record: TagRecord
     facts: TagFacts
     rules: RuleSet
     now: int
+    drift: OpenFinding | None = None
+    exemption: Exemption | None = None
 
 
 _HELD = "The proxy answers with this digest, whatever the registry says."
@@ -167,11 +172,20 @@ def tag_context(known: Known, history: EventPage, drawn: EventPage | None) -> di
         "policy": policy_of(known.rules, record),
         **_committed(record, known.facts if digest else None),
         "deleted": record.tombstone.deleted if record.tombstone else None,
+        "about": about_of(record.tag),
+        "drift": finding_dict(known.drift, known.rules) if known.drift else None,
+        "exception": _in_force(known),
         "life": life(drawn, known.now) if drawn else None,
         "history": [_told(event) for event in history.events],
         "next_cursor": history.next_cursor or None,
         "now": known.now,
     }
+
+
+def _in_force(known: Known) -> dict[str, Any] | None:
+    """The exception that allows an overwrite now."""
+    exemption = known.exemption
+    return asdict(exemption) if exemption and exemption.ends > known.now else None
 
 
 def _committed(record: TagRecord, facts: TagFacts | None) -> dict[str, Any]:

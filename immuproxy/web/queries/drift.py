@@ -52,7 +52,7 @@ def _totals(chart: Chart) -> dict[str, int]:
 
 async def _with_facts(sources: Sources, found: Sequence[tuple[str, Finding]]) -> list[contexts.OpenFinding]:
     attempts, records = await asyncio.gather(
-        asyncio.gather(*(_last_attempt(sources, repository, finding) for repository, finding in found)),
+        asyncio.gather(*(last_attempt(sources, repository, finding) for repository, finding in found)),
         _records(sources, found),
     )
     return [
@@ -61,7 +61,7 @@ async def _with_facts(sources: Sources, found: Sequence[tuple[str, Finding]]) ->
     ]
 
 
-async def _last_attempt(sources: Sources, repository: str, finding: Finding) -> Event | None:
+async def last_attempt(sources: Sources, repository: str, finding: Finding) -> Event | None:
     """The last repair that was tried since the finding was opened."""
     search = Search().with_term("repo", repository).with_term("tag", finding.tag).with_term("action", Action.REPAIR)
     since = replace(search, since=Moment(finding.since, str(finding.since)))

@@ -9,7 +9,9 @@ from immuproxy.ledger.audit import EventPage
 from immuproxy.ledger.model import State
 from immuproxy.ledger.search import Search
 from immuproxy.web.contexts import tag as contexts
+from immuproxy.web.contexts.drift import OpenFinding
 from immuproxy.web.problems import unknown_repository
+from immuproxy.web.queries.drift import last_attempt
 from immuproxy.web.sources import Sources
 
 SHOWN_HISTORY = 100
@@ -20,14 +22,24 @@ DRAWN_HISTORY = 1_000
 
 async def tag(sources: Sources, repository: str, tag_name: str, *, limit: int, cursor: str) -> dict[str, Any]:
     """One tag with its history; it is drawn on the first page."""
-    record, facts, history = await asyncio.gather(
+    record, finding, exemption, facts, history = await asyncio.gather(
         sources.register.read(repository, tag_name),
+        sources.register.drift_of(repository, tag_name),
+        sources.exceptions.of(repository, tag_name),
         sources.audit.last_set(repository, tag_name),
         sources.audit.history(repository, tag_name, limit=limit, cursor=cursor),
     )
     if record.state is State.ABSENT and not record.tombstone and not history.events:
         await _must_know(sources, repository)
-    known = contexts.Known(record, facts, sources.rules().rules, sources.clock())
+    attempt = await last_attempt(sources, repository, finding) if finding else None
+    known = contexts.Known(
+        record,
+        facts,
+        sources.rules().rules,
+        sources.clock(),
+        drift=OpenFinding(repository, finding, record, attempt) if finding else None,
+        exemption=exemption,
+    )
     drawn = None if cursor else await _drawn(sources, repository, tag_name, history)
     return contexts.tag_context(known, history, drawn)
 

@@ -1,0 +1,68 @@
+"""What else a tag's page tells: drift, an exception in force, and what a signature's tag is about."""
+
+from __future__ import annotations
+
+import re
+import time
+
+from immuproxy.ledger.model import Action, Outcome
+from immuproxy.ledger.redis import Store
+from immuproxy.web.sources import Sources
+from tests.web.conftest import Console, Seed
+from tests.web.events import HOSTILE, digest, push
+from tests.web.test_drift_page import drifted
+
+URL = "/repositories/team/app/tags/1.0"
+
+
+async def test_open_drift_shows_on_the_page_of_its_tag_and_of_no_other(
+    console: Console, sources: Sources, store: Store, seed: Seed
+) -> None:
+    await seed([push(), push(tag="1.1")])
+    await drifted(sources, store, "team/app", "1.0", digest("evil"))
+    page = await (await console.get(URL)).text()
+    assert "The registry shows another image under this tag" in page
+    assert 'href="/drift"' in page.partition("drifted")[2]
+    found = (await (await console.get(f"/api/v1{URL}")).json())["drift"]
+    assert (found["kind"], found["seen"], found["held"]) == ("moved", digest("evil"), digest("one"))
+    other = await (await console.get("/api/v1/repositories/team/app/tags/1.1")).json()
+    assert other["drift"] is None
+
+
+async def test_an_exception_shows_as_long_as_it_is_in_force(console: Console, sources: Sources, seed: Seed) -> None:
+    await seed([push()])
+    assert (await (await console.get(f"/api/v1{URL}")).json())["exception"] is None
+    now = sources.clock()
+    event = push(
+        Outcome.GRANTED,
+        action=Action.EXCEPTION,
+        id="grant1",
+        time=time.time_ns() // 1_000_000,
+        reason=HOSTILE,
+        actor="anna",
+    )
+    ends = await sources.exceptions.grant(event, lasts_ms=3_600_000)
+    assert ends > now
+    page = await (await console.get(URL)).text()
+    shown = page.partition('id="allowed"')[2].partition("</section>")[0]
+    assert 'href="/exceptions"' in shown
+    assert 'href="/events/grant1"' in shown
+    assert "by anna" in shown
+    assert HOSTILE not in page
+    told = (await (await console.get(f"/api/v1{URL}")).json())["exception"]
+    assert (told["ends"], told["by"], told["reason"]) == (ends, "anna", HOSTILE)
+
+
+async def test_a_signatures_tag_and_what_it_signs_lead_to_each_other(console: Console, seed: Seed) -> None:
+    signed = digest("one")
+    tag = f"{signed.replace(':', '-')}.sig"
+    await seed([push(), push(tag=tag, digest=digest("signature"))])
+    page = await (await console.get(f"/repositories/team/app/tags/{tag}")).text()
+    line = re.search(r"the signatures\s+of.*?</dd>|the signatures of.*?</p>", page, re.DOTALL)
+    assert line
+    assert f'href="/repositories/team/app/manifests/{signed}"' in line[0]
+    told = await (await console.get(f"/api/v1/repositories/team/app/tags/{tag}")).json()
+    assert told["about"] == {"kind": "signatures", "digest": signed}
+    manifest = await (await console.get(f"/repositories/team/app/manifests/{signed}")).text()
+    assert f'href="/repositories/team/app/tags/{tag}"' in manifest.partition('id="about"')[2]
+    assert (await (await console.get(f"/api/v1{URL}")).json())["about"] is None
