@@ -8,10 +8,10 @@ from difflib import get_close_matches
 
 from multidict import MultiMapping
 
-from immuproxy.ledger.search import Search, SearchError, from_parameters, parse
+from immuproxy.ledger.search import Moment, Search, SearchError, from_parameters, parse
 from immuproxy.oci.names import is_repository, is_tag
 from immuproxy.web.contexts.log import sentence
-from immuproxy.web.contexts.overview import RANGES, USUAL_RANGE, Range
+from immuproxy.web.contexts.overview import LONGEST, RANGES, USUAL_RANGE, Period, Range
 from immuproxy.web.contexts.tag_list import ORDERS, STATES, USUAL_ORDER, Wish
 from immuproxy.web.links import Image, Place, parse_image, parse_place
 from immuproxy.web.problems import bad_parameter, not_found
@@ -24,6 +24,8 @@ MOST = 1000
 
 Query = MultiMapping[str]
 _NUMBER = re.compile(r"[0-9]{1,6}", re.ASCII)
+
+_MOMENTS = "Write a date such as 2026-01-31, a time such as 2026-01-31T18:00Z, or how long ago: 7d, 24h, 30m."
 
 PAGE = 50
 """Lines of a page that does not ask for more."""
@@ -78,9 +80,30 @@ def choice_of(query: Query, name: str, choices: Collection[str], usual: str) -> 
     return value
 
 
-def range_of(query: Query) -> Range:
-    """``range``: how far back the overview looks."""
-    return RANGES[choice_of(query, "range", RANGES, USUAL_RANGE)]
+def range_of(query: Query, now: int) -> Range | Period:
+    """``range``: how far back the overview looks; or ``since`` and ``until``, as a search takes them."""
+    given = {name: [value for value in query.getall(name, []) if value.strip()] for name in ("since", "until")}
+    if not any(given.values()):
+        return RANGES[choice_of(query, "range", RANGES, USUAL_RANGE)]
+    if "range" in query:
+        raise bad_parameter("range", "range and since say two things.", "Give one of them.")
+    if not given["since"]:
+        raise bad_parameter("since", "until needs since: from when on?", _MOMENTS)
+    try:
+        found = from_parameters(now, since=given["since"], until=given["until"])
+    except SearchError as error:
+        raise bad_parameter(error.key or "since", sentence(error.message), _MOMENTS) from error
+    return _period(found, now)
+
+
+def _period(found: Search, now: int) -> Period:
+    since, until = found.since or Moment(0, ""), found.until or Moment(now, "")
+    if since.at >= min(until.at, now):
+        said = f"until {until.text}" if until.at < now else "now"
+        raise bad_parameter("since", f"since {since.text} is not before {said}.", _MOMENTS)
+    if min(until.at, now) - since.at > LONGEST:
+        raise bad_parameter("since", "The overview counts at most 366 days at once.", "Search the audit log for more.")
+    return Period(since.at, min(until.at, now), since.text, until.text)
 
 
 def text_of(query: Query, name: str, longest: int = 300) -> str:

@@ -163,6 +163,11 @@ def iso_seconds(milliseconds: int) -> str:
     return _utc(milliseconds).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def iso_minutes(milliseconds: int) -> str:
+    """``2026-11-23 18:53``, in UTC."""
+    return _utc(milliseconds).strftime("%Y-%m-%d %H:%M")
+
+
 _MEDIA_TYPES = {
     "application/vnd.oci.image.index.v1+json": "index",
     "application/vnd.docker.distribution.manifest.list.v2+json": "index, Docker",

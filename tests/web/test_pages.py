@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from html import unescape
 from html.parser import HTMLParser
 
@@ -258,6 +259,23 @@ async def test_what_a_page_shows_is_what_its_json_says(console: Console, seed: S
         async with console.get(link) as response:
             assert response.status == 200
             assert json.loads(await response.text())
+
+
+async def test_the_overview_counts_from_one_time_to_another(console: Console, seed: Seed) -> None:
+    await seed([push(), push(Outcome.REFUSED)])
+    text = await page(console, "/?since=2h&until=")
+    assert "1 accepted, 0 unchanged, 1 refused, 0 failed" in text
+    assert 'name="since" value="2h"' in text
+    assert 'href="/api/v1/overview?since=2h"' in text
+    assert 'aria-current="true">24h' not in text
+    link = re.search(r'class="tile" href="([^"]*refused[^"]*)"', text)
+    assert link
+    assert "1.0" in await page(console, unescape(link[1]))
+    before = await page(console, "/?since=9d&until=8d")
+    assert "0 accepted, 0 unchanged, 0 refused, 0 failed" in before
+    async with console.get("/?since=soon&until=") as response:
+        assert response.status == 400
+        assert "Write a date such as 2026-01-31" in await response.text()
 
 
 async def test_the_overview_counts_what_happened(console: Console, seed: Seed) -> None:

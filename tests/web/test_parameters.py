@@ -9,7 +9,9 @@ from multidict import MultiDict
 
 from immuproxy.ledger.search import SearchError, parse
 from immuproxy.web import parameters
+from immuproxy.web.contexts.overview import LONGEST
 from immuproxy.web.problems import Problem
+from immuproxy.web.wording import iso_seconds
 from tests.web.events import NOW
 
 
@@ -18,6 +20,40 @@ def test_a_limit_is_a_number_in_its_bounds_or_an_error(text: str) -> None:
     fits = text.isascii() and text.isdigit() and len(text) < 7 and 1 <= int(text) <= 1000
     with contextlib.nullcontext() if fits else pytest.raises(Problem, check=lambda each: each.parameter == "limit"):
         assert parameters.limit_of(MultiDict(limit=text), 50) == int(text)
+
+
+DAY = 86_400_000
+
+
+@given(st.integers(0, 367 * DAY), st.integers(-DAY, 366 * DAY))
+def test_a_period_is_shown_whole_in_a_drawable_number_of_buckets(back: int, long: int) -> None:
+    since, until = NOW - back, NOW - back + long
+    query = MultiDict(since=iso_seconds(since), until=iso_seconds(until))
+    asked_since, asked_until = since // 1000 * 1000, min(until // 1000 * 1000, NOW)
+    if not 0 < asked_until - asked_since <= LONGEST:
+        with pytest.raises(Problem, check=lambda each: each.parameter == "since"):
+            parameters.range_of(query, NOW)
+        return
+    period = parameters.range_of(query, NOW)
+    begin, end = period.edges(NOW)
+    assert begin <= asked_since < asked_until <= end
+    assert end - begin == period.buckets * period.step
+    assert end - begin < asked_until - asked_since + 2 * period.step
+    assert 1 <= period.buckets <= 64
+    found = parse(period.search, NOW)
+    assert found.since
+    assert found.until
+    assert (found.since.at, found.until.at) == (begin, end)
+
+
+def test_a_period_is_as_it_was_written_and_ends_now_at_the_latest() -> None:
+    period = parameters.range_of(MultiDict(since="14d", until=""), NOW)
+    assert period.asked() == {"since": "14d", "until": ""}
+    begin, end = period.edges(NOW)
+    assert begin <= NOW - 14 * DAY
+    assert NOW <= end < NOW + period.step
+    assert parameters.range_of(MultiDict(since="14d", until="2100-01-01"), NOW).edges(NOW) == (begin, end)
+    assert parameters.range_of(MultiDict(since="", until=" "), NOW).name == "24h"
 
 
 def test_filters_and_the_search_are_put_together() -> None:

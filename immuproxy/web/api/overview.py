@@ -14,8 +14,9 @@ from immuproxy.web.queries import overview as queries
 
 
 async def overview(request: web.Request) -> web.Response:
-    refuse_unknown(request.query, ("range",))
-    return as_json(await queries.overview(request.app[SOURCES], range_of(request.query)))
+    refuse_unknown(request.query, ("range", "since", "until"))
+    sources = request.app[SOURCES]
+    return as_json(await queries.overview(sources, range_of(request.query, sources.clock())))
 
 
 async def status(request: web.Request) -> web.Response:

@@ -10,7 +10,7 @@ from typing import Any
 from immuproxy.ledger.audit import Chart, Tally
 from immuproxy.ledger.model import Event, Outcome
 from immuproxy.web.sources import Part, RulesInForce
-from immuproxy.web.wording import iso_seconds
+from immuproxy.web.wording import iso_minutes, iso_seconds
 
 _MINUTE = 60_000
 _HOUR = 60 * _MINUTE
@@ -31,6 +31,15 @@ class Range:
         end = -(-now // self.step) * self.step
         return end - self.step * self.buckets, end
 
+    @property
+    def search(self) -> str:
+        """The search for what it shows."""
+        return f"since:{self.name}"
+
+    def asked(self) -> dict[str, str]:
+        """The query that asks for it."""
+        return {"range": self.name}
+
 
 RANGES = {
     choice.name: choice
@@ -43,6 +52,61 @@ RANGES = {
     )
 }
 USUAL_RANGE = "24h"
+
+LONGEST = 366 * _DAY
+"""A longer stretch would be slow to count."""
+
+_MOST_BARS = 62
+_STEPS = (_MINUTE, 5 * _MINUTE, 15 * _MINUTE, 30 * _MINUTE, _HOUR, 3 * _HOUR, 6 * _HOUR, 12 * _HOUR, _DAY)
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """A stretch of time from one moment to another, in ms, and as they were written; ``until_text`` may be empty.
+
+    What is shown begins and ends on whole steps (minutes, quarters of an hour, days), so it may be a little longer.
+    """
+
+    since: int
+    until: int
+    since_text: str
+    until_text: str = ""
+    name = ""
+
+    @property
+    def step(self) -> int:
+        """The length of a bucket."""
+        span = self.until - self.since
+        days = -(-span // (_MOST_BARS * _DAY))
+        return next((step for step in _STEPS if span <= step * _MOST_BARS), days * _DAY)
+
+    @property
+    def buckets(self) -> int:
+        """How many there are."""
+        since, until = self.edges(self.until)
+        return (until - since) // self.step
+
+    def edges(self, now: int) -> tuple[int, int]:  # noqa: ARG002  # it was told when it was made
+        """Begin and end, as they are shown."""
+        step = self.step
+        return self.since // step * step, -(-self.until // step) * step
+
+    @property
+    def label(self) -> str:
+        """In words, behind "pushes"."""
+        since, until = self.edges(self.until)
+        return f"from {iso_minutes(since)} to {iso_minutes(until)} UTC"
+
+    @property
+    def search(self) -> str:
+        """The search for what it shows."""
+        since, until = self.edges(self.until)
+        return bucket_search({"since": since, "until": until})
+
+    def asked(self) -> dict[str, str]:
+        """The query that asks for it."""
+        return {"since": self.since_text, "until": self.until_text}
+
 
 GROUPS: Mapping[str, str] = {
     Outcome.CREATED: "accepted",
@@ -125,7 +189,7 @@ def _tag_tally(tally: Tally) -> dict[str, Any]:
 
 
 def overview_context(
-    chosen: Range,
+    chosen: Range | Period,
     chart: Chart,
     tops: Tops,
     latest_refusals: Sequence[Event],
@@ -142,6 +206,8 @@ def overview_context(
             "label": chosen.label,
             "since": chart.edges[0],
             "until": chart.edges[-1],
+            "asked": chosen.asked(),
+            "search": chosen.search,
             "choices": list(RANGES),
             "sentence": sentence(sums, chosen.label),
         },

@@ -7,19 +7,22 @@ from typing import Any
 from aiohttp import web
 
 from immuproxy.web.answers import API, SOURCES, as_page
+from immuproxy.web.links import with_query
 from immuproxy.web.parameters import range_of
 from immuproxy.web.queries import overview as queries
 
 
 async def overview(request: web.Request) -> web.Response:
-    context = await queries.overview(request.app[SOURCES], range_of(request.query))
-    extra = {"tiles": tiles(context), "empty": not context["recorded"], "json_href": f"{API}/overview"}
+    sources = request.app[SOURCES]
+    context = await queries.overview(sources, range_of(request.query, sources.clock()))
+    json_href = with_query(f"{API}/overview", **context["range"]["asked"])
+    extra = {"tiles": tiles(context), "empty": not context["recorded"], "json_href": json_href}
     return await as_page(request, "overview.html", context | extra, place="overview")
 
 
 def tiles(context: dict[str, Any]) -> list[dict[str, Any]]:
     """The figures on top of the overview."""
-    since = f"since:{context['range']['name']}"
+    since = context["range"]["search"]
     rows = (
         (
             "accepted",
