@@ -9,7 +9,7 @@ import pytest
 from immuproxy.web.assets import STATIC, TEMPLATES
 
 MOVES = re.compile(r"\b(?:transition|animation)(?:-[a-z]+)?\s*:|@keyframes|scroll-behavior\s*:|@view-transition")
-SCRIPTED = re.compile(r"\.animate\(|behavior:\s*[\"']smooth|startViewTransition|style\.(?:transition|animation)|<animate")
+SCRIPTED = re.compile(
     r"\.animate\(|behavior:\s*[\"']smooth|startViewTransition|\.style\.(?:transition|animation)|<animate"
 )
 ALLOWED = re.compile(r"@media\s*\(prefers-reduced-motion:\s*no-preference\)\s*\{")
