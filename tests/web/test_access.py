@@ -320,3 +320,18 @@ async def test_a_log_in_leads_to_no_other_site(closed_console: Console, there: s
     response = await send_log_in(closed_console, VIEWER, PASSWORDS[VIEWER], data={"next": there})
     assert (response.status, response.headers["Location"]) == (303, "/")
     assert "X-Y" not in response.headers
+
+
+async def test_a_role_is_that_of_the_settings_and_not_of_the_log_in(
+    sources: Sources, store: Store, tmp_path: Path
+) -> None:
+    auth = users_in(tmp_path)
+    async with console_for(sources, store, auth) as client:
+        response = await send_log_in(client, ADMINISTRATOR, PASSWORDS[ADMINISTRATOR])
+        secret = response.cookies[COOKIE].value
+    async with console_for(sources, store, auth.model_copy(update={"administrators": (VIEWER,)})) as client:
+        headers = {"Cookie": f"{COOKIE}={secret}"}
+        async with client.get("/api/v1/viewer", headers=headers) as answer:
+            assert await answer.json() == {"name": ADMINISTRATOR, "role": "viewer"}
+        async with client.delete("/api/v1/exceptions?tag=team/app:1.0", headers=headers) as answer:
+            assert answer.status == 403
