@@ -7,6 +7,8 @@ the lease ends, so it is given back as soon as Redis answers again; the client h
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from immuproxy.ledger.model import Step
 from immuproxy.ledger.redis import LedgerUnavailableError
@@ -31,6 +33,15 @@ class Amends:
         task = asyncio.create_task(self._give_back(attempt))
         self._owed.add(task)
         task.add_done_callback(self._owed.discard)
+
+    @contextmanager
+    def owed(self, attempt: Attempt) -> Iterator[None]:
+        """Where touch with Redis is lost in here, whatever the attempt owns by then is given back later."""
+        try:
+            yield
+        except LedgerUnavailableError:
+            self.owe(attempt)
+            raise
 
     async def ended(self) -> None:
         """Give up what is still owed: its lease will end."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from immuproxy.ledger.ids import new_event_id
 from immuproxy.ledger.model import Claim, Event, TagRecord
 from immuproxy.ledger.register import Content
 from immuproxy.oci import errors
@@ -31,6 +32,16 @@ class Limits:
     def of(cls, put: float) -> Limits:
         """The limits that follow from the time a manifest request may take."""
         return cls(put=put, lease=4 * put + 1, quarantine=10 * put)
+
+    @property
+    def lease_ms(self) -> int:
+        """As the ledger wants it."""
+        return round(self.lease * 1000)
+
+    @property
+    def quarantine_ms(self) -> int:
+        """As the ledger wants it."""
+        return round(self.quarantine * 1000)
 
 
 class Retry(Exception):  # not an error: the claim was lost, and the push starts again
@@ -77,3 +88,8 @@ class Waiting:
             raise errors.unavailable(f"another push of {push.repository}:{push.tag} has not ended yet; try again")
         await asyncio.sleep(self._pause)
         self._pause = min(2 * self._pause, LONGEST_WAIT)
+
+
+def renewed(push: Push) -> Push:
+    """The push as it starts again: whoever took its claim may have written its event, and no event is written twice."""
+    return replace(push, draft=replace(push.draft, id=new_event_id()))

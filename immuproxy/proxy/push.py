@@ -10,8 +10,10 @@ from immuproxy.ledger.register import Content, Register
 from immuproxy.oci import growth, manifests
 from immuproxy.oci.errors import OciError, unavailable
 from immuproxy.oci.manifests import Manifest
+from immuproxy.proxy import answers
+from immuproxy.proxy.answers import Answer
 from immuproxy.proxy.caller import Caller
-from immuproxy.proxy.upstream import Found, Upstream
+from immuproxy.proxy.upstream import Found, Upstream, UpstreamUnavailableError
 from immuproxy.rules.model import Image, Rule
 
 MAX_CLOSURE = 1000
@@ -28,6 +30,10 @@ class Push:
     caller: Caller
     rule: Rule
     draft: Event
+
+    def created(self) -> Answer:
+        """The answer to its success."""
+        return answers.created(self.repository, self.manifest.digest, self.caller.edge_origin)
 
 
 @dataclass(slots=True)
@@ -122,6 +128,19 @@ def blobs_of(content: Content) -> tuple[str, ...]:
     """The blobs without which the manifest, or one of its children, cannot be pulled; each once."""
     kept = (manifests.describe(stored.body, stored.media_type) for stored in content.stored)
     return tuple(dict.fromkeys(blob for manifest in kept for blob in manifests.required_blobs(manifest)))
+
+
+async def is_stored(upstream: Upstream, push: Push) -> bool:
+    """Whether the upstream gives out the very bytes under the tag (H25).
+
+    A registry that was killed may have left an empty link, which only another PUT mends: it counts as not stored
+    (H16).
+    """
+    try:
+        found = await upstream.probe(push.repository, push.tag, push.caller)
+    except UpstreamUnavailableError:
+        return False
+    return isinstance(found, Found) and found.digest == push.manifest.digest
 
 
 def _common(all_labels: Iterable[Mapping[str, str]]) -> dict[str, str]:

@@ -6,8 +6,13 @@ import asyncio
 from typing import Any
 
 import pytest
+from multidict import CIMultiDict
 
 from immuproxy.ledger.model import Outcome, Reply
+from immuproxy.ledger.redis import LedgerUnavailableError
+from immuproxy.proxy.attempt import Limits
+from immuproxy.proxy.upstream import Upstream
+from tests.between import Request, between
 from tests.conversation import Answer, Image, RunningEdge, edge_over, image
 from tests.servers import RedisServer, RegistryServer
 
@@ -79,6 +84,78 @@ async def test_h11_tags_are_claimed_in_their_order_wherever_they_stand(
     answer = await edge.client.ask("PUT", path, pushed.body, Content_Type=pushed.media_type)
     assert answer.status == 201
     assert claimed == ["a", "b", "c"]
+
+
+async def test_h11_a_proxy_that_stands_still_between_two_tags_still_sets_both(
+    registry: RegistryServer, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It sleeps through its lease when the first tag is set; the second must not go to other content meanwhile."""
+    short = Limits(put=0.5, lease=1.0, quarantine=30)
+    monkeypatch.setattr(Limits, "of", classmethod(lambda _cls, _put: short))
+    async with (
+        edge_over(registry.url, redis_server.url) as sleeper,
+        edge_over(registry.url, redis_server.url) as awake,
+    ):
+        ours, other, meanwhile = image("ours"), image("other"), list[int]()
+        for pushed in (ours, other):
+            await awake.client.blobs("team/app", pushed)
+        real = Upstream.put_manifest
+
+        async def sleepy(self: Upstream, repository: str, reference: str, *sent: Any) -> Any:
+            answer = await real(self, repository, reference, *sent)
+            if reference == "a":
+                await asyncio.sleep(1.2)
+                meanwhile.append((await awake.client.put("team/app", "b", other)).status)
+            return answer
+
+        monkeypatch.setattr(Upstream, "put_manifest", sleepy)
+        answer = await push(sleeper, ours, "tag=a&tag=b")
+        assert (answer.status, meanwhile) == (201, [503])
+        for tag in "ab":
+            assert (await awake.client.pull("team/app", tag)).digest == ours.digest
+        assert [event.outcome for event in await awake.events("team/app")] == [Outcome.CREATED] * 2
+
+
+@pytest.mark.parametrize(("status", "kept"), [(400, False), (500, True)])
+async def test_h11_what_was_armed_and_never_sent_is_given_back(
+    registry: RegistryServer, redis_server: RedisServer, status: int, kept: bool
+) -> None:
+    async def fail_second(request: Request) -> Answer | None:
+        if request.is_manifest_put and request.target.endswith("/b"):
+            return Answer(status, CIMultiDict(), b"")
+        return await request.forward()
+
+    async with (
+        between(registry.url, fail_second) as middle,
+        edge_over(middle.url, redis_server.url) as edge,
+    ):
+        pushed, other = image("one"), image("other")
+        for each in (pushed, other):
+            await edge.direct.blobs("team/app", each)
+        assert (await push(edge, pushed, "tag=a&tag=b&tag=c&tag=d")).status == (503 if kept else status)
+        assert (await edge.client.pull("team/app", "a")).digest == pushed.digest
+        states = [await edge.parts.register.read("team/app", tag) for tag in "bcd"]
+        assert [found.claim is not None for found in states] == [kept, False, False]
+        assert [event.tag for event in await edge.parts.register.intents("team/app")] == ["b"] * kept
+        assert (await edge.client.put("team/app", "c", other)).status == 201
+
+
+async def test_h11_nothing_is_sent_before_all_are_armed(edge: RunningEdge, monkeypatch: pytest.MonkeyPatch) -> None:
+    pushed = image("one")
+    await edge.client.blobs("team/app", pushed)
+    real = edge.parts.register.arm
+
+    async def broken(repository: str, tag: str, *arguments: Any, **named: Any) -> Reply:
+        if tag == "c":
+            raise LedgerUnavailableError
+        return await real(repository, tag, *arguments, **named)
+
+    monkeypatch.setattr(edge.parts.register, "arm", broken)
+    assert (await push(edge, pushed, "tag=a&tag=b&tag=c&tag=d")).status == 503
+    for tag in "abcd":
+        assert (await edge.direct.pull("team/app", tag)).status == 404
+        assert (await edge.parts.register.read("team/app", tag)).claim is None
+    assert await edge.parts.register.intents("team/app") == []
 
 
 async def test_h11_a_body_of_another_digest_is_refused(edge: RunningEdge) -> None:

@@ -164,6 +164,24 @@ async def test_h63_a_refusal_of_the_second_try_says_nothing_of_the_first(stage: 
     assert await stage.outcomes() == [Outcome.CREATED, Outcome.REFUSED, Outcome.UNCHANGED]
 
 
+async def test_h63_a_refusal_of_a_push_that_took_over_says_nothing_of_the_first(stage: Stage) -> None:
+    held: list[Request] = []
+
+    async def hold_up_two_then_refuse(request: Request) -> Answer | None:
+        if not request.is_manifest_put:
+            return await request.forward()
+        held.append(request)
+        return None if len(held) <= 2 else Answer(401, CIMultiDict({"WWW-Authenticate": "Bearer realm=x"}), b"")
+
+    stage.middle.act = hold_up_two_then_refuse
+    assert (await stage.edge.client.put(REPOSITORY, "1.0", image("ours"))).status == 503
+    assert (await stage.edge.client.put(REPOSITORY, "1.0", image("ours"))).status == 401
+    stage.middle.act = pass_on
+    assert (await stage.edge.client.put(REPOSITORY, "1.0", image("other"))).status == 503
+    await held[0].forward()
+    assert (await stage.edge.client.put(REPOSITORY, "1.0", image("other"))).status == 409
+
+
 @pytest.mark.parametrize(("act", "status"), [(fail_after, 201), (hang_up_after, 201), (fail_before, 503)])
 async def test_h63_a_tag_that_may_move_is_recorded_by_what_the_upstream_shows(
     stage: Stage, act: Act, status: int

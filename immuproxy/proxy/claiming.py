@@ -1,0 +1,219 @@
+"""The first half of a guarded push: to own the claim of the tag, or to know why not (H13, H14, H25, H62, H64, H71).
+
+Nothing is sent from here but what a committed tag holds already, so whatever goes wrong gives the claim back.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+
+from immuproxy.ledger.epoch import Epoch
+from immuproxy.ledger.model import Event, Outcome, Reply, State, Step, TagRecord
+from immuproxy.ledger.register import Register
+from immuproxy.oci import errors
+from immuproxy.proxy import answers, record
+from immuproxy.proxy.again import once_more
+from immuproxy.proxy.answers import Answer
+from immuproxy.proxy.attempt import Attempt, Limits, Retry, Waiting
+from immuproxy.proxy.failpoints import Failpoint, reach
+from immuproxy.proxy.judge import Judge
+from immuproxy.proxy.looks import Looks
+from immuproxy.proxy.push import Push, blobs_of, is_stored
+from immuproxy.proxy.recovery import Recovery
+from immuproxy.proxy.refusals import Refusals
+from immuproxy.proxy.upstream import Found, Upstream, UpstreamUnavailableError
+from immuproxy.rules.model import Decision
+
+
+class Claiming:
+    """From the push to its claim, with a verdict that lets it go on."""
+
+    def __init__(
+        self,
+        *,
+        register: Register,
+        epoch: Epoch,
+        upstream: Upstream,
+        looks: Looks,
+        judge: Judge,
+        recovery: Recovery,
+        refusals: Refusals,
+        limits: Limits,
+    ) -> None:
+        """All parts are shared with the other ways of a request."""
+        self._register = register
+        self._epoch = epoch
+        self._upstream = upstream
+        self._looks = looks
+        self._judge = judge
+        self._recovery = recovery
+        self._refusals = refusals
+        self._limits = limits
+
+    async def acquire(self, attempt: Attempt) -> Answer | None:
+        """Come to own the tag's claim, with a verdict that lets the push go on; or the answer that ends it."""
+        waiting = Waiting(self._limits.lease)
+        while True:
+            reach(Failpoint.PRE_CLAIM)
+            reply = await self._claim(attempt)
+            attempt.resolved = None
+            match reply.step:
+                case Step.CLAIMED:
+                    reach(Failpoint.POST_CLAIM)
+                    return await self._claimed(attempt, reply)
+                case Step.RESUMED:
+                    attempt.resumed = reply.record
+                    return None
+                case Step.COMMITTED | Step.DELETED:
+                    answer = await self._held(attempt, reply)
+                    if answer is not None:
+                        return answer
+                case Step.STALE:
+                    await self._stale(attempt, reply)
+                case _:
+                    await waiting.once(attempt.push)
+                    if waiting.is_long:
+                        await self._help(attempt.push, reply.record)
+
+    async def release(self, attempt: Attempt, event: Event | None = None) -> None:
+        """Give the claim back; only where nothing was sent for it by anybody."""
+        await self._register.release(attempt.push.repository, attempt.push.tag, token=attempt.token, event=event)
+
+    # --- claim
+
+    async def _claim(self, attempt: Attempt) -> Reply:
+        push, resolved = attempt.push, attempt.resolved
+        return await once_more(
+            lambda: self._register.claim(
+                push.repository,
+                push.tag,
+                attempt.content,
+                token=attempt.token,
+                lease_ms=self._limits.lease_ms,
+                over_generation=attempt.over_generation,
+                resolved_token=resolved.token if resolved else "",
+                quarantine_ms=self._limits.quarantine_ms,
+                closing=attempt.closing,
+            )
+        )
+
+    async def _help(self, push: Push, found: TagRecord) -> None:
+        """Somebody's armed claim takes long: where its content has arrived, finish it as a reader would (H64)."""
+        if found.claim and found.claim.state is State.ARMED:
+            with suppress(UpstreamUnavailableError):
+                await self._recovery.settle(found, push.caller, push.rule)
+
+    # --- the tag holds something already
+
+    async def _held(self, attempt: Attempt, reply: Reply) -> Answer | None:
+        """Unchanged, refused, or on as an overwrite of exactly this generation."""
+        push, found = attempt.push, reply.record
+        verdict = await self._judge.push(push, found, now_ms=reply.now)
+        match verdict.outcome:
+            case Decision.UNCHANGED:
+                return await self._unchanged(push)
+            case Decision.REFUSE:
+                return await self._refusals.push(push, verdict, found)
+            case _:
+                attempt.over_generation = found.generation
+                attempt.over_digest = found.committed.digest if found.committed else ""
+                attempt.verdict = verdict
+                return None
+
+    async def _unchanged(self, push: Push) -> Answer:
+        """The same digest again: no upstream write, because on many registries even that breaks readers (H14)."""
+        event = replace(
+            push.draft,
+            outcome=Outcome.UNCHANGED,
+            previous_digest=push.manifest.digest,
+            reason="the tag already holds this digest",
+        )
+        present = await self._upstream.probe(push.repository, push.manifest.digest, push.caller)
+        if not isinstance(present, Found):
+            return await self._restored(push, event)
+        await self._register.record(record.timed(event, push.caller))
+        return push.created()
+
+    async def _restored(self, push: Push, event: Event) -> Answer:
+        """The upstream has lost what the tag holds, and the client brings it back."""
+        answer = await self._upstream.put_manifest(push.repository, push.tag, push.manifest.body, push.caller)
+        if answer.status >= 300:
+            refused = replace(event, outcome=Outcome.FAILED, reason=f"the upstream answered {answer.status}")
+            await self._register.record(record.timed(refused, push.caller))
+            return answer
+        if not await is_stored(self._upstream, push):
+            raise errors.unavailable("the upstream has lost this manifest and did not take it back; try again")
+        again = replace(event, reason="the tag already holds this digest; the upstream had lost it and has it again")
+        await self._register.record(record.timed(again, push.caller))
+        return push.created()
+
+    # --- the claim is ours
+
+    async def _claimed(self, attempt: Attempt, reply: Reply) -> Answer | None:
+        """Nothing was sent yet: whatever goes wrong up to the arming gives the claim back."""
+        push = attempt.push
+        try:
+            _require_generation(attempt, reply)
+            if attempt.verdict is None:
+                await self._look(attempt)
+                attempt.verdict = await self._judge.push(push, reply.record, now_ms=reply.now)
+            lacking = await self._lacking(attempt)
+            reach(Failpoint.POST_PROBE)
+        except BaseException:
+            await self.release(attempt)
+            raise
+        if attempt.verdict.outcome is Decision.REFUSE:
+            await self.release(attempt)
+            return await self._refusals.push(push, attempt.verdict, reply.record)
+        return await self._without(attempt, lacking) if lacking else None
+
+    async def _lacking(self, attempt: Attempt) -> str:
+        if attempt.verdict is None or attempt.verdict.outcome is Decision.REFUSE:
+            return ""
+        return await self._looks.lacking(attempt.push.repository, blobs_of(attempt.content), attempt.push.caller)
+
+    async def _without(self, attempt: Attempt, lacking: str) -> Answer:
+        """Refuse what could not be pulled: a registry takes it whose descriptor cache outlived the blob (H25, H36)."""
+        reason = f"the upstream gives out no byte of {lacking}, which the manifest needs"
+        await self.release(attempt, record.timed(replace(attempt.push.draft, reason=reason), attempt.push.caller))
+        return answers.error(errors.blob_unknown(lacking))
+
+    async def _look(self, attempt: Attempt) -> None:
+        """Does the upstream already have the tag?  Then it predates us, or came by another way: adopt it (H71)."""
+        push = attempt.push
+        found = await self._upstream.probe(push.repository, push.tag, push.caller)
+        if isinstance(found, Found):
+            reply = await self._recovery.adopt(push.repository, push.tag, found, push.caller, push.rule)
+            if reply.step is Step.DELETING:
+                raise errors.unavailable("what the upstream shows under this tag is being deleted; try again")
+            raise Retry
+        recovering = self._epoch.recovering()
+        if recovering:
+            raise errors.unavailable(
+                "the ledger was lost or restored; until no earlier push can land any more, new tags have to wait",
+                retry_after=max(1, round(recovering)),
+            )
+        if found.status != 404:
+            raise errors.unavailable("the upstream does not let this client see the tag, so it cannot be protected")
+
+    async def _stale(self, attempt: Attempt, reply: Reply) -> None:
+        """An armed claim of another digest whose owner is gone: what the upstream shows decides (H62)."""
+        push, claim = attempt.push, reply.record.claim
+        if claim is None or await self._recovery.settle(reply.record, push.caller, push.rule):
+            return
+        age = (reply.now - claim.armed) / 1000
+        if age < self._limits.quarantine:
+            raise errors.unavailable(
+                "an earlier push of other content was cut off, and it could still arrive; "
+                f"pushing that content again ({claim.digest}) settles it at once",
+                retry_after=max(1, round(self._limits.quarantine - age)),
+            )
+        attempt.resolved = claim
+        attempt.closing = await self._recovery.closing(reply.record, "the push never reached the upstream")
+
+
+def _require_generation(attempt: Attempt, reply: Reply) -> None:
+    """A verdict on another generation than the one now claimed is void."""
+    if attempt.over_generation != reply.record.generation:
+        raise Retry

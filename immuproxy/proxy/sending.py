@@ -1,0 +1,158 @@
+"""The second half of a guarded push: arm -> one PUT -> verify -> commit (H16, H25, H62, H63, H65)."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from immuproxy.ledger.model import Event, Outcome, Step
+from immuproxy.ledger.redis import LedgerUnavailableError
+from immuproxy.ledger.register import Register
+from immuproxy.oci import errors
+from immuproxy.proxy import record
+from immuproxy.proxy.again import insist, once_more
+from immuproxy.proxy.answers import Answer
+from immuproxy.proxy.attempt import Attempt, Limits, Retry
+from immuproxy.proxy.failpoints import Failpoint, reach
+from immuproxy.proxy.push import is_stored
+from immuproxy.proxy.recovery import Recovery
+from immuproxy.proxy.refusals import first_message
+from immuproxy.proxy.upstream import OutcomeUnknownError, Upstream
+
+
+class Sending:
+    """From the claim to the commit."""
+
+    def __init__(self, register: Register, upstream: Upstream, recovery: Recovery, limits: Limits) -> None:
+        """All parts are shared with the other ways of a request."""
+        self._register = register
+        self._upstream = upstream
+        self._recovery = recovery
+        self._limits = limits
+
+    async def arm(self, attempt: Attempt) -> None:
+        """Write the intent; from now on no other content takes the tag before the quarantine has passed.
+
+        Raises `Retry` when the claim was lost.
+        """
+        closing = None
+        if attempt.resumed is not None:
+            closing = await self._recovery.closing(
+                attempt.resumed, "the proxy stopped; a push of the same content took over"
+            )
+            attempt.over_digest = attempt.resumed.committed.digest if attempt.resumed.committed else ""
+        await self._arm(attempt, closing)
+
+    async def renew(self, attempt: Attempt) -> None:
+        """Begin the lease anew where some of it has passed since the arming; raises `Retry` when the claim was lost."""
+        if self._age(attempt) > self._limits.put:
+            await self._arm(attempt, None)
+
+    async def send(self, attempt: Attempt) -> Answer:
+        """Send what is armed, and commit it; what a lost owner has sent may have arrived already."""
+        if attempt.resumed is not None and await is_stored(self._upstream, attempt.push):
+            return await self._commit(attempt)
+        return await self._send(attempt)
+
+    async def _arm(self, attempt: Attempt, closing: Event | None) -> None:
+        push = attempt.push
+        verdict = attempt.verdict
+        intent = replace(push.draft, shadow=verdict.shadow if verdict else False)
+        attempt.armed_at = asyncio.get_running_loop().time()
+        reply = await once_more(
+            lambda: self._register.arm(
+                push.repository,
+                push.tag,
+                attempt.content,
+                token=attempt.token,
+                lease_ms=self._limits.lease_ms,
+                draft=intent,
+                closing=closing,
+            )
+        )
+        if reply.step is Step.LOST:
+            raise Retry
+        reach(Failpoint.POST_ARM)
+
+    async def _send(self, attempt: Attempt) -> Answer:
+        """The PUT; from here on the outcome may stay unknown, and then the claim stays too (H63)."""
+        try:
+            return await self._put(attempt)
+        except (Retry, LedgerUnavailableError):
+            raise
+        except Exception:
+            await self._let_go(attempt)
+            raise
+
+    async def _put(self, attempt: Attempt) -> Answer:
+        """One PUT; after an unknown outcome and a look that shows nothing, one more of the same bytes."""
+        push = attempt.push
+        for sent in range(2):
+            self._check_lease(attempt)
+            reach(Failpoint.PUT_SENT)
+            attempt.sent = True
+            try:
+                answer = await self._upstream.put_manifest(push.repository, push.tag, push.manifest.body, push.caller)
+            except OutcomeUnknownError:
+                answer = None
+            reach(Failpoint.PUT_APPLIED)
+            if answer is not None and answer.status >= 300:
+                return await self._rejected(attempt, answer, sent)
+            if await is_stored(self._upstream, push):
+                return await self._commit(attempt)
+        raise errors.unavailable("the upstream did not store the push; try again, the tag is kept for this content")
+
+    def _check_lease(self, attempt: Attempt) -> None:
+        """Send nothing that could arrive after the lease: this process may have stood still since it armed (H62)."""
+        if self._age(attempt) > self._limits.lease - self._limits.put:
+            raise errors.unavailable("the proxy stood still for too long in the middle of this push; try again")
+
+    def _age(self, attempt: Attempt) -> float:
+        return asyncio.get_running_loop().time() - attempt.armed_at
+
+    async def _let_go(self, attempt: Attempt) -> None:
+        """End the lease but not the claim: a push of the same content may go on at once, other content may not."""
+        push = attempt.push
+        await self._register.arm(
+            push.repository, push.tag, attempt.content, token=attempt.token, lease_ms=0, draft=push.draft, closing=None
+        )
+
+    async def _rejected(self, attempt: Attempt, answer: Answer, sent: int) -> Answer:
+        """The upstream said no, and it says so before it touches the tag (H63).
+
+        That tells nothing of what was ``sent`` before, in this push or by the lost owner of a claim that it took over:
+        it could still arrive, so the claim stays.
+        """
+        if sent or attempt.resumed is not None:
+            await self._let_go(attempt)
+            return answer
+        event = replace(
+            attempt.push.draft,
+            outcome=Outcome.FAILED,
+            reason=f"the upstream answered {answer.status}: {first_message(answer)}",
+        )
+        quiet = answer.status in {401, 403}
+        told = None if quiet else record.timed(event, attempt.push.caller)
+        await self._register.release(attempt.push.repository, attempt.push.tag, token=attempt.token, event=told)
+        return answer
+
+    async def _commit(self, attempt: Attempt) -> Answer:
+        reach(Failpoint.PRE_COMMIT)
+        push, held, verdict = attempt.push, attempt.over_digest, attempt.verdict
+        event = replace(
+            push.draft,
+            outcome=Outcome.OVERWRITTEN if held else Outcome.CREATED,
+            previous_digest=held,
+            reason=verdict.reason if verdict else "finished what an interrupted push of the same content began",
+            shadow=verdict.shadow if verdict else False,
+        )
+        timed = record.timed(event, push.caller)
+        reply = await insist(
+            lambda: self._register.commit(
+                push.repository, push.tag, attempt.content, token=attempt.token, event=timed, first=not held
+            )
+        )
+        if reply.step is not Step.COMMITTED:
+            raise Retry
+        reach(Failpoint.POST_COMMIT)
+        return push.created()

@@ -1,0 +1,82 @@
+"""One manifest to several protected tags, ``?tag=`` of the distribution specification: all of them or none (H11).
+
+All tags are claimed before the first is armed, and all are armed before the first is sent.  A tag that is merely
+claimed goes to other content as soon as its lease has passed, an armed one not before the quarantine: so a proxy that
+stands still between two tags does not find the second one taken when it has set the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+from immuproxy.ledger.redis import LedgerUnavailableError
+from immuproxy.ledger.register import Content
+from immuproxy.proxy import record
+from immuproxy.proxy.amends import Amends
+from immuproxy.proxy.answers import Answer
+from immuproxy.proxy.attempt import Attempt, Retry, renewed
+from immuproxy.proxy.claiming import Claiming
+from immuproxy.proxy.push import Push
+from immuproxy.proxy.sending import Sending
+
+CREATED = 201
+
+
+class Several:
+    """Carries pushes that stand or fall together."""
+
+    def __init__(self, claiming: Claiming, sending: Sending, amends: Amends) -> None:
+        """The two halves of a push, and what gives back where touch with Redis was lost."""
+        self._claiming = claiming
+        self._sending = sending
+        self._amends = amends
+
+    async def push(self, pushes: Sequence[Push], content: Content) -> Answer:
+        """Carry them to their end; see `immuproxy.proxy.guard.Guard.push_all`."""
+        while True:
+            unsent: list[Attempt] = []
+            try:
+                answer = await self._claim_all(pushes, content, unsent)
+                if answer is None:
+                    answer = await self._carry_all(unsent)
+                return pushes[0].created() if answer is None else answer
+            except Retry:
+                pushes = [renewed(push) for push in pushes]
+            finally:
+                await self._give_back(unsent)
+
+    async def _claim_all(self, pushes: Sequence[Push], content: Content, claimed: list[Attempt]) -> Answer | None:
+        """Fill ``claimed`` with what is to be sent; the first answer that refuses a tag, if one does."""
+        for push in pushes:
+            attempt = Attempt(push, content, record.new_token())
+            with self._amends.owed(attempt):
+                answer = await self._claiming.acquire(attempt)
+            if answer is None:
+                claimed.append(attempt)
+            elif answer.status != CREATED:
+                return answer
+        return None
+
+    async def _carry_all(self, unsent: list[Attempt]) -> Answer | None:
+        """Arm all, then send one by one, each taken out of ``unsent`` before; the first answer that is no success."""
+        for attempt in unsent:
+            await self._sending.arm(attempt)
+        while unsent:
+            attempt = unsent.pop(0)
+            with self._amends.owed(attempt):
+                await self._sending.renew(attempt)
+                answer = await self._sending.send(attempt)
+            if answer.status != CREATED:
+                return answer
+        return None
+
+    async def _give_back(self, unsent: list[Attempt]) -> None:
+        """What was never sent goes, armed or not; what was taken over from somebody else may yet arrive and stays."""
+        while unsent:
+            attempt = unsent.pop()
+            if attempt.resumed is not None:
+                self._amends.owe(attempt)
+                continue
+            with suppress(LedgerUnavailableError), self._amends.owed(attempt):
+                await self._claiming.release(attempt)
