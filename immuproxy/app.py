@@ -173,7 +173,7 @@ def _sweep(service: Caller, rules: LiveRules, parts: Parts, account: Upstream, m
         register=parts.register,
         exceptions=parts.exceptions,
         upstream=account,
-        recovery=Recovery(parts.register, account, Library(parts.register, account)),
+        recovery=Recovery(parts.register, account, Library(parts.register, account), parts.limits),
         limits=parts.limits,
         healer=parts.healer,
         caller=service,

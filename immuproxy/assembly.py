@@ -89,7 +89,7 @@ def assemble(
     looks = Looks(register, upstream)
     exceptions = Exceptions(store, published)
     judge = Judge(library, exceptions)
-    recovery = Recovery(register, upstream, library)
+    recovery = Recovery(register, upstream, library, limits)
     guard = Guard(
         register=register,
         epoch=epoch,

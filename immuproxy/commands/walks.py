@@ -16,6 +16,7 @@ from immuproxy.drift.pace import Pace
 from immuproxy.drift.service import service_caller
 from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.register import Register
+from immuproxy.proxy.attempt import Limits
 from immuproxy.proxy.push import Library
 from immuproxy.proxy.recovery import Recovery
 
@@ -41,9 +42,10 @@ async def opened_walk(config: Config, rate: float) -> AsyncIterator[Walk]:
     async with ledger_of(config) as store, open_upstream(config) as upstream:
         account = PoliteUpstream(upstream, config.upstream.username, password, Pace(rate))
         register = Register(store, Epoch(store, quarantine=0.0))
+        limits = Limits.of(config.upstream.timeouts.manifest)
         yield Walk(
             register=register,
-            recovery=Recovery(register, account, Library(register, account)),
+            recovery=Recovery(register, account, Library(register, account), limits),
             healer=Healer(register, account, caller),
             questions=Questions(account, caller),
         )

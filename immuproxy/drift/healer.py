@@ -17,7 +17,7 @@ from immuproxy.oci.names import digest_of
 from immuproxy.proxy import headers, record
 from immuproxy.proxy.caller import Caller
 from immuproxy.proxy.refusals import first_message
-from immuproxy.proxy.upstream import Found, Upstream, UpstreamUnavailableError
+from immuproxy.proxy.upstream import DAMAGED, Found, Upstream, UpstreamUnavailableError
 
 log = structlog.get_logger("immuproxy.drift")
 
@@ -25,7 +25,6 @@ MAX_WAITING = 1000
 """Reports that wait for their turn; what does not fit is found again by the next reader or the sweep."""
 
 PAUSE = 0.05
-DAMAGED = 500
 
 
 class Healer:

@@ -15,7 +15,7 @@ from dataclasses import replace
 import structlog
 
 from immuproxy.drift.comparing import Comparison
-from immuproxy.drift.healer import DAMAGED, Healer
+from immuproxy.drift.healer import Healer
 from immuproxy.drift.moot import close_moot
 from immuproxy.ledger.attention import Kind
 from immuproxy.ledger.exceptions import Exceptions
@@ -27,7 +27,7 @@ from immuproxy.proxy import record
 from immuproxy.proxy.attempt import Limits
 from immuproxy.proxy.caller import Caller
 from immuproxy.proxy.recovery import Recovery
-from immuproxy.proxy.upstream import Found, Upstream, UpstreamUnavailableError
+from immuproxy.proxy.upstream import DAMAGED, Found, Upstream, UpstreamUnavailableError
 from immuproxy.rules.model import RuleSet
 
 log = structlog.get_logger("immuproxy.sweep")
@@ -172,11 +172,12 @@ class Sweep:
     async def _arrived(self, found: TagRecord) -> bool:
         """Whether what was armed is what the tag holds now.
 
-        A killed registry may have left an empty link (H16).  Where the tag held something before, that is put back once
-        the overwrite is given up; where it held nothing, only a push of the same content mends the link.
+        A killed registry may have left an empty link (H16).  Where the tag held nothing before, the link is written
+        again; where it held something, that is put back once the overwrite is given up.
         """
+        rule = self._rules().match(found.repository, found.tag)
         try:
-            return await self._recovery.settle(found, self._caller, self._rules().match(found.repository, found.tag))
+            return await self._recovery.settle_or_mend(found, self._caller, rule)
         except UpstreamUnavailableError as error:
             if error.status != DAMAGED or found.committed is None:
                 raise

@@ -200,7 +200,7 @@ class Claiming:
     async def _stale(self, attempt: Attempt, reply: Reply) -> None:
         """An armed claim of another digest whose owner is gone: what the upstream shows decides (H62)."""
         push, claim = attempt.push, reply.record.claim
-        if claim is None or await self._recovery.settle(reply.record, push.caller, push.rule):
+        if claim is None or await self._recovery.settle_or_mend(reply.record, push.caller, push.rule):
             return
         age = (reply.now - claim.armed) / 1000
         if age < self._limits.quarantine:

@@ -6,25 +6,28 @@ upstream: through a probe with verified bytes, and one atomic step that checks w
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
-from immuproxy.ledger.model import Action, Event, Outcome, Reply, State, TagRecord
+from immuproxy.ledger.model import Action, Event, Outcome, Reply, State, Step, TagRecord
 from immuproxy.ledger.register import Content, Register
 from immuproxy.oci import manifests
 from immuproxy.oci.errors import unavailable
-from immuproxy.proxy import record
+from immuproxy.proxy import headers, record
+from immuproxy.proxy.attempt import Limits
 from immuproxy.proxy.caller import Caller
 from immuproxy.proxy.push import Library
-from immuproxy.proxy.upstream import Found, Upstream
+from immuproxy.proxy.upstream import DAMAGED, Found, Upstream, UpstreamUnavailableError
 from immuproxy.rules.model import Rule
 
 
 class Recovery:
     """Turns what the upstream shows into records."""
 
-    def __init__(self, register: Register, upstream: Upstream, library: Library) -> None:
+    def __init__(self, register: Register, upstream: Upstream, library: Library, limits: Limits) -> None:
         """Look at ``upstream``, write to ``register``."""
+        self._limits = limits
         self._register = register
         self._upstream = upstream
         self._library = library
@@ -81,6 +84,39 @@ class Recovery:
         )
         return reply.record.committed is not None and reply.record.claim is None
 
+    async def settle_or_mend(self, found: TagRecord, caller: Caller, rule: Rule) -> bool:
+        """As `settle`, for a claim whose owner is gone: where a killed registry has left the link of its tag empty,
+        the link is written again (H16).
+        """
+        try:
+            return await self.settle(found, caller, rule)
+        except UpstreamUnavailableError as error:
+            if error.status != DAMAGED or found.committed or not await self._mended(found, caller):
+                raise
+        return await self.settle(found, caller, rule)
+
+    async def _mended(self, found: TagRecord, caller: Caller) -> bool:
+        """Send the content of an armed claim once more, as its owner would have done; whether it was sent.
+
+        Nothing else may arrive under this claim anyway.  The quarantine begins anew, as this PUT may be late as well;
+        the lease does not, so that a push of the same content need not wait.
+        """
+        claim, draft = found.claim, await self._draft(found)
+        seen = await self._upstream.probe(found.repository, claim.digest, caller) if claim else None
+        if claim is None or draft is None or not isinstance(seen, Found):
+            return False
+        content, clock = await self._content(found.repository, seen, caller), asyncio.get_running_loop().time
+        began = clock()
+        reply = await self._register.arm(
+            found.repository, found.tag, content, token=claim.token, lease_ms=0, draft=draft, closing=None
+        )
+        if reply.step is Step.LOST:
+            return False
+        if clock() - began > self._limits.lease - self._limits.put:
+            raise unavailable("the proxy stood still for too long in the middle of this push; try again")
+        await self._upstream.put_manifest(found.repository, found.tag, seen.body, _sending(caller, seen))
+        return True
+
     async def closing(self, found: TagRecord, reason: str) -> Event | None:
         """The event that ends the intent of the record's claim without success; None when it has none."""
         draft = await self._draft(found)
@@ -115,6 +151,12 @@ class Recovery:
         manifest = manifests.describe(found.body, found.media_type)
         # Of schema 1 only the registry knows the digest (H17).
         return await self._library.content(repository, replace(manifest, digest=found.digest), caller)
+
+
+def _sending(caller: Caller, manifest: Found) -> Caller:
+    sent = headers.without(caller.headers, {"content-type"})
+    sent["Content-Type"] = manifest.media_type
+    return caller.with_headers(sent)
 
 
 def _described(content: Content) -> dict[str, Any]:

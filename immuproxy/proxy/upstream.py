@@ -33,6 +33,9 @@ READ_BUFFER = 256 * 1024
 """Bytes read ahead on a stream; the reader pauses the socket beyond twice this."""
 
 TRIES = 4
+DAMAGED = 500
+"""What the upstream answers about a link that a crash left empty (H16)."""
+
 PAUSE = 0.04
 """How often a manifest is asked for while the upstream answers 5xx, and the seconds in between."""
 

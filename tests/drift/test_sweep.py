@@ -220,6 +220,22 @@ async def test_h16_an_overwrite_that_ended_in_an_empty_link_is_given_up_and_what
     assert await edge.parts.register.intents(REPOSITORY) == []
 
 
+async def test_h16_a_first_push_that_ended_in_an_empty_link_is_finished(
+    edge: RunningEdge, registry: RegistryServer
+) -> None:
+    pushed = await untagged(edge, "one")
+    await leave_armed(edge, pushed, "1.0")
+    await edge.direct.put(REPOSITORY, "1.0", pushed)
+    (link,) = registry.storage.glob(f"**/{REPOSITORY}/_manifests/tags/1.0/current/link")
+    link.write_bytes(b"")
+    await sweep_of(edge).finish()
+    assert (await edge.direct.pull(REPOSITORY, "1.0")).digest == pushed.digest
+    committed = (await edge.parts.register.read(REPOSITORY, "1.0")).committed
+    assert committed is not None
+    assert committed.digest == pushed.digest
+    assert await edge.parts.register.intents(REPOSITORY) == []
+
+
 async def leave_armed(edge: RunningEdge, pushed: Image, tag: str, *, over_generation: int = 0) -> None:
     content = Content(digest=pushed.digest, needs=frozenset({pushed.digest}))
     draft = record.own(Action.PUSH, Outcome.FAILED, REPOSITORY, tag=tag, digest=pushed.digest, reason=record.UNKNOWN)

@@ -71,6 +71,42 @@ async def test_h16_a_link_that_a_crash_of_the_registry_left_empty_is_written_aga
     assert (await edge.direct.pull(REPOSITORY, TAG)).digest == ours.digest
 
 
+async def test_h16_a_link_that_a_crash_left_empty_keeps_other_content_no_longer_than_the_lease(
+    edge: RunningEdge, blobs: tuple[Image, Image], registry: RegistryServer
+) -> None:
+    """The first push of the tag: nobody else knows its content, and who pushed it does not come back."""
+    ours, other = blobs
+    await leave_armed(edge, ours, lease_ms=0)
+    await edge.direct.put(REPOSITORY, TAG, ours)
+    (link,) = registry.storage.glob(f"**/{REPOSITORY}/_manifests/tags/{TAG}/current/link")
+    link.write_text("")
+    answer = await edge.client.put(REPOSITORY, TAG, other)
+    assert (answer.status, answer.error["detail"]["current_digest"]) == (409, ours.digest)
+    for client in (edge.client, edge.direct):
+        assert (await client.pull(REPOSITORY, TAG)).digest == ours.digest
+    first, second = await edge.events(REPOSITORY)
+    assert (first.outcome, first.actor, first.digest) == (Outcome.CREATED, "gone", ours.digest)
+    assert second.outcome is Outcome.REFUSED
+    assert await edge.parts.register.intents(REPOSITORY) == []
+
+
+async def test_h16_a_link_that_cannot_be_written_again_keeps_the_tag_for_its_content(
+    edge: RunningEdge, blobs: tuple[Image, Image], registry: RegistryServer
+) -> None:
+    ours, other = blobs
+    await leave_armed(edge, ours, lease_ms=0)
+    await edge.direct.put(REPOSITORY, TAG, ours)
+    (link,) = registry.storage.glob(f"**/{REPOSITORY}/_manifests/tags/{TAG}/current/link")
+    link.write_text("")
+    (revision,) = registry.storage.glob(f"**/{REPOSITORY}/_manifests/revisions/sha256/{ours.digest[7:]}/link")
+    revision.unlink()
+    assert (await edge.client.put(REPOSITORY, TAG, other)).status == 503
+    claim = (await edge.parts.register.read(REPOSITORY, TAG)).claim
+    assert claim is not None
+    assert claim.digest == ours.digest
+    assert (await edge.client.put(REPOSITORY, TAG, ours)).status == 201
+
+
 async def test_i10_an_owner_that_was_declared_dead_and_goes_on_writes_an_event_of_its_own(
     edge: RunningEdge, blobs: tuple[Image, Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
