@@ -64,6 +64,13 @@ def marks(repository: str) -> str:
     return f"{PREFIX}{{{repository}}}:marks"
 
 
+def adopted(repository: str) -> str:
+    """String: random, set when a proxy began to adopt all tags of the repository; gone with everything else when the
+    ledger is emptied.
+    """
+    return f"{PREFIX}{{{repository}}}:adopted"
+
+
 def deletes(repository: str) -> str:
     """Counter: deletes that have ended, whatever became of them."""
     return f"{PREFIX}{{{repository}}}:deletes"

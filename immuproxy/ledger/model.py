@@ -242,6 +242,7 @@ class Step(StrEnum):
     OK = "OK"
     GRANTED = "GRANTED"
     PINNED = "PINNED"
+    UNADOPTED = "UNADOPTED"
 
 
 @dataclass(frozen=True, slots=True)

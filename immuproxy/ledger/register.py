@@ -10,6 +10,7 @@ Every method raises `immuproxy.ledger.redis.LedgerUnavailableError` when Redis d
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -326,19 +327,31 @@ class Register:
     # --- deletes
 
     async def begin_delete(
-        self, repository: str, digest: str, *, holders: Sequence[str], deadline_ms: int, draft: Event
+        self,
+        repository: str,
+        digest: str,
+        *,
+        holders: Sequence[str],
+        deadline_ms: int,
+        draft: Event,
+        adopted: str = "",
     ) -> Step:
-        """Mark a digest as about to go: GRANTED, PINNED or BUSY (``delete_begin.lua``).
+        """Mark a digest as about to go: GRANTED, PINNED, BUSY or UNADOPTED (``delete_begin.lua``).
 
         Waits as the deciding steps do: with the mark lost, a push could come to need what is just going.
 
         ``holders``: the tags that may go with it; for as long as they hold it, they do not count as needing it.
+        ``adopted``: what `begin_adoption` said before all tags were adopted; when the ledger was emptied since, the
+        step is UNADOPTED.
         """
         await self._epoch.list(repository)
         reply = await self._store.durable_script(
             "delete_begin",
-            [*_slot(repository, "pins", "marks", "intents"), *(keys.tag(repository, tag) for tag in holders)],
-            [digest, deadline_ms, draft.id, without_time(draft)],
+            [
+                *_slot(repository, "pins", "marks", "intents", "adopted"),
+                *(keys.tag(repository, tag) for tag in holders),
+            ],
+            [digest, deadline_ms, draft.id, without_time(draft), adopted],
         )
         return Step(reply.decode())
 
@@ -376,6 +389,16 @@ class Register:
         rules file, and when the ledger was seen to have lost something (H68).
         """
         return f"{rules_digest} {await self._epoch.era()}"
+
+    async def begin_adoption(self, repository: str) -> str:
+        """To be called before all tags of a repository are looked at; what it says is for `begin_delete`.
+
+        The same for every proxy until the ledger is emptied.
+        """
+        await self._epoch.list(repository)
+        fresh = secrets.token_hex(8)
+        found = await self._store.do(self._store.client.set(keys.adopted(repository), fresh, nx=True, get=True))
+        return found.decode() if found else fresh
 
     # --- drift
 
@@ -462,6 +485,7 @@ _SLOT = {
     "outbox": keys.outbox,
     "claims": keys.claims,
     "deletes": keys.deletes,
+    "adopted": keys.adopted,
 }
 
 

@@ -25,8 +25,15 @@ from immuproxy.proxy.upstream import Found, Upstream, UpstreamUnavailableError
 from immuproxy.rules.decide import decide_delete
 from immuproxy.rules.model import RuleSet
 
+ADOPTIONS = 3
+"""How often all tags of a repository are adopted for one delete, where the ledger is emptied each time after that."""
+
 READ_AT_ONCE = 500
 """Records read in one round trip."""
+
+
+class _UnadoptedError(Exception):
+    """The ledger was emptied after the tags of the repository were adopted."""
 
 
 class Deletes:
@@ -47,7 +54,7 @@ class Deletes:
         self._upstream = upstream
         self._recovery = recovery
         self._longest = longest
-        self._adopted: dict[str, str] = {}
+        self._adopted: dict[str, tuple[str, str]] = {}
 
     async def delete(self, operation: Operation, caller: Caller) -> Answer:
         """Carry one delete to its end, or refuse it with 405 (the specification's answer for a disabled delete)."""
@@ -101,8 +108,16 @@ class Deletes:
     # --- by digest
 
     async def _delete_digest(self, operation: Operation, caller: Caller) -> Answer:
+        for _ in range(ADOPTIONS):
+            adopted = await self._adopt_all(operation.repository, caller)
+            try:
+                return await self._delete_adopted(operation, caller, adopted)
+            except _UnadoptedError:
+                del self._adopted[operation.repository]
+        raise unavailable("the ledger was emptied in the middle of this delete; try again")
+
+    async def _delete_adopted(self, operation: Operation, caller: Caller, adopted: str) -> Answer:
         repository, digest = operation.repository, operation.reference
-        await self._adopt_all(repository, caller)
         manifest_route = operation.kind is Kind.MANIFEST
         action = Action.DELETE_MANIFEST if manifest_route else Action.DELETE_BLOB
         draft = record.draft(action, caller, repository, digest=digest)
@@ -115,7 +130,7 @@ class Deletes:
         if going:
             event = replace(event, reason=f"its tags may be deleted: {', '.join(tag.name for tag in going)}")
         return await self._forward(
-            operation, caller, event, gone=going, mark=digest, holders=[tag.name for tag in going]
+            operation, caller, event, gone=going, mark=digest, holders=[tag.name for tag in going], adopted=adopted
         )
 
     async def _is_manifest(self, repository: str, digest: str, caller: Caller) -> bool:
@@ -141,23 +156,26 @@ class Deletes:
             for tag, rule in zip(holders, matched, strict=True)
         ]
 
-    async def _adopt_all(self, repository: str, caller: Caller) -> None:
+    async def _adopt_all(self, repository: str, caller: Caller) -> str:
         """Before the first delete in a repository, every protected tag of it gets its record, and its pins (H77).
 
         Only what this process saw itself counts: the ledger may be an older copy that was put back before it started
-        (H68).
+        (H68).  Returns what tells the delete's own step that the ledger was not emptied since.
         """
         rules = self._rules()
         adoption = await self._register.adoption(rules.digest)
-        if self._adopted.get(repository) == adoption:
-            return
+        known, adopted = self._adopted.get(repository, ("", ""))
+        if known == adoption:
+            return adopted
+        adopted = await self._register.begin_adoption(repository)
         listed = await self._listed(repository, caller)
         tags = [tag for tag in listed if names.is_tag(tag) and rules.protects(repository, tag)]
         for at in range(0, len(tags), READ_AT_ONCE):
             for found in await self._register.records(repository, tags[at : at + READ_AT_ONCE]):
                 if found.committed is None:
                     await self._known(repository, found.tag, caller)
-        self._adopted[repository] = adoption
+        self._adopted[repository] = adoption, adopted
+        return adopted
 
     async def _listed(self, repository: str, caller: Caller) -> list[str]:
         try:
@@ -197,14 +215,22 @@ class Deletes:
         gone: list[GoneTag],
         mark: str,
         holders: Sequence[str],
+        adopted: str = "",
     ) -> Answer:
         """The mark, one DELETE, the outcome.  An unknown outcome keeps the mark until the sweep has looked (H35)."""
         repository = operation.repository
         draft = replace(event, outcome=Outcome.FAILED, reason=record.UNKNOWN)
         began = asyncio.get_running_loop().time()
         step = await self._register.begin_delete(
-            repository, mark, holders=holders, deadline_ms=round(self._longest * 1000), draft=draft
+            repository,
+            mark,
+            holders=holders,
+            deadline_ms=round(self._longest * 1000),
+            draft=draft,
+            adopted=adopted,
         )
+        if step is Step.UNADOPTED:
+            raise _UnadoptedError
         if step is Step.PINNED:
             return await self._refuse(replace(event, reason="a push under way needs it"), caller, operation)
         if step is Step.BUSY:

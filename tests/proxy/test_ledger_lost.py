@@ -9,6 +9,7 @@ import pytest
 
 from immuproxy.ledger import keys
 from immuproxy.ledger.epoch import Epoch
+from immuproxy.ledger.model import Step
 from tests.conversation import RunningEdge, edge_over, image
 from tests.servers import RedisServer, RegistryServer
 
@@ -37,6 +38,37 @@ async def test_h68_after_flushall_deletes_still_see_what_is_needed(edge: Running
     await edge.store.client.flushall()
     answer = await edge.client.ask("DELETE", f"/v2/team/app/manifests/{ours.digest}")
     assert answer.status == 405
+
+
+@pytest.mark.parametrize("times", [1, 9])
+async def test_h68_flushall_in_the_middle_of_a_delete_opens_nothing(
+    edge: RunningEdge, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """It comes when all tags were found adopted, and before the step that looks at the pins."""
+    ours, loose = image("ours"), image("loose")
+    await edge.client.push("team/app", "1.0", ours)
+    for each in (loose, image("warm")):
+        await edge.client.push("team/app", each.digest, each)
+    assert (await edge.client.ask("DELETE", f"/v2/team/app/manifests/{image('warm').digest}")).status == 202
+    register = edge.parts.register
+    real, left = register.begin_delete, [times]
+
+    async def emptied(*arguments: Any, **named: Any) -> Step:
+        if left[0]:
+            left[0] -= 1
+            await edge.store.client.flushall()
+        return await real(*arguments, **named)
+
+    async def unpinned(*_: Any) -> int:
+        return 0
+
+    monkeypatch.setattr(register, "begin_delete", emptied)
+    monkeypatch.setattr(register, "pin_count", unpinned)  # as if each look came before the flush
+    answer = await edge.client.ask("DELETE", f"/v2/team/app/manifests/{ours.digest}")
+    assert answer.status == (405 if times == 1 else 503)
+    assert (await edge.direct.pull("team/app", "1.0")).digest == ours.digest
+    left[0] = 1
+    assert (await edge.client.ask("DELETE", f"/v2/team/app/manifests/{loose.digest}")).status == 202
 
 
 async def snapshot(edge: RunningEdge) -> dict[bytes, bytes]:

@@ -8,7 +8,7 @@
 -- A script has no way back, so a key of a wrong type is found before anything is written (H70).
 local KINDS = {
   tag = 'hash', tags = 'zset', pins = 'hash', manifests = 'hash', marks = 'zset', intents = 'hash', outbox = 'stream',
-  drift = 'hash', exceptions = 'hash', claims = 'zset', budgets = 'zset', deletes = 'string',
+  drift = 'hash', exceptions = 'hash', claims = 'zset', budgets = 'zset', deletes = 'string', adopted = 'string',
 }
 for _, key in ipairs(KEYS) do
   local kind, found = KINDS[string.match(key, '}:(%l+)')], redis.call('TYPE', key).ok
