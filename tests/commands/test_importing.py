@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import pty
@@ -8,13 +9,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from immuproxy.drift.importing import CHUNK
 from tests.answering import Asked, Said, answering
 from tests.commands.conftest import HOSTILE, Site, is_harmless
-from tests.conversation import RunningEdge, image, index
+from tests.conversation import Client, RunningEdge, image, index
 from tests.servers import RedisServer, RegistryServer
+from tests.tokens import TokenIssuer, running_token_server
 
 REPOSITORIES = "docker/registry/v2/repositories"
 
@@ -104,6 +107,42 @@ def test_what_cannot_be_read_is_status_1(site: Site, registry: RegistryServer) -
     found = site.lines("import", "team/app", status=1)
     assert outcomes(found)["team/app:1.0"] == "unreadable"
     assert "500" in next(each["reason"] for each in found if each["tag"] == "1.0")
+
+
+async def push_with_token(url: str, issuer: TokenIssuer, repository: str, tag: str) -> None:
+    async with aiohttp.ClientSession() as session:
+        token = issuer.issue("alice", {repository: ["pull", "push"]})
+        client = Client(url, session, {"Authorization": f"Bearer {token}"})
+        assert (await client.push(repository, tag, image(repository))).status == 201
+
+
+def test_a_registry_that_hands_out_tokens_is_walked_with_one_for_the_catalog_and_one_for_each_repository(
+    site: Site, start_registry: Callable[..., RegistryServer]
+) -> None:
+    with running_token_server("immuproxy", "secret") as tokens:
+        closed = start_registry(token=tokens.issuer)
+        for repository in ("team/app", "team/web"):
+            asyncio.run(push_with_token(closed.url, tokens.issuer, repository, "1.0"))
+        site.write(upstream=f"{{url: {closed.url}, username: immuproxy, password: secret}}")
+        assert outcomes(site.lines("import")) == {"team/app:1.0": "adopted", "team/web:1.0": "adopted"}
+        wanted = {"registry:catalog:*", "repository:team/app:pull", "repository:team/web:pull"}
+        assert wanted <= set(tokens.scopes) <= {"", *wanted}
+        assert len(tokens.scopes) == len(set(tokens.scopes)), "a token serves until it ends"
+        assert site.run("verify").exit_code == 0
+
+
+def test_an_account_without_the_catalog_can_import_what_is_named(
+    site: Site, start_registry: Callable[..., RegistryServer]
+) -> None:
+    with running_token_server("immuproxy", "secret") as tokens:
+        tokens.withheld.append("registry:catalog:*")
+        closed = start_registry(token=tokens.issuer)
+        asyncio.run(push_with_token(closed.url, tokens.issuer, "team/app", "1.0"))
+        site.write(upstream=f"{{url: {closed.url}, username: immuproxy, password: secret}}")
+        refused = site.run("import")
+        assert refused.exit_code == 1
+        assert "(it answered 401): name them" in refused.stderr
+        assert outcomes(site.lines("import", "team/app")) == {"team/app:1.0": "adopted"}
 
 
 def test_an_empty_registry(site: Site) -> None:

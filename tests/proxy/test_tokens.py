@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
 import pytest
@@ -15,44 +13,19 @@ from immuproxy.ledger.model import Action, Outcome
 from immuproxy.proxy import listing, tokens
 from immuproxy.proxy.tokens import AccountUpstream, Challenge, read_challenge, read_token
 from immuproxy.proxy.upstream import Found, Timeouts, UpstreamUnavailableError, opened
-from tests.answering import AnsweringServer, Asked, Said, answering
+from tests.answering import Said
 from tests.conversation import Client, edge_over, image
 from tests.servers import RedisServer, RegistryServer
-from tests.tokens import TokenIssuer
+from tests.tokens import TokenIssuer, TokenServer, running_token_server
 
-BASIC = aiohttp.encode_basic_auth("immuproxy", "secret")
 CALLER = service_caller("immuproxy", "secret")
 ONE = image("one")
 
 
-@dataclass
-class TokenServer:
-    """Gives the account what it asks for, and others nothing."""
-
-    server: AnsweringServer
-    issuer: TokenIssuer
-    seconds: float = 300
-    said: list[Said] = field(default_factory=list)
-
-    def answer(self, asked: Asked) -> Said:
-        if self.said:
-            return self.said[0]
-        if asked.headers.get("Authorization") != BASIC:
-            return Said(401)
-        query = parse_qs(urlsplit(asked.target).query)
-        kind, _, rest = query.get("scope", ["::"])[0].partition(":")
-        name, _, actions = rest.rpartition(":")
-        access = {name: actions.split(",")} if kind == "repository" else {}
-        token = self.issuer.issue("immuproxy", access, self.seconds)
-        return Said(body=json.dumps({"token": token, "expires_in": int(self.seconds)}).encode())
-
-
 @pytest.fixture
 def token_server() -> Iterator[TokenServer]:
-    made: list[TokenServer] = []
-    with answering(lambda asked: made[0].answer(asked)) as server:  # noqa: PLW0108  # made once its port is known
-        made.append(TokenServer(server, TokenIssuer(f"{server.url}/token")))
-        yield made[0]
+    with running_token_server("immuproxy", "secret") as running:
+        yield running
 
 
 @pytest.fixture
