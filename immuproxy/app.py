@@ -23,6 +23,7 @@ from immuproxy import __version__
 from immuproxy.assembly import Choices, Parts, assemble
 from immuproxy.config import Config
 from immuproxy.connections import CannotOpenError, open_ledger, open_upstream, service_password
+from immuproxy.drift.account import Account
 from immuproxy.drift.comparing import COMPARED_EVERY, RATE
 from immuproxy.drift.notifications import PATH as NOTIFICATIONS_PATH
 from immuproxy.drift.notifications import Notifications
@@ -124,7 +125,9 @@ async def running(path: Path, config: Config) -> AsyncIterator[Running]:
             )
         )
         sweep = _sweep(choices.service, rules, parts, account, metrics)
+        own = _account(config, choices.service, account, metrics)
         background = (
+            *((own.watch,) if own else ()),
             projector.run,
             partial(rules.follow, audit.append),
             partial(rules.compare, Replicas(store)),
@@ -178,7 +181,14 @@ def _sweep(service: Caller, rules: LiveRules, parts: Parts, account: Upstream, m
         healer=parts.healer,
         caller=service,
         counted=metrics.compared,
+        open_drift=metrics.open_drift.set,
     )
+
+
+def _account(config: Config, service: Caller, account: Upstream, metrics: Metrics) -> Account | None:
+    if config.upstream.username is None:
+        return None
+    return Account(account, service, config.upstream.username, metrics.up.labels("account").set)
 
 
 async def _door(config: Config, store: Store, audit: Audit, metrics: Metrics) -> ConsoleDoor:

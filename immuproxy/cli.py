@@ -2,7 +2,8 @@
 
 The server, and whatever speaks to Redis or the upstream, is imported only by the command that needs it, so that
 ``--help``, ``check`` and ``explain`` answer at once.
-Exit status: 0 done, 1 it could not be done, 2 a wrong command line or a wrong file.
+Exit status: 0 done, 1 it could not be done, 2 a wrong command line or a wrong file, 130 interrupted
+before the server was up.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from immuproxy.config import Config
 
 
+INTERRUPTED = 130
 LATER = {
     "history": ("history:history", "Show the life of a tag or repository."),
     "tail": ("tail:tail", "Follow events as they happen."),
@@ -75,6 +77,13 @@ main.add_command(explain)
 )
 def serve(path: Path) -> None:
     """Serve the edge, which clients push to, and the console, until stopped by SIGINT or SIGTERM."""
+    try:
+        _load_and_serve(path)
+    except KeyboardInterrupt:  # before the server has set its own handler
+        raise SystemExit(INTERRUPTED) from None
+
+
+def _load_and_serve(path: Path) -> None:
     from immuproxy.config import load_config  # noqa: PLC0415  # see the module's docstring
     from immuproxy.rules.problems import DocumentErrors  # noqa: PLC0415
 

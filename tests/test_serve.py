@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -64,6 +65,11 @@ class Served:
         except urllib.error.HTTPError as error:
             with error:
                 return error.code
+
+    def metric(self, name: str) -> float | None:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.console}/metrics", timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+        return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} ")), None)
 
     def events(self, action: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.get(f"/api/v1/events?action={action}")[1]["events"]
@@ -127,6 +133,40 @@ def test_h69_a_redis_that_comes_up_unsafe_or_becomes_so_gets_no_writes(
         client.config_set("maxmemory-policy", "volatile-lru")
         wait_until(lambda: "noeviction" in str(served.get("/readyz")[1]), "the danger to be seen")
         assert served.put("2.0", image("one").body, image("one").media_type) == 503
+
+
+def test_an_account_that_the_upstream_refuses_is_said_once(
+    serve: Callable[[str], Served], start_registry: Callable[..., RegistryServer], redis_server: RedisServer
+) -> None:
+    closed = start_registry(htpasswd={"immuproxy": "right"})
+    file = "upstream: {{url: '{}', username: immuproxy, password: {}}}\nredis: {{url: '{}'}}\n"
+    served = serve(file.format(closed.url, "wrong", redis_server.url))
+    served.until_ready()
+    wait_until(lambda: "refuses the proxy's own account" in served.log.read_text(), "the refusal to be said")
+    assert served.log.read_text().count("set upstream.username and its password right") == 1
+    assert served.metric('immuproxy_up{part="account"}') == 0
+    served.process.kill()
+    served.process.wait()
+    accepted = serve(file.format(closed.url, "right", redis_server.url))
+    accepted.until_ready()
+    wait_until(lambda: accepted.metric('immuproxy_up{part="account"}') == 1, "the account to be looked at")
+    assert "own account" not in accepted.log.read_text()
+
+
+def test_ctrl_c_while_it_starts_is_quiet(tmp_path: Path) -> None:
+    """Its file is a pipe that nobody writes to, so it stands in the middle of its start."""
+    file = tmp_path / "immuproxy.yml"
+    os.mkfifo(file)
+    command = [sys.executable, "-m", "immuproxy", "serve", "--config", str(file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        pipe = os.open(file, os.O_WRONLY)  # returns when the file is being read
+        try:
+            time.sleep(0.2)
+            process.send_signal(signal.SIGINT)
+            assert process.communicate(timeout=10)[0] == ""
+        finally:
+            os.close(pipe)
+    assert process.returncode == 130
 
 
 def test_a_taken_port_is_said_plainly(

@@ -38,7 +38,7 @@ INTERVAL = 15.0
 """Seconds between two passes, give or take half."""
 
 
-def _nothing(_result: str) -> None:
+def _nothing(_result: str | int) -> None:
     pass
 
 
@@ -57,8 +57,11 @@ class Sweep:
         healer: Healer,
         caller: Caller,
         counted: Callable[[str], None] = _nothing,
+        open_drift: Callable[[int], None] = _nothing,
     ) -> None:
-        """``caller`` is who the proxy is at the upstream; ``counted`` is told the result for each tag compared."""
+        """``caller`` is who the proxy is at the upstream; ``counted`` is told the result for each tag compared, and
+        ``open_drift`` how many findings of drift are open after each pass.
+        """
         self._rules = rules
         self._register = register
         self._exceptions = exceptions
@@ -67,6 +70,7 @@ class Sweep:
         self._limits = limits
         self._healer = healer
         self._caller = caller
+        self._open_drift = open_drift
         self._comparison = Comparison(register, healer, upstream, counted=counted)
         self._now = 0
 
@@ -105,6 +109,7 @@ class Sweep:
                     await self._end_exceptions(repository)
                 if repository in opened[Kind.DRIFT]:
                     await close_moot(self._register, repository)
+            self._open_drift(sum((await self._register.attention.counts(Kind.DRIFT)).values()))
         except LedgerUnavailableError as error:
             log.warning("sweep postponed: the ledger does not answer", reason=str(error))
 

@@ -36,6 +36,11 @@ class Metrics:
             ["result"],
             registry=self.registry,
         )
+        self.open_drift = Gauge(
+            "immuproxy_open_drift",
+            "Tags in the whole ledger whose drift has not been healed, as the last sweep of this process found it.",
+            registry=self.registry,
+        )
         self.rules_reloads = Counter(
             "immuproxy_rules_reloads",
             "Changes of the rules file that were seen.",

@@ -236,6 +236,21 @@ async def test_h16_a_first_push_that_ended_in_an_empty_link_is_finished(
     assert await edge.parts.register.intents(REPOSITORY) == []
 
 
+async def test_how_many_findings_are_open_is_told_after_each_pass(edge: RunningEdge) -> None:
+    told = list[int]()
+    sweep = sweep_of(edge)
+    sweep._open_drift = told.append
+    ours = image("ours")
+    await edge.client.push(REPOSITORY, "1.0", ours)
+    event = record.own(Action.DRIFT, Outcome.FOUND, REPOSITORY, tag="1.0")
+    await sweep.finish()
+    await edge.parts.register.open_drift(REPOSITORY, "1.0", seen="", held=ours.digest, event=event)
+    await sweep.finish()
+    await edge.parts.healer.check(await edge.parts.register.read(REPOSITORY, "1.0"))
+    await sweep.finish()
+    assert told == [0, 1, 0]
+
+
 async def leave_armed(edge: RunningEdge, pushed: Image, tag: str, *, over_generation: int = 0) -> None:
     content = Content(digest=pushed.digest, needs=frozenset({pushed.digest}))
     draft = record.own(Action.PUSH, Outcome.FAILED, REPOSITORY, tag=tag, digest=pushed.digest, reason=record.UNKNOWN)
