@@ -348,7 +348,8 @@ async def fail(ledger: Ledger, real: Any, broken: str, call: tuple[str, Any, Any
     if broken == "memory":
         await client.config_set("maxmemory", 1)
     else:
-        await client.set(broken, "of a wrong type")
+        await client.delete(broken)
+        await client.rpush(broken, "no key of the ledger is a list")
     before = await state(ledger)
     try:
         with pytest.raises(LedgerUnavailableError, match=r"WRONGTYPE|OOM|maxmemory"):
@@ -369,6 +370,7 @@ async def state(ledger: Ledger) -> dict[bytes, Any]:
         b"zset": lambda key: client.zrange(key, 0, -1, withscores=True),
         b"stream": client.xrange,
         b"set": client.smembers,
+        b"list": lambda key: client.lrange(key, 0, -1),
         b"string": client.get,
     }
     return {key: await readers[await client.type(key)](key) async for key in client.scan_iter()}
