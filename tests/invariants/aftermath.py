@@ -34,6 +34,7 @@ from tests.invariants.audit_checker import audit_violations, beginnings, unexpla
 from tests.invariants.checker import Kind, Operation, Recorded, by_tag, seen_at, value_of, violations
 from tests.invariants.clients import REPOSITORIES, Load
 from tests.invariants.moving import is_dead, last_of, mortal_violations, overwritten_violations, ungranted
+from tests.invariants.story import stories
 from tests.invariants.world import MANIFEST_SECONDS, QUARANTINE, RULES
 
 LONGEST_STAY = QUARANTINE + 4 * MANIFEST_SECONDS
@@ -58,6 +59,7 @@ async def check_all(load: Load, *, audit: bool = True) -> None:
             found += [problem async for problem in _of_tag(load, edge, tag, value)]
         found += [problem async for problem in _left_over(edge)]
         found += world.complaints()
+        load.report.stories += stories(found, world, load.history, events)
 
 
 def _kind(history: list[Operation], letters: str) -> list[Operation]:

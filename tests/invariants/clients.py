@@ -48,6 +48,7 @@ class Report:
     tags: int = 0
     seconds: float = 0.0
     violations: list[str] = field(default_factory=list)
+    stories: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         requests = sum(self.operations.values())
@@ -57,7 +58,7 @@ class Report:
             "  " + ", ".join(f"{count} {what}" for what, count in sorted(self.operations.items())),
             "  " + ", ".join(f"{count} {what}" for what, count in sorted(self.happened.items())),
         ]
-        return "\n".join([*lines, *(f"  {problem}" for problem in self.violations)])
+        return "\n".join([*lines, *(f"  {line}" for line in (*self.violations, *self.stories))])
 
 
 @dataclass

@@ -87,6 +87,7 @@ class World:
     unruly: bool = False
     happened: Counter[str] = field(default_factory=Counter)
     writes: list[Write] = field(default_factory=list)
+    faults: list[tuple[float, str]] = field(default_factory=list)
 
     async def act(self, request: Request) -> Answer | None:
         """What the relay makes of one request on its way to the registry."""
@@ -136,13 +137,13 @@ class World:
 
     async def lose_ledger(self) -> None:
         """FLUSHALL."""
-        self.happened["ledger emptied"] += 1
+        self._note("ledger emptied")
         async with Redis.from_url(self.redis.url) as client:
             await client.flushall()
 
     async def kill_everything(self) -> None:
         """As when the machine's power is cut, but for what the kernel has written already."""
-        self.happened["everything killed"] += 1
+        self._note("everything killed")
         everything: list[Server] = [*self.proxies, self.registry, self.redis]
         for server in everything:
             await self.run_in_order(server.kill)
@@ -164,22 +165,23 @@ class World:
     async def freeze_proxy(self) -> None:
         """Sometimes for longer than a lease and the quarantine after it."""
         proxy = self.random.choice(self.proxies)
-        self.happened["proxy frozen"] += 1
+        seconds = self.random.choices([0.3, LEASE + 0.5, QUARANTINE + 1], [6, 2, 1])[0]
+        self._note("proxy frozen", f"{self.proxies.index(proxy)} for {seconds} s")
         proxy.pause()
         try:
-            await asyncio.sleep(self.random.choices([0.3, LEASE + 0.5, QUARANTINE + 1], [6, 2, 1])[0])
+            await asyncio.sleep(seconds)
         finally:
             proxy.resume()
 
     async def flush_scripts(self) -> None:
-        self.happened["scripts flushed"] += 1
+        self._note("scripts flushed")
         async with Redis.from_url(self.redis.url) as client:
             flush: Any = client.script_flush
             await flush()
 
     async def _again(self, what: str, server: Server, end: Callable[[Server], None]) -> None:
-        self.happened[what] += 1
         pause = self.random.choice([0.0, 0.3, 1.0])
+        self._note(what, f"{server.directory.name} for {pause} s")
 
         def work() -> None:
             end(server)
@@ -187,6 +189,11 @@ class World:
         await self.run_in_order(work)
         await asyncio.sleep(pause)
         await self.run_in_order(server.start)
+        self.faults.append((time.monotonic(), f"{server.directory.name} is back"))
+
+    def _note(self, fault: str, more: str = "") -> None:
+        self.happened[fault] += 1
+        self.faults.append((time.monotonic(), f"{fault}: {more}" if more else fault))
 
     def complaints(self) -> Iterator[str]:
         """What the proxies logged that nobody expects, whatever happens around them: exceptions."""
