@@ -19,7 +19,7 @@ run:
 
 test:
 	@tools/setup test
-	@exec .venv/bin/python -m pytest $(or $(ARGS),-n auto --maxprocesses 4 --dist loadfile)
+	@exec .venv/bin/python -m pytest $(or $(ARGS),-n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder)
 
 soak:
 	@tools/setup test
