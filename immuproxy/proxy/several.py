@@ -34,32 +34,41 @@ class Several:
 
     async def push(self, pushes: Sequence[Push], content: Content) -> Answer:
         """Carry them to their end; see `immuproxy.proxy.guard.Guard.push_all`."""
+        left = list(pushes)
         while True:
             unsent: list[Attempt] = []
             try:
-                answer = await self._claim_all(pushes, content, unsent)
+                answer = await self._claim_all(left, content, unsent)
                 if answer is None:
-                    answer = await self._carry_all(unsent)
+                    answer = await self._carry_all(unsent, left)
                 return pushes[0].created() if answer is None else answer
             except Retry:
-                pushes = [renewed(push) for push in pushes]
+                left = [renewed(push) for push in left]
             finally:
                 await self._give_back(unsent)
 
-    async def _claim_all(self, pushes: Sequence[Push], content: Content, claimed: list[Attempt]) -> Answer | None:
-        """Fill ``claimed`` with what is to be sent; the first answer that refuses a tag, if one does."""
-        for push in pushes:
+    async def _claim_all(self, left: list[Push], content: Content, claimed: list[Attempt]) -> Answer | None:
+        """Fill ``claimed`` with what is to be sent; the first answer that refuses a tag, if one does.
+
+        What holds the content already is on record as unchanged and goes out of ``left``: no push is told twice.
+        """
+        for push in tuple(left):
             attempt = Attempt(push, content, record.new_token())
             with self._amends.owed(attempt):
                 answer = await self._claiming.acquire(attempt)
             if answer is None:
                 claimed.append(attempt)
-            elif answer.status != CREATED:
+            elif answer.status == CREATED:
+                left.remove(push)
+            else:
                 return answer
         return None
 
-    async def _carry_all(self, unsent: list[Attempt]) -> Answer | None:
-        """Arm all, then send one by one, each taken out of ``unsent`` before; the first answer that is no success."""
+    async def _carry_all(self, unsent: list[Attempt], left: list[Push]) -> Answer | None:
+        """Arm all, then send one by one; the first answer that is no success.
+
+        Each is taken out of ``unsent`` before it is sent, and out of ``left`` when it is committed.
+        """
         for attempt in unsent:
             await self._sending.arm(attempt)
         while unsent:
@@ -69,6 +78,7 @@ class Several:
                 answer = await self._sending.send(attempt)
             if answer.status != CREATED:
                 return answer
+            left.remove(attempt.push)
         return None
 
     async def _give_back(self, unsent: list[Attempt]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from multidict import CIMultiDict
 
-from immuproxy.ledger.model import Outcome, Reply
+from immuproxy.ledger.model import Outcome, Reply, Step
 from immuproxy.ledger.redis import LedgerUnavailableError
 from immuproxy.proxy.attempt import Limits
 from immuproxy.proxy.upstream import Upstream
@@ -156,6 +156,31 @@ async def test_h11_nothing_is_sent_before_all_are_armed(edge: RunningEdge, monke
         assert (await edge.direct.pull("team/app", tag)).status == 404
         assert (await edge.parts.register.read("team/app", tag)).claim is None
     assert await edge.parts.register.intents("team/app") == []
+
+
+@pytest.mark.parametrize("step", ["arm", "commit"])
+async def test_h11_a_tag_that_is_set_is_not_told_again_when_another_has_to_start_anew(
+    edge: RunningEdge, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    held = image("one")
+    await edge.client.push("team/app", "a", held)
+    real, lost = getattr(edge.parts.register, step), list[str]()
+
+    async def loses_c_once(repository: str, tag: str, *arguments: Any, **named: Any) -> Reply:
+        if tag == "c" and not lost:
+            lost.append(tag)
+            record = await edge.parts.register.read(repository, tag)
+            return Reply(step=Step.LOST, now=0, record=record)
+        reply: Reply = await real(repository, tag, *arguments, **named)
+        return reply
+
+    monkeypatch.setattr(edge.parts.register, step, loses_c_once)
+    answer = await push(edge, held, "tag=a&tag=b&tag=c")
+    assert (answer.status, lost) == (201, ["c"])
+    told = [(event.tag, event.outcome) for event in await edge.events("team/app")]
+    assert told.count(("a", Outcome.UNCHANGED)) == 1
+    assert [outcome for tag, outcome in told if tag == "b"] == [Outcome.CREATED]
+    assert [outcome for tag, outcome in told if tag == "c"][:1] == [Outcome.CREATED]
 
 
 async def test_h11_a_body_of_another_digest_is_refused(edge: RunningEdge) -> None:
