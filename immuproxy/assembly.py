@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -19,6 +20,7 @@ from immuproxy.proxy.guard import Guard
 from immuproxy.proxy.handler import Door, Edge
 from immuproxy.proxy.judge import Judge
 from immuproxy.proxy.looks import Looks
+from immuproxy.proxy.memory import Memory
 from immuproxy.proxy.push import Library
 from immuproxy.proxy.pushes import Pushes
 from immuproxy.proxy.reads import Reads
@@ -119,6 +121,7 @@ def assemble(
             library,
             recovery,
             healer.report,
+            memory=Memory(time.monotonic, limits.quarantine),
             pass_unknown=choices.pass_unknown,
         ),
         deletes=Deletes(rules, register, upstream, recovery, longest=3 * choices.manifest_timeout),

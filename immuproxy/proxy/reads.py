@@ -22,12 +22,11 @@ from immuproxy.oci.routes import Kind, Operation, build_path
 from immuproxy.proxy import answers, headers
 from immuproxy.proxy.answers import Answer
 from immuproxy.proxy.caller import Caller
+from immuproxy.proxy.memory import Memory
 from immuproxy.proxy.push import Library
 from immuproxy.proxy.recovery import Recovery
 from immuproxy.proxy.upstream import PAUSE, TRIES, Found, Upstream, UpstreamUnavailableError
 from immuproxy.rules.model import Policy, Rule
-
-MAX_REMEMBERED = 50_000
 
 NOT_ALLOWED = frozenset({401, 403, 429})
 """What the upstream answers to this client, and not of the content."""
@@ -46,19 +45,19 @@ class Reads:
         recovery: Recovery,
         drifted: Drifted,
         *,
+        memory: Memory,
         pass_unknown: bool,
     ) -> None:
         """``drifted(record, seen)`` is told when the upstream holds something else, and must not wait;
-        ``pass_unknown`` lets reads of tags
-        pass that this process knows nothing of while Redis is down.
+        ``pass_unknown`` lets reads of tags pass that this process knows nothing of while Redis is down.
         """
         self._register = register
         self._upstream = upstream
         self._library = library
         self._recovery = recovery
         self._drifted = drifted
+        self._memory = memory
         self._pass_unknown = pass_unknown
-        self._remembered: dict[tuple[str, str], TagRecord] = {}
 
     async def read(self, operation: Operation, caller: Caller, rule: Rule) -> Answer:
         """The answer to a read; raises `OciError`, `UpstreamUnavailableError`."""
@@ -68,7 +67,7 @@ class Reads:
             return await self._without_ledger(operation, caller, rule)
         if found.committed is None:
             return await self._uncommitted(operation, caller, rule, found)
-        self._remember(found)
+        self._memory.keep(found, found.committed)
         return await self._committed(operation, caller, found, found.committed)
 
     async def read_digest(self, operation: Operation, caller: Caller) -> Answer | None:
@@ -208,34 +207,39 @@ class Reads:
         now = await self._register.read(operation.repository, operation.reference)
         if now.committed is None:
             raise _unknown_manifest(operation)
-        self._remember(now)
+        self._memory.keep(now, now.committed)
         return await self._committed(operation, caller, now, now.committed)
 
     # --- the ledger cannot be asked
 
     async def _without_ledger(self, operation: Operation, caller: Caller, rule: Rule) -> Answer:
-        known = self._remembered.get((operation.repository, operation.reference))
-        if known and known.committed:
-            return await self._as_remembered(operation, caller, known.committed, rule)
+        held = self._memory.of(operation.repository, operation.reference)
+        if held:
+            return await self._as_remembered(operation, caller, held, rule)
         if self._pass_unknown:
             return await self._as_asked(operation, caller, operation.reference)
         raise errors.unavailable("the ledger (Redis) does not answer, and what this tag holds is not known here")
 
     async def _as_remembered(self, operation: Operation, caller: Caller, held: Committed, rule: Rule) -> Answer:
-        """What this process knows of the tag, unless another may have changed it since.
+        """What this process knows of the tag, unless it may have changed since.
 
-        Where the rule allows overwrites, anything else at the upstream is drift, or an overwrite that another proxy
-        carried and recorded: only the ledger could tell.  Nothing at the upstream may be a delete, where those are
-        allowed.
+        Anything else at the upstream is drift, or an overwrite that another proxy carried and recorded, by the rule or
+        by an exception: only the ledger could tell.  Nothing there may be a delete, where those are allowed, and is
+        otherwise a link half-written (H15) or lost.
         """
         seen: Found | Answer | None = None
         with suppress(UpstreamUnavailableError):
             seen = await self._upstream.probe(operation.repository, operation.reference, caller)
         if isinstance(seen, Answer) and (seen.status != 404 or rule.delete_allowed):
             return seen
-        if _may_change(rule) and not (isinstance(seen, Found) and seen.digest == held.digest):
+        shown = seen.digest if isinstance(seen, Found) else ""
+        if shown != held.digest and (shown or _may_change(rule)):
             raise errors.unavailable(
                 "the ledger (Redis) does not answer, and the upstream does not show what this tag held before"
+            )
+        if not self._memory.is_settled(operation.repository, operation.reference):
+            raise errors.unavailable(
+                "the ledger (Redis) does not answer, and this tag was overwritten only a short time ago"
             )
         return await self._exactly_without_ledger(operation, caller, held)
 
@@ -246,12 +250,6 @@ class Reads:
             raise errors.unavailable(
                 "neither the ledger (Redis) nor the upstream gives out what this tag holds"
             ) from error
-
-    def _remember(self, found: TagRecord) -> None:
-        """Only what is committed, and only for the time when Redis is away."""
-        if len(self._remembered) >= MAX_REMEMBERED:
-            self._remembered.pop(next(iter(self._remembered)))
-        self._remembered[found.repository, found.tag] = found
 
 
 def _may_change(rule: Rule) -> bool:

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from multidict import CIMultiDict
 
-from immuproxy.assembly import Choices
 from immuproxy.oci.manifests import DOCKER_MANIFEST
 from tests.between import Request, between
 from tests.conversation import Answer, RunningEdge, edge_over, image, index
@@ -125,46 +124,6 @@ async def test_h71_readers_and_a_pusher_of_an_old_tag_all_see_the_old_content(ed
     *answers, pushed = await asyncio.gather(*reads, edge.client.put("team/app", "1.0", new))
     assert {(answer.status, answer.digest) for answer in answers} == {(200, old.digest)}
     assert pushed.status == 409
-
-
-async def test_without_redis_nothing_is_said_of_what_another_proxy_may_have_overwritten(
-    registry: RegistryServer, redis_server: RedisServer
-) -> None:
-    rules = "default: immutable\nrules: [{name: fresh, tags: ['*'], policy: immutable, overwrite: [{within: 1h}]}]"
-    async with (
-        edge_over(registry.url, redis_server.url, rules=rules) as left,
-        edge_over(registry.url, redis_server.url, rules=rules) as right,
-    ):
-        first = image("one")
-        for tag in ("1.0", "2.0"):
-            await left.client.push("team/app", tag, first)
-            assert (await left.client.pull("team/app", tag)).digest == first.digest
-        assert (await right.client.push("team/app", "1.0", image("two"))).status == 201
-        redis_server.kill()
-        assert (await left.client.pull("team/app", "1.0")).status == 503
-        assert (await left.client.pull("team/app", "2.0")).digest == first.digest
-
-
-async def test_without_redis_what_is_known_stays_known(
-    edge: RunningEdge, registry: RegistryServer, redis_server: RedisServer
-) -> None:
-    ours, other = image("ours"), image("other")
-    await edge.client.push("team/app", "1.0", ours)
-    await edge.client.pull("team/app", "1.0")
-    await edge.direct.push("team/app", "1.0", other)
-    await edge.direct.push("team/app", "unknown", other)
-    redis_server.kill()
-    assert (await edge.client.pull("team/app", "1.0")).body == ours.body
-    assert (await edge.client.pull("team/app", "unknown")).digest == other.digest
-
-
-async def test_without_redis_unknown_tags_can_be_refused(registry: RegistryServer, redis_server: RedisServer) -> None:
-    choices = Choices(manifest_timeout=5.0, pass_unknown=False)
-    async with edge_over(registry.url, redis_server.url, choices=choices) as edge:
-        await edge.direct.push("team/app", "1.0", image("one"))
-        redis_server.kill()
-        answer = await edge.client.pull("team/app", "1.0")
-        assert (answer.status, answer.error["code"]) == (503, "UNAVAILABLE")
 
 
 async def test_h74_writes_without_redis_are_refused_within_two_seconds(

@@ -1,0 +1,49 @@
+"""What this process has read in the ledger of protected tags, for the time when Redis is away.
+
+Never asked while the ledger answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from immuproxy.ledger.model import Committed, TagRecord
+
+MOST = 50_000
+"""The tag that was read first makes room."""
+
+
+class Memory:
+    """The last known record of each tag."""
+
+    def __init__(self, clock: Callable[[], float], quarantine: float, *, most: int = MOST) -> None:
+        """``clock``: seconds, steady; ``quarantine``: how long a write to the upstream may be on its way (H62);
+        ``most``: tags.
+        """
+        self._clock = clock
+        self._quarantine = quarantine
+        self._most = most
+        self._known: dict[tuple[str, str], tuple[Committed, float]] = {}
+
+    def keep(self, record: TagRecord, held: Committed) -> None:
+        """Replace what was known of the tag."""
+        place = record.repository, record.tag
+        before = self._known.get(place)
+        if before is None and len(self._known) >= self._most:
+            self._known.pop(next(iter(self._known)))
+        same = before is not None and before[0].generation == held.generation and before[0].digest == held.digest
+        self._known[place] = held, before[1] if before and same else self._clock()
+
+    def of(self, repository: str, tag: str) -> Committed | None:
+        """What the tag held when it was read last."""
+        known = self._known.get((repository, tag))
+        return known[0] if known else None
+
+    def is_settled(self, repository: str, tag: str) -> bool:
+        """Whether the upstream's tag, showing what is known here, tells that nothing else was committed since.
+
+        A tag that was overwritten not long ago may show a late write of what it held before (H62): an older push's PUT
+        that the network held up, while another proxy has committed the next overwrite already.
+        """
+        held, since = self._known[repository, tag]
+        return held.generation == 1 or self._clock() - since > self._quarantine

@@ -1,0 +1,117 @@
+"""Reads of protected tags while Redis is away: what is told is right, or is not told."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+from immuproxy.assembly import Choices
+from immuproxy.ledger.ids import new_event_id
+from immuproxy.ledger.model import Action, Committed, Event, Outcome, TagRecord
+from immuproxy.proxy.memory import Memory
+from tests.conversation import RunningEdge, edge_over, image
+from tests.servers import RedisServer, RegistryServer
+
+ONE_HOUR = "default: immutable\nrules: [{name: fresh, tags: ['*'], policy: immutable, overwrite: [{within: 1h}]}]"
+
+
+async def test_without_redis_what_is_known_stays_known(
+    edge: RunningEdge, registry: RegistryServer, redis_server: RedisServer
+) -> None:
+    ours, other = image("ours"), image("other")
+    for tag in ("1.0", "2.0"):
+        await edge.client.push("team/app", tag, ours)
+        await edge.client.pull("team/app", tag)
+    await edge.direct.push("team/app", "unknown", other)
+    shutil.rmtree(registry.storage / "docker/registry/v2/repositories/team/app/_manifests/tags/2.0")
+    redis_server.kill()
+    assert (await edge.client.pull("team/app", "1.0")).body == ours.body
+    assert (await edge.client.pull("team/app", "2.0")).body == ours.body
+    assert (await edge.client.pull("team/app", "unknown")).digest == other.digest
+
+
+async def test_without_redis_a_tag_that_the_registry_shows_otherwise_is_not_told(
+    edge: RunningEdge, redis_server: RedisServer
+) -> None:
+    await edge.client.push("team/app", "1.0", image("ours"))
+    await edge.client.pull("team/app", "1.0")
+    await edge.direct.push("team/app", "1.0", image("other"))
+    redis_server.kill()
+    answer = await edge.client.pull("team/app", "1.0")
+    assert (answer.status, answer.error["code"]) == (503, "UNAVAILABLE")
+
+
+async def test_without_redis_nothing_is_said_of_what_another_proxy_may_have_overwritten(
+    registry: RegistryServer, redis_server: RedisServer
+) -> None:
+    async with (
+        edge_over(registry.url, redis_server.url, rules=ONE_HOUR) as left,
+        edge_over(registry.url, redis_server.url, rules=ONE_HOUR) as right,
+    ):
+        first = image("one")
+        for tag in ("1.0", "2.0"):
+            await left.client.push("team/app", tag, first)
+            assert (await left.client.pull("team/app", tag)).digest == first.digest
+        assert (await right.client.push("team/app", "1.0", image("two"))).status == 201
+        redis_server.kill()
+        assert (await left.client.pull("team/app", "1.0")).status == 503
+        assert (await left.client.pull("team/app", "2.0")).digest == first.digest
+
+
+async def test_without_redis_nothing_is_said_of_what_an_exception_let_another_proxy_overwrite(
+    registry: RegistryServer, redis_server: RedisServer
+) -> None:
+    async with edge_over(registry.url, redis_server.url) as left, edge_over(registry.url, redis_server.url) as right:
+        await left.client.push("team/app", "1.0", image("one"))
+        assert (await left.client.pull("team/app", "1.0")).status == 200
+        granted = Event(id=new_event_id(), action=Action.EXCEPTION, outcome=Outcome.GRANTED)
+        await right.parts.exceptions.grant(replace(granted, repository="team/app", tag="1.0"), lasts_ms=60_000)
+        assert (await right.client.push("team/app", "1.0", image("two"))).status == 201
+        redis_server.kill()
+        assert (await left.client.pull("team/app", "1.0")).status == 503
+
+
+async def test_h62_without_redis_a_late_write_of_older_content_is_not_taken_for_what_the_tag_holds(
+    registry: RegistryServer, redis_server: RedisServer
+) -> None:
+    async with (
+        edge_over(registry.url, redis_server.url, rules=ONE_HOUR) as left,
+        edge_over(registry.url, redis_server.url, rules=ONE_HOUR) as right,
+    ):
+        for name in ("one", "two"):
+            await left.client.push("team/app", "1.0", image(name))
+        assert (await left.client.pull("team/app", "1.0")).digest == image("two").digest
+        assert (await right.client.push("team/app", "1.0", image("three"))).status == 201
+        await right.direct.push("team/app", "1.0", image("two"))  # as a PUT that the network held up would
+        redis_server.kill()
+        assert (await left.client.pull("team/app", "1.0")).status == 503
+
+
+def test_h62_a_tag_that_was_overwritten_is_settled_after_the_quarantine() -> None:
+    times = [0.0]
+    memory = Memory(lambda: times[-1], quarantine=300.0)
+    record = TagRecord("team/app", "1.0")
+    memory.keep(record, Committed("sha256:one", 1, since=0, first=0))
+    assert memory.is_settled("team/app", "1.0")
+    memory.keep(record, Committed("sha256:two", 2, since=0, first=0))
+    for now, settled in ((200.0, False), (300.5, True)):
+        times.append(now)
+        memory.keep(record, Committed("sha256:two", 2, since=0, first=0))
+        assert memory.is_settled("team/app", "1.0") is settled
+
+
+def test_the_memory_has_room_for_so_many_tags_and_forgets_the_oldest() -> None:
+    memory = Memory(lambda: 0.0, quarantine=1.0, most=2)
+    for tag in ("1.0", "2.0", "1.0", "3.0"):
+        memory.keep(TagRecord("team/app", tag), Committed("sha256:one", 1, since=0, first=0))
+    held = [memory.of("team/app", tag) is not None for tag in ("1.0", "2.0", "3.0")]
+    assert held == [False, True, True]
+
+
+async def test_without_redis_unknown_tags_can_be_refused(registry: RegistryServer, redis_server: RedisServer) -> None:
+    choices = Choices(manifest_timeout=5.0, pass_unknown=False)
+    async with edge_over(registry.url, redis_server.url, choices=choices) as edge:
+        await edge.direct.push("team/app", "1.0", image("one"))
+        redis_server.kill()
+        answer = await edge.client.pull("team/app", "1.0")
+        assert (answer.status, answer.error["code"]) == (503, "UNAVAILABLE")
