@@ -16,6 +16,7 @@ from immuproxy.drift.compare import Seen
 from immuproxy.drift.pace import Pace
 from immuproxy.proxy.answers import Answer
 from immuproxy.proxy.caller import Caller
+from immuproxy.proxy.sent import Sent
 from immuproxy.proxy.tokens import AccountUpstream
 from immuproxy.proxy.upstream import Found, Upstream, UpstreamUnavailableError
 
@@ -46,7 +47,9 @@ class PoliteUpstream(AccountUpstream):
         super().__init__(over, username, password)
         self._pace = pace
 
-    async def exchange(self, method: str, target: str, sent: CIMultiDict[str], body: bytes | None = None) -> Answer:
+    async def exchange(
+        self, method: str, target: str, sent: CIMultiDict[str], body: bytes | Sent | None = None
+    ) -> Answer:
         """As of `AccountUpstream`, when its turn comes."""
         await self._pace.turn()
         return await super().exchange(method, target, sent, body)

@@ -105,16 +105,15 @@ class Recovery:
         seen = await self._upstream.probe(found.repository, claim.digest, caller) if claim else None
         if claim is None or draft is None or not isinstance(seen, Found):
             return False
-        content, clock = await self._content(found.repository, seen, caller), asyncio.get_running_loop().time
-        began = clock()
+        content = await self._content(found.repository, seen, caller)
+        began = asyncio.get_running_loop().time()
         reply = await self._register.arm(
             found.repository, found.tag, content, token=claim.token, lease_ms=0, draft=draft, closing=None
         )
         if reply.step is Step.LOST:
             return False
-        if clock() - began > self._limits.lease - self._limits.put:
-            raise unavailable("the proxy stood still for too long in the middle of this push; try again")
-        await self._upstream.put_manifest(found.repository, found.tag, seen.body, _sending(caller, seen))
+        until = began + self._limits.lease - self._limits.put
+        await self._upstream.put_manifest(found.repository, found.tag, seen.body, _sending(caller, seen), until=until)
         return True
 
     async def closing(self, found: TagRecord, reason: str) -> Event | None:

@@ -88,11 +88,13 @@ class Sending:
         """One PUT; after an unknown outcome and a look that shows nothing, one more of the same bytes."""
         push = attempt.push
         for sent in range(2):
-            self._check_lease(attempt)
+            until = self._check_lease(attempt)
             reach(Failpoint.PUT_SENT)
             attempt.sent = True
             try:
-                answer = await self._upstream.put_manifest(push.repository, push.tag, push.manifest.body, push.caller)
+                answer = await self._upstream.put_manifest(
+                    push.repository, push.tag, push.manifest.body, push.caller, until=until
+                )
             except OutcomeUnknownError:
                 answer = None
             reach(Failpoint.PUT_APPLIED)
@@ -102,10 +104,15 @@ class Sending:
                 return await self._commit(attempt)
         raise errors.unavailable("the upstream did not store the push; try again, the tag is kept for this content")
 
-    def _check_lease(self, attempt: Attempt) -> None:
-        """Send nothing that could arrive after the lease: this process may have stood still since it armed (H62)."""
-        if self._age(attempt) > self._limits.lease - self._limits.put:
+    def _check_lease(self, attempt: Attempt) -> float:
+        """Until when the PUT may be sent, so that it arrives within the lease.
+
+        This process may have stood still since it armed the claim (H62).
+        """
+        until = attempt.armed_at + self._limits.lease - self._limits.put
+        if asyncio.get_running_loop().time() > until:
             raise errors.unavailable("the proxy stood still for too long in the middle of this push; try again")
+        return until
 
     def _age(self, attempt: Attempt) -> float:
         return asyncio.get_running_loop().time() - attempt.armed_at

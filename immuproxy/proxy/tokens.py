@@ -20,6 +20,7 @@ from yarl import URL
 
 from immuproxy.oci import routes
 from immuproxy.proxy.answers import Answer
+from immuproxy.proxy.sent import Sent
 from immuproxy.proxy.upstream import Upstream, UpstreamUnavailableError
 
 DEFAULT_SECONDS = 60
@@ -71,7 +72,9 @@ class AccountUpstream(Upstream):
         self._basic = None if username is None else aiohttp.encode_basic_auth(username, password or "")
         self._tokens: dict[Place, Token] = {}
 
-    async def exchange(self, method: str, target: str, sent: CIMultiDict[str], body: bytes | None = None) -> Answer:
+    async def exchange(
+        self, method: str, target: str, sent: CIMultiDict[str], body: bytes | Sent | None = None
+    ) -> Answer:
         """As of `Upstream`, with a token where the upstream asks for one; a 401 that comes back is final."""
         place = _place(method, target)
         known = self._tokens.get(place)

@@ -8,6 +8,7 @@ library's silent second try of PUT and DELETE is switched off (H43).
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,6 +26,7 @@ from immuproxy.proxy import headers
 from immuproxy.proxy.answers import Answer
 from immuproxy.proxy.caller import Caller
 from immuproxy.proxy.faults import reason
+from immuproxy.proxy.sent import Sent
 
 MAX_LINE = 64 * 1024
 """Bytes of a request line or header field, on both sides (H42)."""
@@ -116,7 +118,9 @@ class Upstream:
         elif 200 <= status < 300:
             self.takes_pushes = True
 
-    async def exchange(self, method: str, target: str, sent: CIMultiDict[str], body: bytes | None = None) -> Answer:
+    async def exchange(
+        self, method: str, target: str, sent: CIMultiDict[str], body: bytes | Sent | None = None
+    ) -> Answer:
         """One buffered request and its answer, whatever the status; raises `UpstreamUnavailableError`.
 
         ``body`` None sends no body; the answer's body is bounded like a manifest's.
@@ -165,14 +169,17 @@ class Upstream:
             f"the upstream answered {answer.status} when asked for {repository} {reference}", answer.status
         )
 
-    async def put_manifest(self, repository: str, reference: str, body: bytes, caller: Caller) -> Answer:
-        """Exactly one PUT of a manifest.
+    async def put_manifest(
+        self, repository: str, reference: str, body: bytes, caller: Caller, *, until: float = math.inf
+    ) -> Answer:
+        """Exactly one PUT of a manifest, of which nothing is sent after ``until`` by the loop's clock (H62).
 
         Returns the upstream's answer when it is a success or a refusal; raises `OutcomeUnknownError` for whatever else.
         """
         sent = headers.without(caller.headers, {"content-length"})
         try:
-            answer = await self.exchange("PUT", build_path(Kind.MANIFEST, repository, reference), sent, body)
+            target = build_path(Kind.MANIFEST, repository, reference)
+            answer = await self.exchange("PUT", target, sent, Sent(body, until))
         except UpstreamUnavailableError as error:
             raise OutcomeUnknownError(str(error)) from error
         self.notice(answer.status)

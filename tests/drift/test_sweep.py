@@ -151,7 +151,7 @@ async def test_a_moving_push_that_could_still_land_is_left_open(
     pushed = image("one")
     await edge.client.blobs(REPOSITORY, pushed)
 
-    async def lost(self: Upstream, *arguments: Any) -> Answer:
+    async def lost(self: Upstream, *arguments: Any, **named: Any) -> Answer:
         raise OutcomeUnknownError("nothing came back")
 
     with monkeypatch.context() as patched:

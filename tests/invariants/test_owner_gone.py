@@ -15,6 +15,7 @@ from immuproxy.ledger.register import Content
 from immuproxy.proxy import record
 from immuproxy.proxy.answers import Answer
 from immuproxy.proxy.attempt import Limits
+from immuproxy.proxy.failpoints import Failpoint
 from immuproxy.proxy.upstream import Upstream
 from tests.conversation import Image, RunningEdge, edge_over, image
 from tests.servers import RedisServer, RegistryServer
@@ -114,14 +115,14 @@ async def test_i10_an_owner_that_was_declared_dead_and_goes_on_writes_an_event_o
     real = Upstream.put_manifest
     register = edge.parts.register
 
-    async def slow(self: Upstream, *arguments: Any) -> Answer:
+    async def slow(self: Upstream, *arguments: Any, **named: Any) -> Answer:
         monkeypatch.setattr(Upstream, "put_manifest", real)
         claim = (await register.read(REPOSITORY, TAG)).claim
         assert claim is not None
         draft = await register.intent(REPOSITORY, claim.event)
         assert draft is not None
         await register.release(REPOSITORY, TAG, token=claim.token, event=replace(draft, outcome=Outcome.FAILED))
-        return await real(self, *arguments)
+        return await real(self, *arguments, **named)
 
     monkeypatch.setattr(Upstream, "put_manifest", slow)
     assert (await edge.client.put(REPOSITORY, TAG, ours)).status == 201
@@ -188,6 +189,28 @@ async def test_h62_an_owner_that_slept_through_its_lease_sends_nothing(
         assert (await edge.direct.pull(REPOSITORY, TAG)).status == 404
         monkeypatch.setattr(edge.parts.register, "arm", real)
         monkeypatch.setattr(short.__class__, "of", Limits.of)
+        assert (await edge.client.put(REPOSITORY, TAG, ours)).status == 201
+
+
+async def test_h62_an_owner_that_stood_still_before_the_first_byte_sends_nothing(
+    registry: RegistryServer, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is stopped after it has looked at its lease; when it goes on, others may have had their turn."""
+    short = Limits(put=0.5, lease=1.0, quarantine=30)
+    monkeypatch.setattr(Limits, "of", classmethod(lambda _cls, _put: short))
+
+    def stand_still(point: Failpoint) -> None:
+        goes_on = time.monotonic() + (0.7 if point is Failpoint.PUT_SENT else 0)
+        while time.monotonic() < goes_on:
+            pass
+
+    async with edge_over(registry.url, redis_server.url) as edge:
+        ours = image("ours")
+        await edge.direct.blobs(REPOSITORY, ours)
+        with monkeypatch.context() as stopping:
+            stopping.setattr("immuproxy.proxy.sending.reach", stand_still)
+            assert (await edge.client.put(REPOSITORY, TAG, ours)).status == 503
+        assert (await edge.direct.pull(REPOSITORY, TAG)).status == 404
         assert (await edge.client.put(REPOSITORY, TAG, ours)).status == 201
 
 

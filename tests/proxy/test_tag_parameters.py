@@ -101,8 +101,8 @@ async def test_h11_a_proxy_that_stands_still_between_two_tags_still_sets_both(
             await awake.client.blobs("team/app", pushed)
         real = Upstream.put_manifest
 
-        async def sleepy(self: Upstream, repository: str, reference: str, *sent: Any) -> Any:
-            answer = await real(self, repository, reference, *sent)
+        async def sleepy(self: Upstream, repository: str, reference: str, *sent: Any, **named: Any) -> Any:
+            answer = await real(self, repository, reference, *sent, **named)
             if reference == "a":
                 await asyncio.sleep(1.2)
                 meanwhile.append((await awake.client.put("team/app", "b", other)).status)
