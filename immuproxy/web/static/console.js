@@ -21,7 +21,7 @@ function showTimes(root) {
     time.textContent = (then.getFullYear() === new Date().getFullYear() ? thisYear : otherYear).format(then);
     if (!widths[at] || !time.closest("table")) return;
     time.style.display = "inline-block"; // as wide as the UTC time was, so that no column moves
-    time.style.minWidth = `${widths[at]}px`;
+    time.style.setProperty("--was", `${widths[at]}px`);
   });
 }
 
