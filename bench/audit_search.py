@@ -52,7 +52,7 @@ Question = Callable[[], Awaitable[object]]
 def events(count: int) -> Iterator[Event]:
     ordinary = made_up_events(count, start=START, days=90)
     tags = (
-        replace(event, id=f"tags-{number}", repository=MANY_TAGS, tag=f"v{number % 7}.{number}", time=END)
+        replace(event, id=f"tags-{number}", repository=MANY_TAGS, tag=f"v{number % 7}.{number}", time=END + number)
         for number, event in enumerate(made_up_events(count // 50, seed=2, start=END))
     )
     return chain(ordinary, tags)

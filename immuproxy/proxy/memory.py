@@ -40,10 +40,9 @@ class Memory:
         return known[0] if known else None
 
     def is_settled(self, repository: str, tag: str) -> bool:
-        """Whether the upstream's tag, showing what is known here, tells that nothing else was committed since.
+        """Whether the present content is known for longer than a write of it may be on its way (H62).
 
-        A tag that was overwritten not long ago may show a late write of what it held before (H62): an older push's PUT
-        that the network held up, while another proxy has committed the next overwrite already.
+        Before that, the upstream may show it although another proxy has committed the next: by an older PUT of it that
+        the network held up.
         """
-        held, since = self._known[repository, tag]
-        return held.generation == 1 or self._clock() - since > self._quarantine
+        return self._clock() - self._known[repository, tag][1] > self._quarantine

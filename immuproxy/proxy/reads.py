@@ -237,9 +237,10 @@ class Reads:
             raise errors.unavailable(
                 "the ledger (Redis) does not answer, and the upstream does not show what this tag held before"
             )
-        if not self._memory.is_settled(operation.repository, operation.reference):
+        overwritable = _may_change(rule) or held.generation > 1
+        if overwritable and not self._memory.is_settled(operation.repository, operation.reference):
             raise errors.unavailable(
-                "the ledger (Redis) does not answer, and this tag was overwritten only a short time ago"
+                "the ledger (Redis) does not answer, and this tag may have been overwritten a short time ago"
             )
         return await self._exactly_without_ledger(operation, caller, held)
 

@@ -85,9 +85,18 @@ class Sending:
             raise
 
     async def _put(self, attempt: Attempt) -> Answer:
-        """One PUT; after an unknown outcome and a look that shows nothing, one more of the same bytes."""
+        """One PUT; after an unknown outcome and a look that shows nothing, one more of the same bytes.
+
+        Only while the claim is still ours: a reader may have finished it by what the first PUT stored, and the tag may
+        have been deleted or overwritten since.
+        """
         push = attempt.push
         for sent in range(2):
+            if sent:
+                try:
+                    await self._arm(attempt, None)
+                except Retry:
+                    return await self._overtaken(attempt)
             until = self._check_lease(attempt)
             reach(Failpoint.PUT_SENT)
             attempt.sent = True
@@ -103,6 +112,16 @@ class Sending:
             if await is_stored(self._upstream, push):
                 return await self._commit(attempt)
         raise errors.unavailable("the upstream did not store the push; try again, the tag is kept for this content")
+
+    async def _overtaken(self, attempt: Attempt) -> Answer:
+        """Others have finished this push or given it up; where the tag holds nothing any more, only they know which."""
+        try:
+            return await self._commit(attempt)
+        except Retry:
+            found = await self._register.read(attempt.push.repository, attempt.push.tag)
+            if found.committed:
+                raise
+        raise errors.unavailable("the tag was deleted, or this push given up, before its outcome was known; try again")
 
     def _check_lease(self, attempt: Attempt) -> float:
         """Until when the PUT may be sent, so that it arrives within the lease.

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from dataclasses import replace
+
+import pytest
 
 from immuproxy.assembly import Choices
 from immuproxy.ledger.ids import new_event_id
 from immuproxy.ledger.model import Action, Committed, Event, Outcome, TagRecord
+from immuproxy.proxy.attempt import Limits
 from immuproxy.proxy.memory import Memory
 from tests.conversation import RunningEdge, edge_over, image
 from tests.servers import RedisServer, RegistryServer
@@ -42,8 +46,10 @@ async def test_without_redis_a_tag_that_the_registry_shows_otherwise_is_not_told
 
 
 async def test_without_redis_nothing_is_said_of_what_another_proxy_may_have_overwritten(
-    registry: RegistryServer, redis_server: RedisServer
+    registry: RegistryServer, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    short = Limits(put=5.0, lease=21.0, quarantine=0.1)
+    monkeypatch.setattr(Limits, "of", classmethod(lambda _cls, _put: short))
     async with (
         edge_over(registry.url, redis_server.url, rules=ONE_HOUR) as left,
         edge_over(registry.url, redis_server.url, rules=ONE_HOUR) as right,
@@ -53,6 +59,7 @@ async def test_without_redis_nothing_is_said_of_what_another_proxy_may_have_over
             await left.client.push("team/app", tag, first)
             assert (await left.client.pull("team/app", tag)).digest == first.digest
         assert (await right.client.push("team/app", "1.0", image("two"))).status == 201
+        await asyncio.sleep(0.2)
         redis_server.kill()
         assert (await left.client.pull("team/app", "1.0")).status == 503
         assert (await left.client.pull("team/app", "2.0")).digest == first.digest
@@ -71,32 +78,37 @@ async def test_without_redis_nothing_is_said_of_what_an_exception_let_another_pr
         assert (await left.client.pull("team/app", "1.0")).status == 503
 
 
+@pytest.mark.parametrize("pushed", [["one"], ["one", "two"]])
 async def test_h62_without_redis_a_late_write_of_older_content_is_not_taken_for_what_the_tag_holds(
-    registry: RegistryServer, redis_server: RedisServer
+    registry: RegistryServer, redis_server: RedisServer, pushed: list[str]
 ) -> None:
     async with (
         edge_over(registry.url, redis_server.url, rules=ONE_HOUR) as left,
         edge_over(registry.url, redis_server.url, rules=ONE_HOUR) as right,
     ):
-        for name in ("one", "two"):
+        for name in pushed:
             await left.client.push("team/app", "1.0", image(name))
-        assert (await left.client.pull("team/app", "1.0")).digest == image("two").digest
+        late = image(pushed[-1])
+        assert (await left.client.pull("team/app", "1.0")).digest == late.digest
         assert (await right.client.push("team/app", "1.0", image("three"))).status == 201
-        await right.direct.push("team/app", "1.0", image("two"))  # as a PUT that the network held up would
+        await right.direct.push("team/app", "1.0", late)  # as a PUT that the network held up would
         redis_server.kill()
         assert (await left.client.pull("team/app", "1.0")).status == 503
 
 
-def test_h62_a_tag_that_was_overwritten_is_settled_after_the_quarantine() -> None:
+def test_h62_what_a_tag_holds_is_settled_after_the_quarantine() -> None:
     times = [0.0]
     memory = Memory(lambda: times[-1], quarantine=300.0)
     record = TagRecord("team/app", "1.0")
-    memory.keep(record, Committed("sha256:one", 1, since=0, first=0))
-    assert memory.is_settled("team/app", "1.0")
-    memory.keep(record, Committed("sha256:two", 2, since=0, first=0))
-    for now, settled in ((200.0, False), (300.5, True)):
+    for now, digest, settled in (
+        (0.0, "sha256:one", False),
+        (300.0, "sha256:one", False),
+        (300.5, "sha256:one", True),
+        (301.0, "sha256:two", False),
+        (601.5, "sha256:two", True),
+    ):
         times.append(now)
-        memory.keep(record, Committed("sha256:two", 2, since=0, first=0))
+        memory.keep(record, Committed(digest, 1 + (digest == "sha256:two"), since=0, first=0))
         assert memory.is_settled("team/app", "1.0") is settled
 
 

@@ -110,6 +110,30 @@ async def test_h63_one_lost_push_is_sent_again(stage: Stage) -> None:
     assert stage.puts() == 2
 
 
+@pytest.mark.parametrize(("reuse", "status"), [("never", 201), ("allow", 503)])
+async def test_i10_a_push_that_others_finished_and_deleted_is_not_sent_again(
+    stage: Stage, reuse: str, status: int
+) -> None:
+    """Its answer is lost; a reader finishes it, somebody deletes the tag, and only then its proxy looks."""
+    stage.edge.use_rules(f"rules: [{{name: gone, tags: ['*'], policy: immutable, delete: allow, reuse: {reuse}}}]")
+    ours, client = image("ours"), stage.edge.client
+    deleted = list[int]()
+
+    async def store_and_lose(request: Request) -> Answer | None:
+        answer = await request.forward()
+        if not request.is_manifest_put:
+            return answer
+        await client.pull(REPOSITORY, "1.0")
+        deleted.append((await client.ask("DELETE", f"/v2/{REPOSITORY}/manifests/{ours.digest}")).status)
+        return None
+
+    stage.middle.act = store_and_lose
+    answer = await client.put(REPOSITORY, "1.0", ours)
+    assert (answer.status, deleted, stage.puts()) == (status, [202], 1)
+    assert await stage.outcomes() == [Outcome.CREATED, Outcome.DELETED]
+    assert (await client.pull(REPOSITORY, "1.0")).status == 404
+
+
 async def test_h63_a_push_that_landed_unseen_is_finished_by_a_reader(stage: Stage) -> None:
     async def store_and_hide(request: Request) -> Answer | None:
         wants_tag = request.method == "GET" and request.target.endswith("/manifests/1.0")

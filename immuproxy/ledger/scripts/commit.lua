@@ -4,15 +4,16 @@
 -- ARGV 1 token  2 digest  3 tag name  4 event  5 needs
 --      6 number N of field/value items that follow, 7.. the fields, then digest/bytes pairs of stored manifests
 -- Returns {status, now, record...}; status
---   COMMITTED the tag holds the digest by this push, or did until it was overwritten: somebody helped, or a reply was lost
+--   COMMITTED the tag holds the digest by this push, or did until it was overwritten or left a tombstone: somebody
+--             helped, or a reply was lost
 --   CONFLICT  the tag holds something by another push, and there is no claim of the caller's
 --   LOST      the claim is not the caller's, and the tag holds nothing
 local key, tags, pins, manifests, intents, outbox = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local now = now_ms()
 local record = read_record(key)
 if record.claim_token ~= ARGV[1] or record.claim_state ~= 'armed' or record.claim_digest ~= ARGV[2] then
-  if not record.digest then return reply('LOST', key, now) end
-  return reply(was_told(record, cjson.decode(ARGV[4]).id) and 'COMMITTED' or 'CONFLICT', key, now)
+  if was_told(record, cjson.decode(ARGV[4]).id) then return reply('COMMITTED', key, now) end
+  return reply(record.digest and 'CONFLICT' or 'LOST', key, now)
 end
 local count = tonumber(ARGV[6])
 for i = 7 + count, #ARGV, 2 do redis.call('HSET', manifests, ARGV[i], ARGV[i + 1]) end

@@ -19,7 +19,8 @@ for i = 8, #KEYS do
     redis.call('ZREM', tags, name)
     if tombstone == '1' then
       redis.call('HSET', KEYS[i], 'deleted', text(now), 'deleted_digest', held, 'deleted_by', ARGV[4],
-        'generation', record.generation, 'first', record.first)
+        'generation', record.generation, 'first', record.first,
+        'told', string.sub((record.told or '') .. ' ' .. (record.event or ''), -TOLD_LENGTH))
     end
   end
 end
