@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 import structlog
-from multidict import CIMultiDict
 
 from immuproxy.ledger.redis import LedgerUnavailableError, Store
 from immuproxy.proxy.upstream import Upstream, UpstreamUnavailableError
@@ -94,10 +93,10 @@ class Health:
     async def _registry(self) -> Part:
         try:
             async with asyncio.timeout(LONGEST):
-                answer = await self._upstream.exchange("GET", "/v2/", CIMultiDict())
+                status = await self._upstream.status()
         except (UpstreamUnavailableError, TimeoutError) as error:
             return Part("upstream", ok=False, detail=str(error) or "no answer in time")
-        if answer.status in {200, 401}:
-            detail = "asks for credentials" if answer.status == 401 else "open to all"
+        if status in {200, 401}:
+            detail = "asks for credentials" if status == 401 else "open to all"
             return Part("upstream", ok=True, detail=detail if self._upstream.takes_pushes else f"{detail}; {NO_PUSHES}")
-        return Part("upstream", ok=False, detail=f"answers {answer.status} to GET /v2/")
+        return Part("upstream", ok=False, detail=f"answers {status} to GET /v2/")

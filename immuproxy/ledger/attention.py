@@ -139,12 +139,12 @@ class Attention:
 
     async def compared(self) -> Compared:
         """How far the comparison of all repositories is."""
-        async with self._store.client.pipeline(transaction=False) as pipeline:
-            pipeline.scard(keys.REPOSITORIES)
-            pipeline.zcard(keys.COMPARISONS)
-            pipeline.zrange(keys.COMPARISONS, 0, 0, withscores=True)
-            pipeline.zrange(keys.COMPARISONS, -1, -1, withscores=True)
-            known, count, oldest, newest = await self._store.do(pipeline.execute())
+        pipeline = self._store.client.pipeline(transaction=False)
+        pipeline.scard(keys.REPOSITORIES)
+        pipeline.zcard(keys.COMPARISONS)
+        pipeline.zrange(keys.COMPARISONS, 0, 0, withscores=True)
+        pipeline.zrange(keys.COMPARISONS, -1, -1, withscores=True)
+        known, count, oldest, newest = await self._store.do(pipeline.execute())
         if not count:
             return Compared(int(known))
         ((name, first),), ((_, last),) = oldest, newest
@@ -158,10 +158,10 @@ class Attention:
         counts: dict[str, int] = {}
         for at in range(0, len(names), _CHUNK):
             chunk = names[at : at + _CHUNK]
-            async with self._store.client.pipeline(transaction=False) as pipeline:
-                for name in chunk:
-                    pipeline.hlen(kind.of(name))
-                counts |= zip(chunk, await self._store.do(pipeline.execute()), strict=True)
+            pipeline = self._store.client.pipeline(transaction=False)
+            for name in chunk:
+                pipeline.hlen(kind.of(name))
+            counts |= zip(chunk, await self._store.do(pipeline.execute()), strict=True)
             await asyncio.sleep(0)  # thousands of replies are a while for everybody else on the loop
         return counts
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from immuproxy.ledger import keys
-from immuproxy.ledger.redis import Store, translated
+from immuproxy.ledger.redis import Store
 
 MOST = 20_000
 """Budgets kept at once, about 100 bytes each."""
@@ -50,11 +50,10 @@ class Budgets:
 
     async def give_back(self, taken: Sequence[Budget]) -> None:
         """Undo a `take`."""
-        with translated():
-            async with self._store.client.pipeline(transaction=False) as pipeline:
-                for each in taken:
-                    pipeline.zincrby(keys.BUDGETS, -each.interval_ms, each.name)
-                await pipeline.execute()
+        pipeline = self._store.client.pipeline(transaction=False)
+        for each in taken:
+            pipeline.zincrby(keys.BUDGETS, -each.interval_ms, each.name)
+        await self._store.do(pipeline.execute())
 
 
 class Places:
@@ -72,12 +71,11 @@ class Places:
     async def remember(self, user: str, network: str, now: int) -> None:
         """``user`` has just logged in from there.  Called after a good password only, so strangers fill nothing."""
         key = _places(user)
-        with translated():
-            async with self._store.client.pipeline(transaction=False) as pipeline:
-                pipeline.zadd(key, {network: now})
-                pipeline.zremrangebyrank(key, 0, -PLACES - 1)
-                pipeline.pexpire(key, REMEMBERED_MS)
-                await pipeline.execute()
+        pipeline = self._store.client.pipeline(transaction=False)
+        pipeline.zadd(key, {network: now})
+        pipeline.zremrangebyrank(key, 0, -PLACES - 1)
+        pipeline.pexpire(key, REMEMBERED_MS)
+        await self._store.do(pipeline.execute())
 
 
 def _places(user: str) -> str:

@@ -5,6 +5,8 @@ Nothing is retried silently: a repeated EVAL is the protocol's decision, not the
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -17,10 +19,11 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.driver_info import DriverInfo
-from redis.exceptions import AuthenticationError, NoScriptError, RedisError
+from redis.exceptions import AuthenticationError, MaxConnectionsError, NoScriptError, RedisError
 
 from immuproxy import __version__
 from immuproxy.ledger.cluster import in_cluster
+from immuproxy.ledger.turns import AT_ONCE, OverloadedError, SilenceError, Turns
 from immuproxy.ledger.urls import ClusterAddress, SentinelAddress, SingleAddress, parse_url
 
 Argument = str | bytes | int
@@ -31,19 +34,41 @@ class LedgerUnavailableError(Exception):
     """Redis did not do what was asked; whether it took effect is unknown."""
 
 
+class ProxyOverloadedError(LedgerUnavailableError):
+    """The proxy itself is short of something: of turns, files, ports, or time to hear the reply (H82).
+
+    It says nothing of Redis, so nothing may be done that only the absence of the ledger allows.
+    """
+
+
 class PasswordRefusedError(LedgerUnavailableError):
     """Redis asks for a user or password, and has not been given the right one."""
 
 
+_OWN_SHORTAGE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
+
+
 @contextmanager
-def translated() -> Iterator[None]:
+def _translated() -> Iterator[None]:
     """Turn every error of Redis or of the way to it into `LedgerUnavailableError`."""
     try:
         yield
     except AuthenticationError as error:
         raise PasswordRefusedError("it wants another user or password than redis.url gives") from error
-    except (RedisError, OSError, TimeoutError) as error:
-        raise LedgerUnavailableError(str(error) or type(error).__name__) from error
+    except (OverloadedError, MaxConnectionsError) as error:
+        raise ProxyOverloadedError(str(error) or type(error).__name__) from error
+    except (RedisError, OSError, TimeoutError, SilenceError) as error:
+        kind = ProxyOverloadedError if _is_own_shortage(error) else LedgerUnavailableError
+        raise kind(str(error) or type(error).__name__) from error
+
+
+def _is_own_shortage(error: BaseException | None) -> bool:
+    """Whether the system gave no socket; redis-py hides its error behind its own."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _OWN_SHORTAGE:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 _WHOLE = "#!lua\n"
@@ -101,9 +126,13 @@ class Durability:
 class Store:
     """One Redis, however it is reached.  Replies are bytes (``decode_responses`` is off)."""
 
-    def __init__(self, client: Client, durability: Durability | None = None) -> None:
-        """Wrap a connected client; use `connect` to make one."""
+    def __init__(self, client: Client, durability: Durability | None = None, turns: Turns | None = None) -> None:
+        """Wrap a connected client; use `connect` to make one.
+
+        Nothing is awaited of ``client`` but through the methods here, which give each command its turn.
+        """
         self.client = client
+        self._turns = turns or Turns()
         self.distrusted = ""
         """Why nothing may be written for now; empty where it may."""
         self._durability = durability or Durability()
@@ -115,11 +144,11 @@ class Store:
         """
         self._check_trust()
         text, sha = _SCRIPTS[name]
-        with translated():
+        async with self._asking():
             try:
-                return await self._await(self.client.evalsha(sha, len(keys), *keys, *args))
+                return await _awaited(self.client.evalsha(sha, len(keys), *keys, *args))
             except NoScriptError:
-                return await self._await(self.client.eval(text, len(keys), *keys, *args))
+                return await _awaited(self.client.eval(text, len(keys), *keys, *args))
 
     async def durable_script(self, name: str, keys: Sequence[str], args: Sequence[Argument] = ()) -> Any:
         """As `script`, and wait for what `Durability` asks.
@@ -131,7 +160,7 @@ class Store:
             return await self.script(name, keys, args)
         self._check_trust()
         call = ("EVAL", _SCRIPTS[name][0], len(keys), *keys, *args)
-        with translated():
+        async with self._asking():
             if isinstance(self.client, RedisCluster):
                 reply, confirmed = await in_cluster(self.client, keys[0], (call, wait))
             else:
@@ -150,13 +179,21 @@ class Store:
             raise LedgerUnavailableError(self.distrusted)
 
     async def do(self, command: Awaitable[Any] | Any) -> Any:
-        """Await one plain command of `client`, with errors translated."""
-        with translated():
-            return await self._await(command)
+        """Await one plain command or pipeline of `client`, when its turn comes, with errors translated."""
+        try:
+            async with self._asking():
+                return await _awaited(command)
+        finally:
+            if asyncio.iscoroutine(command):
+                command.close()  # of one whose turn never came nothing has run
 
     async def information(self) -> Mapping[str, Any]:
-        """INFO of the server; of a cluster, what its nodes say, the unsafe word last."""
-        found: Mapping[str, Any] = await self.do(self.client.info())
+        """INFO of the server; of a cluster, what its nodes say, the unsafe word last.
+
+        Waits for no turn: whether Redis answers is not to be judged by the length of the queue.
+        """
+        with _translated():
+            found: Mapping[str, Any] = await _awaited(self.client.info())
         if not any(isinstance(value, dict) and "redis_version" in value for value in found.values()):
             return found
         nodes = sorted(
@@ -164,10 +201,16 @@ class Store:
         )
         return dict(nodes[-1])
 
-    @staticmethod
-    async def _await(command: Awaitable[Any] | Any) -> Any:
-        # redis-py types the commands of its sync and async clients together.
-        return await cast("Awaitable[Any]", command)
+    @asynccontextmanager
+    async def _asking(self) -> AsyncIterator[None]:
+        with _translated():
+            async with self._turns.turn():
+                yield
+
+
+async def _awaited(command: Awaitable[Any] | Any) -> Any:
+    # redis-py types the commands of its sync and async clients together.
+    return await cast("Awaitable[Any]", command)
 
 
 def _client(url: str, timeout: float) -> Client:
@@ -176,6 +219,8 @@ def _client(url: str, timeout: float) -> Client:
         "socket_connect_timeout": timeout,
         "retry": Retry(NoBackoff(), 0),
         "health_check_interval": 0,
+        # Never reached by those who wait for a turn: what asks without one finds room, too.
+        "max_connections": 2 * AT_ONCE,
         # Given, because the library would look its own version up on disk for each connection.
         "driver_info": DriverInfo(name="immuproxy", lib_version=__version__),
     }
@@ -202,15 +247,16 @@ async def connect(
     *,
     timeout: float,  # noqa: ASYNC109  # a limit for each command, not for this call
     durability: Durability | None = None,
+    turns: Turns | None = None,
 ) -> AsyncIterator[Store]:
     """Open the ledger's connection; nothing is sent until the first command.
 
     ``url``: ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://``, ``redis+cluster://`` (see
-    `immuproxy.ledger.urls`).  ``timeout``: seconds for connecting and for each reply.
+    `immuproxy.ledger.urls`).  ``timeout``: seconds for connecting and for each reply, once it is a command's turn.
     """
     wanted = durability or Durability()
     client = _client(url, timeout + (wanted.timeout if wanted.command else 0.0))
     try:
-        yield Store(client, wanted)
+        yield Store(client, wanted, turns)
     finally:
         await client.aclose()

@@ -448,17 +448,17 @@ class Register:
 
     async def keep_comparison(self, repository: str, tag: str, *, seconds: int) -> None:
         """All tags up to ``tag`` have been looked at, and the repository is held for ``seconds`` more."""
-        async with self._store.client.pipeline(transaction=False) as pipeline:
-            pipeline.set(keys.compared_to(repository), tag)
-            pipeline.set(keys.compared(repository), 1, ex=seconds)
-            await self._store.do(pipeline.execute())
+        pipeline = self._store.client.pipeline(transaction=False)
+        pipeline.set(keys.compared_to(repository), tag)
+        pipeline.set(keys.compared(repository), 1, ex=seconds)
+        await self._store.do(pipeline.execute())
 
     async def end_comparison(self, repository: str, *, seconds: int) -> None:
         """All tags have been looked at; the next comparison is due in ``seconds``, and begins with the first one."""
-        async with self._store.client.pipeline(transaction=False) as pipeline:
-            pipeline.delete(keys.compared_to(repository))
-            pipeline.set(keys.compared(repository), 1, ex=seconds)
-            await self._store.do(pipeline.execute())
+        pipeline = self._store.client.pipeline(transaction=False)
+        pipeline.delete(keys.compared_to(repository))
+        pipeline.set(keys.compared(repository), 1, ex=seconds)
+        await self._store.do(pipeline.execute())
 
     def _count(self, event: Event | None, *, written: bool) -> bool:
         if event is not None and written:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from immuproxy.ledger import keys
-from immuproxy.ledger.redis import Store, translated
+from immuproxy.ledger.redis import Store
 
 _SECRET = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 SLACK_MS = 60_000
@@ -70,11 +70,10 @@ class Sessions:
         return session
 
     async def _read(self, key: str) -> tuple[bytes | None, int]:
-        with translated():
-            async with self._store.client.pipeline(transaction=False) as pipeline:
-                pipeline.get(key)
-                pipeline.pttl(key)
-                answer: list[Any] = await pipeline.execute()
+        pipeline = self._store.client.pipeline(transaction=False)
+        pipeline.get(key)
+        pipeline.pttl(key)
+        answer: list[Any] = await self._store.do(pipeline.execute())
         found, left = answer
         return found, int(left)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import structlog
 from aiohttp import web
 
-from immuproxy.ledger.redis import LedgerUnavailableError
+from immuproxy.ledger.redis import LedgerUnavailableError, ProxyOverloadedError
 from immuproxy.oci import errors, names, routes
 from immuproxy.oci.errors import OciError
 from immuproxy.oci.routes import Kind, Operation
@@ -36,6 +36,7 @@ MAX_KNOWN = 10_000
 
 LEDGER_DOWN = "the ledger (Redis) does not answer, so nothing can be written now; reads go on"
 
+OVERLOADED = "the proxy has more to do than it can just now, and could not ask the ledger (Redis); try again"
 
 _BLOB_IS_THERE = frozenset({(Kind.BLOB, "HEAD", 200), (Kind.UPLOADS, "POST", 201), (Kind.UPLOAD, "PUT", 201)})
 
@@ -106,7 +107,7 @@ class Edge:
             return await answers.send(request, self._located(answer, who))
         except LedgerUnavailableError as error:
             log.warning("ledger unavailable", reason=str(error), request_id=who.request_id)
-            raise errors.unavailable(LEDGER_DOWN) from error
+            raise errors.unavailable(OVERLOADED if isinstance(error, ProxyOverloadedError) else LEDGER_DOWN) from error
         except UpstreamUnavailableError as error:
             log.warning("upstream unavailable", reason=str(error), request_id=who.request_id)
             raise errors.unavailable(f"the upstream registry does not answer as it should: {error}") from error

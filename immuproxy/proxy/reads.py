@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from immuproxy.ledger.model import Committed, State, StoredManifest, TagRecord
-from immuproxy.ledger.redis import LedgerUnavailableError
+from immuproxy.ledger.redis import LedgerUnavailableError, ProxyOverloadedError
 from immuproxy.ledger.register import Register
 from immuproxy.oci import errors, manifests
 from immuproxy.oci.errors import OciError
@@ -62,9 +62,9 @@ class Reads:
     async def read(self, operation: Operation, caller: Caller, rule: Rule) -> Answer:
         """The answer to a read; raises `OciError`, `UpstreamUnavailableError`."""
         try:
-            found = await self._register.read(operation.repository, operation.reference)
-        except LedgerUnavailableError:
-            return await self._without_ledger(operation, caller, rule)
+            found = await self._record(operation)
+        except LedgerUnavailableError as error:
+            return await self._without_ledger(operation, caller, rule, error)
         if found.committed is None:
             return await self._uncommitted(operation, caller, rule, found)
         self._memory.keep(found, found.committed)
@@ -92,6 +92,13 @@ class Reads:
         if _is_content(operation, answer, stored):
             return self._conditional(caller, answer, digest)
         return await self._from_ledger(operation, caller, stored, answer)
+
+    async def _record(self, operation: Operation) -> TagRecord:
+        """What the ledger knows; asked a second time where only the proxy was to blame."""
+        try:
+            return await self._register.read(operation.repository, operation.reference)
+        except ProxyOverloadedError:
+            return await self._register.read(operation.repository, operation.reference)
 
     # --- the ledger knows
 
@@ -212,10 +219,17 @@ class Reads:
 
     # --- the ledger cannot be asked
 
-    async def _without_ledger(self, operation: Operation, caller: Caller, rule: Rule) -> Answer:
+    async def _without_ledger(
+        self, operation: Operation, caller: Caller, rule: Rule, error: LedgerUnavailableError
+    ) -> Answer:
+        """An unknown tag passes only where Redis was asked and did not answer: the proxy's own shortage, which anybody
+        can bring about, opens nothing (H82).
+        """
         held = self._memory.of(operation.repository, operation.reference)
         if held:
             return await self._as_remembered(operation, caller, held, rule)
+        if isinstance(error, ProxyOverloadedError):
+            raise error
         if self._pass_unknown:
             return await self._as_asked(operation, caller, operation.reference)
         raise errors.unavailable("the ledger (Redis) does not answer, and what this tag holds is not known here")

@@ -145,6 +145,19 @@ class Upstream:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise UpstreamUnavailableError(reason(error)) from error
 
+    async def status(self) -> int:
+        """What it answers to ``GET /v2/``; raises `UpstreamUnavailableError`.
+
+        Waits for nobody: whether it answers is not to be judged by how many manifests are asked for (H82).
+        """
+        try:
+            async with self.data.get(
+                self.locate("/v2/"), allow_redirects=False, skip_auto_headers=_NEVER_ADDED
+            ) as response:
+                return response.status
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise UpstreamUnavailableError(reason(error)) from error
+
     async def probe(self, repository: str, reference: str, caller: Caller) -> Found | Answer:
         """What the upstream holds under a tag or digest, asked for with all four manifest types (H23).
 

@@ -28,7 +28,7 @@ from tests.servers import RedisServer, RegistryServer, free_port, program, wait_
 
 
 async def push_and_refuse(registry: RegistryServer, url: str, durability: Durability | None = None) -> None:
-    """The whole protocol once: first push, refusal, and what the ledger says afterwards."""
+    """The whole protocol once: first push, refusal, what the ledger says afterwards, and many who ask at once (H82)."""
     async with edge_over(registry.url, url, durability=durability) as edge:
         first = image("one")
         assert (await edge.client.push("team/app", "1.0", first)).status == 201
@@ -36,6 +36,8 @@ async def push_and_refuse(registry: RegistryServer, url: str, durability: Durabi
         assert (await edge.client.pull("team/app", "1.0")).digest == first.digest
         assert len(await edge.events("team/app")) == 2
         assert (await edge.store.information())["redis_version"]
+        found = await asyncio.gather(*(edge.parts.register.read("team/app", "1.0") for _ in range(300)))
+        assert {record.committed.digest for record in found if record.committed} == {first.digest}
 
 
 async def test_tcp_with_a_password(registry: RegistryServer, start_redis: Callable[..., RedisServer]) -> None:

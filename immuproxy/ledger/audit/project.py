@@ -15,7 +15,7 @@ from typing import Any
 from immuproxy.ledger import keys
 from immuproxy.ledger.audit import entries
 from immuproxy.ledger.audit.entries import Entry, UnreadableError, entry_from_json
-from immuproxy.ledger.redis import LedgerUnavailableError, Store, translated
+from immuproxy.ledger.redis import LedgerUnavailableError, Store
 
 BATCH = 100
 """Events a script call: about 3 ms of Redis."""
@@ -149,11 +149,10 @@ class Projector:
         return found
 
     async def _lengths(self, names: Sequence[str]) -> list[int]:
-        with translated():
-            async with self._store.client.pipeline(transaction=False) as pipeline:
-                for name in names:
-                    pipeline.xlen(keys.outbox(name))
-                return [int(length) for length in await pipeline.execute()]
+        pipeline = self._store.client.pipeline(transaction=False)
+        for name in names:
+            pipeline.xlen(keys.outbox(name))
+        return [int(length) for length in await self._store.do(pipeline.execute())]
 
 
 def _is_wanted() -> bool:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 
 from immuproxy.ledger import keys
 from immuproxy.ledger.audit import entries
-from immuproxy.ledger.redis import Store, translated
+from immuproxy.ledger.redis import Store
 
 MOST_TAGS = 100_000
 """Tags of one repository, the last active ones, and tags of all repositories together that are kept (some 350 bytes
@@ -134,11 +134,10 @@ class Rosters:
 
     async def _since(self, key: str, score: int) -> tuple[int, dict[str, int]]:
         """How many members a sorted set has, and those from a score on."""
-        with translated():
-            async with self._store.client.pipeline(transaction=False) as pipeline:
-                pipeline.zcard(key)
-                pipeline.zrangebyscore(key, score, "+inf", withscores=True)
-                total, pairs = await pipeline.execute()
+        pipeline = self._store.client.pipeline(transaction=False)
+        pipeline.zcard(key)
+        pipeline.zrangebyscore(key, score, "+inf", withscores=True)
+        total, pairs = await self._store.do(pipeline.execute())
         return int(total), {name.decode(): int(score) for name, score in pairs}
 
     async def _read(self, roster: Roster) -> None:
@@ -188,11 +187,10 @@ class Rosters:
         """Held tags of which no event tells who set them: it was pruned, or is on its way to the audit."""
         found: list[TagFacts] = []
         for chunk in _chunks(untold, _RECORDS_A_CALL):
-            with translated():
-                async with self._store.client.pipeline(transaction=False) as pipeline:
-                    for facts in chunk:
-                        pipeline.hmget(keys.tag(repository, facts.tag), ("digest", "by"))
-                    rows = await pipeline.execute()
+            pipeline = self._store.client.pipeline(transaction=False)
+            for facts in chunk:
+                pipeline.hmget(keys.tag(repository, facts.tag), ("digest", "by"))
+            rows = await self._store.do(pipeline.execute())
             for facts, row in zip(chunk, rows, strict=True):
                 digest, actor = ((value or b"").decode() for value in row)
                 found.append(replace(facts, changed=facts.held, digest=digest, by=intern(actor), gone=False))

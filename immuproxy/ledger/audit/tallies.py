@@ -15,7 +15,7 @@ from immuproxy.ledger.audit.cursors import MOST_MS
 from immuproxy.ledger.audit.plan import scan_members
 from immuproxy.ledger.audit.values import Chart, Series, Tally
 from immuproxy.ledger.audit.vocabulary import Vocabulary
-from immuproxy.ledger.redis import Store, translated
+from immuproxy.ledger.redis import Store
 
 MOST_BUCKETS = 400
 _KEYS_A_CALL = 500
@@ -120,11 +120,10 @@ class Tallies:
 
     async def sizes(self, names: Iterable[str]) -> list[int]:
         """How many members each sorted set has."""
-        with translated():
-            async with self._store.client.pipeline(transaction=False) as pipeline:
-                for name in names:
-                    pipeline.zcard(name)
-                return [int(size) for size in await pipeline.execute()]
+        pipeline = self._store.client.pipeline(transaction=False)
+        for name in names:
+            pipeline.zcard(name)
+        return [int(size) for size in await self._store.do(pipeline.execute())]
 
 
 def _require(value: str, choices: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ A refresh reads only the values that had an event since the last one, so it stay
 from __future__ import annotations
 
 from immuproxy.ledger.audit.entries import values_key
-from immuproxy.ledger.redis import Store, translated
+from immuproxy.ledger.redis import Store
 
 Lasts = dict[str, int]
 """Value -> milliseconds of its last event."""
@@ -36,9 +36,8 @@ class Vocabulary:
         return known
 
     async def _read(self, field: str, since: float) -> tuple[int, Lasts]:
-        with translated():
-            async with self._store.client.pipeline(transaction=False) as pipeline:
-                pipeline.zcard(values_key(field))
-                pipeline.zrangebyscore(values_key(field), since, "+inf", withscores=True)
-                size, pairs = await pipeline.execute()
+        pipeline = self._store.client.pipeline(transaction=False)
+        pipeline.zcard(values_key(field))
+        pipeline.zrangebyscore(values_key(field), since, "+inf", withscores=True)
+        size, pairs = await self._store.do(pipeline.execute())
         return int(size), {value.decode(): int(score) for value, score in pairs}
