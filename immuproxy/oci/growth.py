@@ -18,8 +18,10 @@ from immuproxy.oci import manifests
 from immuproxy.oci.errors import OciError
 from immuproxy.oci.manifests import Manifest
 
-_FREE_IN_AN_INDEX = frozenset({"annotations", "artifactType"})
-"""What every tool that writes an index again fills in in its own way, and nobody resolves by."""
+_MAY_COME_LATER = frozenset({"annotations", "artifactType"})
+"""What a tool that writes an index again may fill in where it is missing.  What an entry has of it stays: by it clients
+find the signatures among the referrers of an image (distribution specification, "Listing Referrers"; H95).
+"""
 
 _NONE: Mapping[str, str] = MappingProxyType({})
 
@@ -27,7 +29,8 @@ _NONE: Mapping[str, str] = MappingProxyType({})
 @dataclass(frozen=True, slots=True)
 class Substance:
     """``digests``: of the entries of an index or the layers of an image.  ``descriptors``: each of them as one line,
-    the digest first.  ``platforms``: platform -> digest of the entry that a client on it takes.
+    the digest first; in an index, each annotation as one more.  ``platforms``: platform -> digest of the entry that a
+    client on it takes.
     """
 
     digests: frozenset[str]
@@ -47,16 +50,26 @@ def substance(manifest: Manifest) -> Substance:
     document = json.loads(manifest.body)
     listed = document.get("manifests" if manifest.is_index else "layers")
     found = [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
-    free = _FREE_IN_AN_INDEX if manifest.is_index else frozenset[str]()
+    lines = _entry_lines if manifest.is_index else _whole_line
     return Substance(
         digests=frozenset(manifest.entries),
-        descriptors=frozenset(_line(descriptor, free) for descriptor in found),
+        descriptors=frozenset(line for descriptor in found for line in lines(descriptor)),
         platforms=MappingProxyType(_first_of_each_platform(found)) if manifest.is_index else _NONE,
     )
 
 
-def _line(descriptor: Mapping[str, Any], free: frozenset[str]) -> str:
-    return f"{descriptor.get('digest')} {_canonical({k: v for k, v in descriptor.items() if k not in free})}"
+def _whole_line(descriptor: Mapping[str, Any]) -> list[str]:
+    return [f"{descriptor.get('digest')} {_canonical(descriptor)}"]
+
+
+def _entry_lines(descriptor: Mapping[str, Any]) -> list[str]:
+    """What an entry is, and line by line what is noted beside it."""
+    [line] = _whole_line({key: value for key, value in descriptor.items() if key not in _MAY_COME_LATER})
+    notes = descriptor.get("annotations")
+    named = [("annotations", pair) for pair in notes.items()] if isinstance(notes, dict) else []
+    if "artifactType" in descriptor:
+        named.append(("artifactType", descriptor["artifactType"]))
+    return [line, *(f"{line} {_canonical(note)}" for note in named)]
 
 
 def _first_of_each_platform(listed: Sequence[Mapping[str, Any]]) -> dict[str, str]:

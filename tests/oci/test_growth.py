@@ -33,10 +33,25 @@ def test_an_entry_is_its_whole_descriptor() -> None:
     assert {line.partition(" ")[0] for line in before.descriptors} == {digest(1), digest(2)}
 
 
-def test_the_order_of_keys_and_what_tools_fill_in_does_not_count() -> None:
-    before = read({"manifests": [entry(1, artifactType="a", annotations={"b": "c"})]})
-    after = read({"manifests": [dict(reversed(entry(1).items()))]})
+def test_the_order_of_keys_does_not_count() -> None:
+    before = read({"manifests": [entry(1, artifactType="a", annotations={"b": "c", "d": "e"})]})
+    after = read({"manifests": [dict(reversed(entry(1, annotations={"d": "e", "b": "c"}, artifactType="a").items()))]})
     assert before.descriptors == after.descriptors
+
+
+def test_h95_what_stands_beside_an_entry_may_come_later_and_then_stays() -> None:
+    bare = read({"manifests": [entry(1)]})
+    noted = read({"manifests": [entry(1, artifactType="a", annotations={"b": "c"})]})
+    assert bare.descriptors < noted.descriptors
+    for changed in (
+        entry(1, artifactType="x", annotations={"b": "c"}),
+        entry(1, annotations={"b": "c"}),
+        entry(1, artifactType="a", annotations={"b": "x"}),
+        entry(1, artifactType="a", annotations={}),
+    ):
+        assert not noted.descriptors <= read({"manifests": [changed]}).descriptors
+    more = entry(1, artifactType="a", annotations={"b": "c", "d": "e"})
+    assert noted.descriptors < read({"manifests": [more, entry(2)]}).descriptors
 
 
 def test_h21_a_layer_is_what_its_annotations_say() -> None:

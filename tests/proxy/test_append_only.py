@@ -70,6 +70,18 @@ async def test_h21_an_index_may_grow(edge: RunningEdge, entries: list[dict[str, 
     assert (await edge.client.pull(REPOSITORY, "1.0")).digest == answer.digest
 
 
+async def test_h95_a_signature_is_not_hidden_from_those_who_look_for_its_type(edge: RunningEdge) -> None:
+    signature = FIRST | {"artifactType": "application/vnd.signature", "annotations": {"key": "one"}}
+    assert (await put(edge, FIRST)).status == 201
+    held = await put(edge, signature)
+    assert held.status == 201
+    for hidden in (FIRST, signature | {"artifactType": "x/y"}, signature | {"annotations": {"key": "two"}}):
+        answer = await put(edge, hidden, SECOND)
+        assert (answer.status, answer.error["code"]) == (409, "DENIED")
+        assert FIRST["digest"] in answer.error["message"]
+    assert (await edge.client.pull(REPOSITORY, "1.0")).digest == held.digest
+
+
 async def test_h21_what_a_tag_holds_must_be_seen_before_it_grows(edge: RunningEdge) -> None:
     held = index(ONE, TWO)
     assert (await edge.client.put(REPOSITORY, "1.0", held)).status == 201
