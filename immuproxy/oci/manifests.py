@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from immuproxy.oci import errors, names
+from immuproxy.oci import acceptance, errors, names
 
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 """Bytes of a manifest body, the registry's own limit (H18)."""
@@ -23,8 +23,11 @@ MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 MAX_DEPTH = 64
 """Nesting of arrays and objects; real manifests have five levels."""
 
-MAX_CONTAINERS = 100_000
-"""Brackets and braces in a manifest's text; real manifests have some hundred.  Each costs time that others wait for."""
+MAX_PARTS = 20_000
+"""Brackets, braces and commas in a manifest's text: a little more than it has values.  An image with the most layers
+that a container runtime takes, and ten annotations for each, has a tenth of it.  Each costs about a microsecond that
+others wait for (H90).
+"""
 
 MAX_PLATFORMS = 100
 MAX_PLATFORM_LENGTH = 64
@@ -54,7 +57,8 @@ class Manifest:
 
     ``needs`` is every digest that the document names, apart from its own ``subject`` (a referrer may be pushed before
     what it refers to).  ``entries`` is what an append-only tag must keep: the digests an index lists, or an image's
-    layers.  ``size`` is the manifest with all it describes, in bytes.
+    layers.  ``size`` is the manifest with all it describes, in bytes.  ``fault`` is why no registry takes it, or empty
+    (`immuproxy.oci.acceptance`).
     """
 
     body: bytes
@@ -68,6 +72,7 @@ class Manifest:
     annotations: Mapping[str, str]
     subject: str
     size: int
+    fault: str = ""
 
     @property
     def is_index(self) -> bool:
@@ -107,6 +112,7 @@ def read(body: bytes, content_type: str) -> Manifest:
         annotations=_annotations(document),
         subject=_subject(document),
         size=min(len(body) + sum(map(_size, [*configs, *layers, *listed])), MAX_SIZE),
+        fault=acceptance.fault(document, is_index=media_type in INDEX_TYPES),
     )
 
 
@@ -119,10 +125,10 @@ def _supported(content_type: str) -> str:
 
 
 def _document(body: bytes) -> dict[str, Any]:
-    if body.count(b"{") + body.count(b"[") > MAX_CONTAINERS:
-        raise errors.bad_manifest(f"the manifest holds more than {MAX_CONTAINERS} brackets")
+    if has_too_many_parts(body):
+        raise errors.bad_manifest(f"the manifest holds more than {MAX_PARTS} brackets and commas")
     try:
-        document = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_Object)
+        document = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_object)
         if _SURROGATE_ESCAPE.search(body):
             json.dumps(document, ensure_ascii=False).encode()  # fails on half of a pair, which Go would replace
     except (ValueError, RecursionError) as error:
@@ -130,6 +136,11 @@ def _document(body: bytes) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise errors.bad_manifest("the manifest must be a JSON object")
     return document
+
+
+def has_too_many_parts(body: bytes) -> bool:
+    """Whether a JSON text is built to cost the time of everybody who waits for it to be read (H90)."""
+    return body.count(b"{") + body.count(b"[") + body.count(b",") > MAX_PARTS
 
 
 def _checked_digests(document: dict[str, Any]) -> frozenset[str]:
@@ -166,7 +177,7 @@ def _texts(values: Iterable[Any]) -> list[str]:
 
 def _refuse_misspelt(keys: Iterable[str]) -> None:
     for key in keys:
-        spelling = _KEYS.get(key.casefold(), key)
+        spelling = _KEYS.get(key.casefold(), key) if len(key) <= _LONGEST_KEY else key
         if key != spelling:
             raise errors.bad_manifest(f"the manifest has a key {key[:MAX_SHOWN]!r}; it must be {spelling!r}")
 
@@ -212,17 +223,19 @@ _SPELLINGS = """
 _KEYS = {key.casefold(): key for key in _SPELLINGS.split()}
 """Keys of the image specification by their folded form; Go takes any other spelling of one for it (H75)."""
 
+_LONGEST_KEY = max(map(len, _KEYS))
+"""Folding makes no text shorter."""
+
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
-class _Object(dict[str, Any]):
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A JSON object without duplicate keys (H75)."""
-
-    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
-        super().__init__(pairs)
-        if len(self) != len(pairs):
-            message = "an object has the same key twice"
-            raise ValueError(message)
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        message = "an object has the same key twice"
+        raise ValueError(message)
+    return found
 
 
 def _objects(value: Any) -> list[dict[str, Any]]:
@@ -287,14 +300,24 @@ def describe(body: bytes, content_type: str) -> Manifest:
         )
 
 
+def _codes(character: str) -> set[str]:
+    code = f"{ord(character):02x}"
+    return {code, code.upper()}
+
+
 def _needs_of_anything(body: bytes) -> frozenset[str]:
     """Digests as text, and those that show only once JSON's escapes are undone (H75)."""
     text = body.decode("latin-1")
-    unescaped = _ASCII_ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), text)
-    return frozenset(names.DIGEST_IN_TEXT.findall(text)) | frozenset(names.DIGEST_IN_TEXT.findall(unescaped))
+    found = frozenset(names.DIGEST_IN_TEXT.findall(text))
+    if "\\u00" not in text:
+        return found
+    for escape, character in _ESCAPES.items():
+        text = text.replace(escape, character)
+    return found | frozenset(names.DIGEST_IN_TEXT.findall(text))
 
 
-_ASCII_ESCAPE = re.compile(r"\\u00([0-7][0-9a-fA-F])")
+_ESCAPES = {f"\\u00{code}": character for character in "sha:0123456789bcdef" for code in _codes(character)}
+"""How JSON may spell the characters of a digest."""
 
 
 def config_labels(config: bytes) -> Mapping[str, str]:

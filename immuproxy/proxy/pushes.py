@@ -66,8 +66,8 @@ class Pushes:
         """One manifest to one or more tags: the protected ones first, all or none of them (H11)."""
         rules = self._rules()
         matched = [(tag, rules.match(operation.repository, tag)) for tag in sorted(set(tags))]
-        reader = manifests.read if any(rule.protects for _, rule in matched) else manifests.describe
-        manifest = reader(body, caller.headers.get("Content-Type", ""))
+        guarded = any(rule.protects for _, rule in matched)
+        manifest = _acceptable(body, caller) if guarded else _described(body, caller)
         _check_digest(operation, manifest)
         pushes = [self._push(operation.repository, tag, manifest, caller, rule) for tag, rule in matched]
         answer = await self._guarded([push for push in pushes if push.rule.protects])
@@ -84,7 +84,7 @@ class Pushes:
         return await self._guard.push(pushes[0]) if pushes else None
 
     def _by_digest(self, operation: Operation, caller: Caller, body: bytes) -> Push:
-        manifest = manifests.describe(body, caller.headers.get("Content-Type", ""))
+        manifest = _described(body, caller)
         _check_digest(operation, manifest)
         return self._push(operation.repository, "", manifest, caller, self._rules().default)
 
@@ -106,6 +106,18 @@ class Pushes:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return await asyncio.shield(task)
+
+
+def _acceptable(body: bytes, caller: Caller) -> Manifest:
+    """The manifest for a protected tag; what no registry takes is refused before the tag is claimed for it (H93)."""
+    manifest = manifests.read(body, caller.headers.get("Content-Type", ""))
+    if manifest.fault:
+        raise errors.bad_manifest(f"no registry takes this manifest: {manifest.fault}")
+    return manifest
+
+
+def _described(body: bytes, caller: Caller) -> Manifest:
+    return manifests.describe(body, caller.headers.get("Content-Type", ""))
 
 
 def _check_digest(operation: Operation, manifest: Manifest) -> None:

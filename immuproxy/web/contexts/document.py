@@ -121,7 +121,7 @@ def read_document(body: bytes, media_type: str) -> Document | None:
 
 def read_object(body: bytes) -> dict[str, Any] | None:
     """A JSON object from bytes that somebody else wrote; None where they are none, or built to cost time."""
-    if body.count(b"{") + body.count(b"[") > manifests.MAX_CONTAINERS:
+    if manifests.has_too_many_parts(body):
         return None
     try:
         read = json.loads(body)
