@@ -33,6 +33,8 @@ from immuproxy.ledger.audit import Audit, Projector
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.redis import Store
 from immuproxy.ledger.replicas import Replicas
+from immuproxy.listening import files
+from immuproxy.listening.accepting import accepting
 from immuproxy.live_rules import LiveRules
 from immuproxy.proxy import record
 from immuproxy.proxy.caller import Caller
@@ -41,7 +43,7 @@ from immuproxy.proxy.push import Library
 from immuproxy.proxy.recovery import Recovery
 from immuproxy.proxy.server import EdgeServer, UnsafeParserError
 from immuproxy.proxy.tokens import AccountUpstream
-from immuproxy.proxy.upstream import MAX_LINE, Upstream
+from immuproxy.proxy.upstream import Upstream
 from immuproxy.reading import RegistryContents
 from immuproxy.settings import TlsSettings
 from immuproxy.status import Health
@@ -52,6 +54,7 @@ from immuproxy.web.access.guard import leave_open
 from immuproxy.web.access.opening import open_door
 from immuproxy.web.access.users import UsersFileError
 from immuproxy.web.app import make_console
+from immuproxy.web.server import ConsoleRunner
 from immuproxy.web.sources import Pace, Sources
 
 log = structlog.get_logger("immuproxy")
@@ -72,6 +75,7 @@ class Running:
 
 async def serve(path: Path, config: Config) -> None:
     """Serve until SIGINT or SIGTERM what ``config`` says, read from ``path``; raises `CannotOpenError`."""
+    files.raise_limit()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -103,7 +107,7 @@ async def running(path: Path, config: Config) -> AsyncIterator[Running]:
         stack.push_async_callback(parts.pushes.finished)
         edge_runner = web.ServerRunner(_edge_server(parts), shutdown_timeout=3 * choices.manifest_timeout)
         edge = await stack.enter_async_context(
-            _listening(edge_runner, config.edge.listen, "edge", _tls(config.edge.tls, "edge"))
+            _listening(edge_runner, config.edge.listen, "edge", _tls(config.edge.tls, "edge"), files.FOR_EDGE)
         )
         console_app = make_console(
             replace(
@@ -118,10 +122,11 @@ async def running(path: Path, config: Config) -> AsyncIterator[Running]:
         leave_open(console_app, NOTIFICATIONS_PATH)  # the registry has no password, and what it says is only a hint
         console = await stack.enter_async_context(
             _listening(
-                web.AppRunner(console_app, access_log=None, max_line_size=MAX_LINE, max_field_size=MAX_LINE),
+                ConsoleRunner(console_app, room=files.room(files.FOR_CONSOLE)),
                 config.console.listen,
                 "console",
                 _tls(config.console.tls, "console"),
+                files.FOR_CONSOLE,
             )
         )
         sweep = _sweep(choices.service, rules, parts, account, metrics)
@@ -217,25 +222,23 @@ def _tls(chosen: TlsSettings | None, name: str) -> ssl.SSLContext | None:
 
 def _edge_server(parts: Parts) -> EdgeServer:
     try:
-        return EdgeServer(parts.edge.handle)
+        return EdgeServer(parts.edge.handle, room=files.room(files.FOR_EDGE))
     except UnsafeParserError as error:
         raise CannotServeError(str(error)) from error
 
 
 @asynccontextmanager
 async def _listening(
-    runner: web.BaseRunner, listen: Listen, name: str, tls: ssl.SSLContext | None
+    runner: web.BaseRunner, listen: Listen, name: str, tls: ssl.SSLContext | None, share: float
 ) -> AsyncIterator[tuple[str, int]]:
-    """One listener; gives the address that it got."""
-    await runner.setup()
-    try:
+    """One listener; gives the address that it got.  ``share``: of all files, as of `immuproxy.listening.files`."""
+    async with AsyncExitStack() as stack:
+        opening = accepting(runner, listen, name, tls=lambda: tls, handshakes=files.room(share / 4))
         try:
-            await web.TCPSite(runner, listen.host, listen.port, ssl_context=tls).start()
+            port = await stack.enter_async_context(opening)
         except OSError as error:
             raise CannotServeError(f"{name}.listen: cannot listen on {listen}: {error.strerror or error}") from error
-        yield (listen.host, int(runner.addresses[0][1]))
-    finally:
-        await runner.cleanup()
+        yield (listen.host, port)
 
 
 @asynccontextmanager

@@ -6,16 +6,15 @@ No router, no decompression (H38), 64 KiB lines and headers (H42), and an OCI er
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
 
 import structlog
 from aiohttp import http, http_parser, web
-from aiohttp.http_parser import RawRequestMessage
-from aiohttp.web_protocol import RequestHandler
 
+from immuproxy.listening.connections import Connection, Connections, Handler
 from immuproxy.oci.errors import OciError
 from immuproxy.proxy import answers, bodies
 from immuproxy.proxy.upstream import MAX_LINE, READ_BUFFER
@@ -44,28 +43,24 @@ def require_c_parser() -> None:
             )
 
 
-class _Protocol(RequestHandler):
+class _Connection(Connection):
     """Answers a broken request as the specification would have it, and ends with its client what is for it alone."""
 
+    listener = "edge"
     relaying: asyncio.Task[Any] | None = None
     """The task that nobody needs once the client is gone."""
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client.
 
-        The library tells a body that breaks off into nonsense to the request after it only; whoever reads the body
-        would wait for ever.  Its private queue is the one place where that can be seen; pinned by a test.  And it drops
-        whatever comes once the server is to end, also the rest of the body that the last request is waiting for.
+        The library drops whatever comes once the server is to end, also the rest of the body that the last request is
+        waiting for.
         """
         asked = self._current_request
         if self._close and asked is not None and not asked.content.is_eof():
             self._take_while_closing(data)
         else:
             super().data_received(data)
-        if asked is None or asked.content.is_eof() or not self._messages:
-            return
-        if not isinstance(self._messages[-1][0], RawRequestMessage):
-            asked.content.set_exception(web.RequestPayloadError("the body is broken"))
 
     def _take_while_closing(self, data: bytes) -> None:
         closing = self._close, self._force_close
@@ -81,26 +76,11 @@ class _Protocol(RequestHandler):
         if self.relaying is not None:
             self.relaying.cancel()
 
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = HTTPStatus.INTERNAL_SERVER_ERROR,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """A request that could not be parsed, or a fault of our own; the connection is closed after it."""
-        if request.writer.output_size > 0:
-            raise ConnectionError("an answer is already on its way")
-        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            self.log_exception("Error handling request", exc_info=exc)
-            problem = OciError(status, "UNKNOWN", "the proxy failed while handling this request; its log says why")
-        else:
-            problem = OciError(status, "UNSUPPORTED", f"the request is no valid HTTP: {_one_line(message or str(exc))}")
-            log.info("request refused", reason=problem.message, status=status, peer=request.remote)
-        answer = answers.error(problem)
-        response = answers.WholeResponse(status=status, body=answer.body, headers=answer.headers)
-        response.force_close()
-        return response
+    def problem(self, status: int, message: str) -> web.StreamResponse:
+        """An error of the specification."""
+        code = "UNKNOWN" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "UNSUPPORTED"
+        answer = answers.error(OciError(status, code, message))
+        return answers.WholeResponse(status=status, body=answer.body, headers=answer.headers)
 
 
 @contextmanager
@@ -110,7 +90,7 @@ def ending_with_client(request: web.BaseRequest) -> Iterator[None]:
     Not for pushes: those come to their end without a client.
     """
     protocol, task = request.protocol, asyncio.current_task()
-    if not isinstance(protocol, _Protocol) or task is None:
+    if not isinstance(protocol, _Connection) or task is None:
         raise TypeError("the request came in by another listener")
     protocol.relaying = task
     try:
@@ -123,14 +103,12 @@ def ending_with_client(request: web.BaseRequest) -> Iterator[None]:
         protocol.relaying = None
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())[:200]
+class EdgeServer(Connections):
+    """The connections of the edge."""
 
+    connection = _Connection
 
-class EdgeServer(web.Server):
-    """Makes one protocol for each connection."""
-
-    def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], **options: Any) -> None:
+    def __init__(self, handler: Handler, **options: Any) -> None:
         """``handler`` answers every request.  Raises `UnsafeParserError`."""
         require_c_parser()
         super().__init__(
@@ -167,7 +145,3 @@ class EdgeServer(web.Server):
                     log.info("a transfer is cut off, as the proxy stops", peer=request.remote)
                     request.transport.abort()
             await asyncio.sleep(STALLED / 10)
-
-    def __call__(self) -> RequestHandler:
-        """One connection."""
-        return _Protocol(self, loop=self._loop, **self._kwargs)

@@ -1,0 +1,115 @@
+"""Connections are taken from a socket here, one at a time.
+
+Not by asyncio's own server: where files run out, that of Python 3.11 tries a hundred times at once, logs each with a
+trace and begins again a hundred times a second later (H89).  And here each connection gets the certificate of its time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+
+from aiohttp import web
+
+from immuproxy.listening.connections import HEAD
+from immuproxy.listening.files import EXHAUSTED, Shortage
+from immuproxy.values import Listen
+
+BACKLOG = 1024
+"""Connections that the system keeps until they are taken; the kernel may keep fewer."""
+
+PAUSE = 0.1
+"""Seconds until another try where files ran out."""
+
+Tls = Callable[[], ssl.SSLContext | None]
+"""The context for a connection that begins now; None where the listener speaks plain HTTP."""
+
+
+@asynccontextmanager
+async def accepting(
+    runner: web.BaseRunner, listen: Listen, name: str, *, tls: Tls, handshakes: int
+) -> AsyncIterator[int]:
+    """One listener, set up and cleaned up with its ``runner``; gives its port.  Raises `OSError`.
+
+    ``handshakes``: how many TLS handshakes may be under way; beyond that the oldest is given up.
+    """
+    async with AsyncExitStack() as stack:
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        sockets = await _bound(listen, stack)
+        acceptor = _Acceptor(runner, name, tls, handshakes)
+        stack.push_async_callback(acceptor.end)
+        acceptor.begin(sockets)
+        yield int(sockets[0].getsockname()[1])
+
+
+async def _bound(listen: Listen, stack: AsyncExitStack) -> list[socket.socket]:
+    """A listening socket for each address of the host."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    sockets = []
+    for family, kind, protocol, _, address in dict.fromkeys(found):
+        sock = stack.enter_context(socket.socket(family, kind, protocol))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setblocking(False)
+        sock.bind(address)
+        sock.listen(BACKLOG)
+        sockets.append(sock)
+    return sockets
+
+
+class _Acceptor:
+    def __init__(self, runner: web.BaseRunner, name: str, tls: Tls, handshakes: int) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._runner = runner
+        self._tls = tls
+        self._room = handshakes
+        self._shortage = Shortage(name, self._loop.time)
+        self._accepting: set[asyncio.Task[None]] = set()
+        self._handshakes: dict[asyncio.Task[None], None] = {}
+
+    def begin(self, sockets: list[socket.socket]) -> None:
+        """Take connections from all of them."""
+        self._accepting = {self._loop.create_task(self._accept(sock)) for sock in sockets}
+
+    async def end(self) -> None:
+        """Take no more, and give up those that are not ready."""
+        tasks = [*self._accepting, *self._handshakes]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _accept(self, sock: socket.socket) -> None:
+        while True:
+            try:
+                taken, _ = await self._loop.sock_accept(sock)
+            except OSError as error:  # where files did not run out, the client had gone before it was taken
+                if error.errno in EXHAUSTED:
+                    self._shortage.met(error)
+                    await asyncio.sleep(PAUSE)
+                continue
+            self._hand_over(taken)
+
+    def _hand_over(self, taken: socket.socket) -> None:
+        while len(self._handshakes) >= self._room:
+            oldest = next(iter(self._handshakes))
+            del self._handshakes[oldest]
+            oldest.cancel()
+        task = self._loop.create_task(self._made(taken))
+        self._handshakes[task] = None
+        task.add_done_callback(lambda done: self._handshakes.pop(done, None))
+
+    async def _made(self, taken: socket.socket) -> None:
+        """The connection, ready to be read; without TLS at once."""
+        server, tls = self._runner.server, self._tls()
+        if server is None:
+            taken.close()
+            return
+        limit = HEAD if tls else None
+        with suppress(OSError):  # no TLS, or no more client: nobody is there who could be answered
+            await self._loop.connect_accepted_socket(server, taken, ssl=tls, ssl_handshake_timeout=limit)

@@ -1,0 +1,104 @@
+"""The connections of one listener: how long a head may take, and who goes where there is no room (H89)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import web
+
+from immuproxy.listening import connections
+from immuproxy.listening.accepting import accepting
+from immuproxy.proxy.answers import Response
+from immuproxy.proxy.server import EdgeServer
+from immuproxy.values import Listen
+from tests.wire import Wire, request, wire
+
+HEAD = 0.2
+HANGING = request("GET", "/hangs")
+
+
+async def answer(asked: web.BaseRequest) -> web.StreamResponse:
+    if asked.path == "/hangs":
+        await asyncio.sleep(60)
+    return Response(headers={"Content-Length": "0"})
+
+
+@contextlib.asynccontextmanager
+async def listener(room: int = 100) -> AsyncIterator[int]:
+    runner = web.ServerRunner(EdgeServer(answer, room=room), shutdown_timeout=0.1)
+    async with accepting(runner, Listen("127.0.0.1", 0), "edge", tls=lambda: None, handshakes=10) as port:
+        yield port
+
+
+async def asks(line: Wire) -> int:
+    await line.send(request("GET", "/v2/"))
+    return (await line.answer()).status
+
+
+@pytest.fixture
+def short_heads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "HEAD", HEAD)
+
+
+@pytest.mark.usefixtures("short_heads")
+@pytest.mark.parametrize("sent", [b"", b"GET /v2/ HTTP/1.1\r\nHost: x\r\n"])
+async def test_h89_a_first_head_that_does_not_come_ends_the_connection(sent: bytes) -> None:
+    async with listener() as port, wire(port) as line, asyncio.timeout(5):
+        if sent:
+            await line.send(sent)
+        assert await line.is_closed()
+
+
+@pytest.mark.usefixtures("short_heads")
+async def test_h89_a_later_head_that_does_not_end_ends_the_connection() -> None:
+    async with listener() as port, wire(port) as line, asyncio.timeout(5):
+        assert await asks(line) == 200
+        await line.send(b"GET /v2/ HTTP/1.1\r\n")
+        assert await line.is_closed()
+
+
+@pytest.mark.usefixtures("short_heads")
+async def test_h45_a_connection_that_is_kept_alive_may_rest_for_longer_than_a_head() -> None:
+    async with listener() as port, wire(port) as line:
+        for _ in range(2):
+            assert await asks(line) == 200
+            await asyncio.sleep(HEAD * 1.5)
+        assert await asks(line) == 200
+
+
+@pytest.mark.usefixtures("short_heads")
+async def test_h89_a_slow_answer_is_no_slow_head() -> None:
+    async with listener() as port, wire(port) as line:
+        await line.send(HANGING)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(HEAD * 2):
+                await line.is_closed()
+
+
+async def test_h89_where_there_is_no_room_the_silent_go_first_and_the_busy_last() -> None:
+    async with contextlib.AsyncExitStack() as stack, asyncio.timeout(5):
+        port = await stack.enter_async_context(listener(room=3))
+        busy, kept, silent = [await stack.enter_async_context(wire(port)) for _ in range(3)]
+        await busy.send(HANGING)
+        assert await asks(kept) == 200
+        fourth = await stack.enter_async_context(wire(port))
+        assert await silent.is_closed()
+        assert await asks(fourth) == 200
+        fifth = await stack.enter_async_context(wire(port))
+        assert await kept.is_closed(), "the oldest that rests"
+        await fifth.send(HANGING)
+        await fourth.send(HANGING)
+        await asyncio.sleep(0.05)
+        sixth = await stack.enter_async_context(wire(port))
+        assert await sixth.is_closed(), "all others are busy"
+
+
+async def test_h89_a_flood_does_not_keep_a_client_from_its_answer() -> None:
+    async with contextlib.AsyncExitStack() as stack, asyncio.timeout(10):
+        port = await stack.enter_async_context(listener(room=10))
+        for _ in range(100):
+            await stack.enter_async_context(wire(port))
+        assert await asks(await stack.enter_async_context(wire(port))) == 200
