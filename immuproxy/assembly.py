@@ -103,9 +103,10 @@ def assemble(
         refusals=Refusals(register),
         limits=limits,
     )
+    authority = Authority(upstream, always=choices.authorize_always)
     pushes = Pushes(
         rules,
-        Authority(upstream, always=choices.authorize_always),
+        authority,
         guard,
         Recorder(register, upstream, library, judge),
     )
@@ -124,7 +125,7 @@ def assemble(
             memory=Memory(time.monotonic, limits.quarantine),
             pass_unknown=choices.pass_unknown,
         ),
-        deletes=Deletes(rules, register, upstream, recovery, longest=3 * choices.manifest_timeout),
+        deletes=Deletes(rules, register, upstream, recovery, authority, longest=3 * choices.manifest_timeout),
         metrics=metrics,
         door=choices.door,
     )

@@ -35,6 +35,7 @@ from tests.tokens import TokenIssuer
 _DEBIAN_PACKAGE = {
     "docker-registry": "docker-registry",
     "redis-server": "redis-server",
+    "nginx": "nginx",
     "skopeo": "skopeo",
     "podman": "podman",
     "dockerd": "docker.io",
@@ -228,6 +229,17 @@ class RegistryServer(Server):
 
 
 @dataclasses.dataclass
+class DoorServer(Server):
+    """An nginx in front of a registry that asks for a name and a password itself (`auth_basic`)."""
+
+    port: int = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+@dataclasses.dataclass
 class RedisServer(Server):
     """A redis-server with an append-only file and noeviction, reachable by TCP (or TLS) and by a Unix socket."""
 
@@ -315,6 +327,35 @@ def make_registry(
     )
 
 
+def make_door(directory: Path, registry_url: str, *, users: Mapping[str, str]) -> DoorServer:
+    """An nginx that lets `users` (with their passwords) through to a registry, not yet started."""
+    port = free_port()
+    (directory / "users").write_text("".join(f"{user}:{{PLAIN}}{password}\n" for user, password in users.items()))
+    temporary = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    (directory / "nginx.conf").write_text(
+        f"""daemon off; master_process off; pid nginx.pid; error_log stderr notice;
+        events {{}}
+        http {{
+            access_log off; client_max_body_size 0; {" ".join(f"{name}_temp_path temp;" for name in temporary)}
+            server {{
+                listen 127.0.0.1:{port};
+                location / {{
+                    auth_basic "registry"; auth_basic_user_file users;
+                    proxy_pass {registry_url}; proxy_set_header Host $http_host; proxy_http_version 1.1;
+                }}
+            }}
+        }}"""
+    )
+    return DoorServer(
+        name="nginx",
+        command=[program("nginx"), "-p", str(directory), "-c", "nginx.conf"],
+        log_path=directory / "nginx.log",
+        ready_text="getrlimit(RLIMIT_NOFILE)",
+        directory=directory,
+        port=port,
+    )
+
+
 def make_redis(
     directory: Path,
     *,
@@ -393,6 +434,11 @@ def _start_on_free_port(make: Callable[[Path], _S], where: Path) -> _S:
 def running_registry(directory: Path | None = None, **options: Any) -> AbstractContextManager[RegistryServer]:
     """A started docker-registry; options as of `make_registry`.  Without `directory` its data goes when it ends."""
     return running(lambda where: make_registry(where, **options), directory)
+
+
+def running_door(registry_url: str, **options: Any) -> AbstractContextManager[DoorServer]:
+    """A started nginx in front of a registry; options as of `make_door`."""
+    return running(lambda where: make_door(where, registry_url, **options), None)
 
 
 def running_redis(directory: Path | None = None, **options: Any) -> AbstractContextManager[RedisServer]:

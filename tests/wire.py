@@ -204,6 +204,10 @@ class Exchange:
 ASKS = f"/manifests/{digest_of(b'')}"
 """What the proxy asks for to learn whether somebody may push: an empty manifest."""
 
+INVALID = b'{"errors":[{"code":"MANIFEST_INVALID","message":"manifest invalid"}]}'
+UNKNOWN = b'{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}'
+"""How a registry says it."""
+
 Script = Callable[[Exchange], Awaitable[None]]
 
 
@@ -262,7 +266,7 @@ async def _serve(
         exchange = Exchange(method, target, _headers(lines), reader, writer)
         upstream.everything.append(exchange)
         if ASKS in target:
-            await exchange.answer(400)
+            await exchange.answer(400, INVALID)
         else:
             await script(exchange)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -30,6 +31,17 @@ class Answer:
     def digest(self) -> str:
         """The digest that the answer states."""
         return self.headers.get("Docker-Content-Digest", "")
+
+    @property
+    def codes(self) -> frozenset[str]:
+        """The codes of an error in the specification's form; none where something else speaks in words of its own
+        (H83).
+        """
+        try:
+            listed = json.loads(self.body)["errors"]
+            return frozenset(str(error["code"]) for error in listed)
+        except (ValueError, LookupError, TypeError, RecursionError):
+            return frozenset()
 
 
 class _Plain(web.StreamResponse):

@@ -1,22 +1,27 @@
-"""May this client push here?  Only the upstream knows, so it is asked before the proxy says anything of its own
-(H53-H56).
+"""May this client push or delete here?  Only the upstream knows, so it is asked before the proxy says anything of its
+own (H53-H56).
 
-A PUT with an empty body has no side effect: the registry answers 401 or 403 before it looks at the body, and 400 after
-it was let in.  It is sent to the digest of the pushed content, never to a tag, so that even a lenient registry could
-not tag an empty body.
+The questions have no side effect.  A PUT with an empty body: the registry answers 401 or 403 before it looks at the
+body, and 400 after it was let in.  It is sent to the digest of the pushed content, never to a tag, so that even a
+lenient registry could not tag an empty body.  A DELETE of something that cannot exist: 404 after it was let in.
+
+A door in front of the registry has answers of its own, nginx a 400 to a long password.  So only what the registry
+itself says to who was let in counts as yes; what is neither that nor a refusal is unknown (H83).
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import secrets
+from dataclasses import dataclass
 from typing import TypeVar
 
 from multidict import CIMultiDict
 
 from immuproxy.oci.names import digest_of
-from immuproxy.oci.routes import Kind, build_path
-from immuproxy.proxy.answers import Answer
+from immuproxy.oci.routes import Kind, Operation, build_path
+from immuproxy.proxy.answers import API_VERSION, Answer
 from immuproxy.proxy.caller import Caller
 from immuproxy.proxy.upstream import Upstream, UpstreamUnavailableError
 
@@ -24,7 +29,7 @@ _K = TypeVar("_K")
 _V = TypeVar("_V")
 
 REMEMBERED = 10.0
-"""Seconds that a permission is remembered for one credential and repository."""
+"""Seconds that a permission to push is remembered for one credential and repository."""
 
 ASKED_AGAIN = 60.0
 """Seconds after which it is asked again whether a repository lets in strangers."""
@@ -32,15 +37,35 @@ ASKED_AGAIN = 60.0
 MAX_REMEMBERED = 10_000
 
 
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What is asked; only who was let in hears ``status`` with one of ``codes`` of the specification."""
+
+    method: str
+    kind: Kind
+    status: int
+    codes: frozenset[str]
+
+
+_PUSH = _Question(
+    "PUT", Kind.MANIFEST, 400, frozenset({"MANIFEST_INVALID", "MANIFEST_UNVERIFIED", "DIGEST_INVALID", "SIZE_INVALID"})
+)
+_DELETES = {
+    Kind.MANIFEST: _Question("DELETE", Kind.MANIFEST, 404, frozenset({"MANIFEST_UNKNOWN"})),
+    Kind.BLOB: _Question("DELETE", Kind.BLOB, 404, frozenset({"BLOB_UNKNOWN"})),
+}
+
+
 class Authority:
-    """Asks the upstream, and remembers a yes for a moment; a no is never remembered."""
+    """Asks the upstream, and remembers a yes to a push for a moment; a no is never remembered."""
 
     def __init__(self, upstream: Upstream, *, always: bool) -> None:
         """``always``: ask for each push, even where the upstream seems to ask nobody for credentials."""
         self._upstream = upstream
         self._always = always
-        self._open: dict[str, tuple[bool, float]] = {}
+        self._open: dict[tuple[_Question, str], tuple[bool, float]] = {}
         self._allowed: dict[tuple[bytes, str], float] = {}
+        self._tells_version = False
 
     async def refuse_push(self, repository: str, caller: Caller) -> Answer | None:
         """None when the client may push to the repository; else the upstream's own answer, to be relayed as it is.
@@ -48,50 +73,87 @@ class Authority:
         Raises `UpstreamUnavailableError` when the upstream does not say.
         """
         now = asyncio.get_running_loop().time()
-        if await self._lets_strangers_in(repository, now) and not self._always:
+        if await self._lets_strangers_in(_PUSH, repository, now) and not self._always:
             return None
         key = (hashlib.sha256(caller.authorization.encode("utf-8", "surrogateescape")).digest(), repository)
         if self._allowed.get(key, 0.0) > now:
             return None
-        answer = await self._ask(repository, caller.headers)
-        if answer.status == 400:
+        refused = await self._refused(_PUSH, repository, caller, "push")
+        if refused is None:
             _remember(self._allowed, key, now + REMEMBERED)
-            return None
-        if answer.status in {401, 403, 404, 405, 429}:
-            return answer
-        message = f"the upstream answered {answer.status} when asked whether this client may push"
-        raise UpstreamUnavailableError(message)
+        return refused
+
+    async def refuse_delete(self, operation: Operation, caller: Caller) -> Answer | None:
+        """As `refuse_push`, for a delete by the route of ``operation``; asked each time."""
+        question = _DELETES[operation.kind]
+        if caller.actor:  # whose name counts where strangers are turned away
+            await self._lets_strangers_in(question, operation.repository, asyncio.get_running_loop().time())
+        return await self._refused(question, operation.repository, caller, "delete")
 
     def confirms(self, repository: str, caller: Caller) -> bool:
         """Whether the push that was just let in proves who the caller is.
 
         Only where the upstream asks for credentials: where it lets strangers in, anybody may call himself anything.
         """
-        lets_strangers_in, _ = self._open.get(repository, (True, 0.0))
+        return self._confirms(_PUSH, repository, caller)
+
+    def confirms_delete(self, operation: Operation, caller: Caller) -> bool:
+        """As `confirms`, for a delete that was just let in."""
+        return self._confirms(_DELETES[operation.kind], operation.repository, caller)
+
+    def _confirms(self, question: _Question, repository: str, caller: Caller) -> bool:
+        lets_strangers_in, _ = self._open.get((question, repository), (True, 0.0))
         return bool(caller.actor) and not lets_strangers_in
 
-    async def _lets_strangers_in(self, repository: str, now: float) -> bool:
-        """Whether a push without credentials would be let in, as seen at most a minute ago.
+    async def _refused(self, question: _Question, repository: str, caller: Caller, what: str) -> Answer | None:
+        answer = await self._ask(question, repository, caller.headers)
+        if self._says_yes(question, answer):
+            return None
+        if answer.status in {401, 403, 405, 429} or (answer.status == 404 and answer.codes):
+            return answer
+        message = f"the upstream answered {answer.status} when asked whether this client may {what}"
+        raise UpstreamUnavailableError(message)
 
-        Each repository by itself: a door in front of the registry may ask for credentials in some of them only.
+    async def _lets_strangers_in(self, question: _Question, repository: str, now: float) -> bool:
+        """Whether a request without credentials would be let in, as seen at most a minute ago.
+
+        Each repository by itself: a door in front of the registry may ask for credentials in some of them only.  An
+        answer that says nothing about credentials is not remembered.
         """
-        known, until = self._open.get(repository, (False, 0.0))
+        known, until = self._open.get((question, repository), (False, 0.0))
         if until > now:
             return known
         try:
-            answer = await self._ask(repository, CIMultiDict())
+            answer = await self._ask(question, repository, CIMultiDict())
         except UpstreamUnavailableError:
             return False
-        if answer.status in {400, 401, 403, 404}:
-            _remember(self._open, repository, (answer.status == 400, now + ASKED_AGAIN))
-        return answer.status == 400
+        lets_in = self._says_yes(question, answer)
+        if lets_in or answer.status == 401 or (answer.status in {403, 404} and answer.codes):
+            _remember(self._open, (question, repository), (lets_in, now + ASKED_AGAIN))
+        return lets_in
 
-    async def _ask(self, repository: str, sent: CIMultiDict[str]) -> Answer:
+    def _says_yes(self, question: _Question, answer: Answer) -> bool:
+        """Whether this is the registry's own answer to who was let in: in the form of the specification, and with the
+        version of its API where it tells that at all.
+        """
+        name, version = API_VERSION
+        if answer.status != question.status or not answer.codes & question.codes:
+            return False
+        if name not in answer.headers:
+            return not self._tells_version
+        self._tells_version = True
+        return version in answer.headers[name]
+
+    async def _ask(self, question: _Question, repository: str, sent: CIMultiDict[str]) -> Answer:
         asked = CIMultiDict(
             (name, value) for name, value in sent.items() if name.lower() in {"authorization", "user-agent"}
         )
-        asked["Content-Type"] = "application/octet-stream"
-        return await self._upstream.exchange("PUT", build_path(Kind.MANIFEST, repository, digest_of(b"")), asked, b"")
+        reference, body = digest_of(secrets.token_bytes(32)), None
+        if question is _PUSH:
+            reference, body = digest_of(b""), b""
+            asked["Content-Type"] = "application/octet-stream"
+        path = build_path(question.kind, repository, reference)
+        return await self._upstream.exchange(question.method, path, asked, body)
 
 
 def _remember(memory: dict[_K, _V], key: _K, value: _V) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -14,9 +12,10 @@ from immuproxy.ledger.model import Action, Event, Outcome, Step, TagRecord
 from immuproxy.ledger.register import GoneTag, Register
 from immuproxy.oci import names
 from immuproxy.oci.errors import OciError, unavailable
-from immuproxy.oci.routes import METHODS, Kind, Operation, build_path
+from immuproxy.oci.routes import METHODS, Kind, Operation
 from immuproxy.proxy import headers, listing, record
 from immuproxy.proxy.answers import Answer
+from immuproxy.proxy.authority import Authority
 from immuproxy.proxy.caller import Caller
 from immuproxy.proxy.listing import ListingRefusedError
 from immuproxy.proxy.recovery import Recovery
@@ -45,6 +44,7 @@ class Deletes:
         register: Register,
         upstream: Upstream,
         recovery: Recovery,
+        authority: Authority,
         *,
         longest: float,
     ) -> None:
@@ -53,29 +53,18 @@ class Deletes:
         self._register = register
         self._upstream = upstream
         self._recovery = recovery
+        self._authority = authority
         self._longest = longest
         self._adopted: dict[str, tuple[str, str]] = {}
 
     async def delete(self, operation: Operation, caller: Caller) -> Answer:
         """Carry one delete to its end, or refuse it with 405 (the specification's answer for a disabled delete)."""
-        refused = await self._refused_by_upstream(operation, caller)
+        refused = await self._authority.refuse_delete(operation, caller)
         if refused is not None:
             return refused
         if operation.is_tag:
             return await self._delete_tag(operation, caller)
         return await self._delete_digest(operation, caller)
-
-    async def _refused_by_upstream(self, operation: Operation, caller: Caller) -> Answer | None:
-        """Ask for the delete of something that cannot exist: that tells whether the client may (H55)."""
-        nothing = f"sha256:{hashlib.sha256(secrets.token_bytes(32)).hexdigest()}"
-        path = build_path(operation.kind, operation.repository, nothing)
-        answer = await self._upstream.exchange("DELETE", path, _sent(caller))
-        if answer.status in {401, 403, 405, 429}:
-            return answer
-        if answer.status >= 500:
-            message = f"the upstream answered {answer.status} when asked whether this client may delete"
-            raise UpstreamUnavailableError(message)
-        return None
 
     # --- by tag
 
@@ -87,7 +76,7 @@ class Deletes:
         found = await known
         held = found.committed.digest if found.committed else ""
         verdict = decide_delete(rule, repository=repository, tag=tag)
-        draft = record.draft(Action.DELETE_TAG, caller, repository, tag=tag, digest=held)
+        draft = self._draft(Action.DELETE_TAG, caller, operation, tag=tag, digest=held)
         draft = replace(draft, rule=verdict.rule, rule_line=verdict.line, shadow=verdict.shadow)
         if rule.protects and not verdict.allowed:
             return await self._refuse(replace(draft, reason=verdict.reason), caller, operation)
@@ -120,7 +109,7 @@ class Deletes:
         repository, digest = operation.repository, operation.reference
         manifest_route = operation.kind is Kind.MANIFEST
         action = Action.DELETE_MANIFEST if manifest_route else Action.DELETE_BLOB
-        draft = record.draft(action, caller, repository, digest=digest)
+        draft = self._draft(action, caller, operation, digest=digest)
         going = await self._going(repository, digest) if manifest_route else []
         if await self._register.pin_count(repository, digest) > len(going):
             return await self._refuse(replace(draft, reason="a protected tag needs it"), caller, operation)
@@ -187,6 +176,10 @@ class Deletes:
             raise OciError(405, "UNSUPPORTED", message, headers={"Allow": "GET, HEAD"}) from refused
 
     # --- both
+
+    def _draft(self, action: Action, caller: Caller, operation: Operation, *, tag: str = "", digest: str) -> Event:
+        draft = record.draft(action, caller, operation.repository, tag=tag, digest=digest)
+        return replace(draft, actor_confirmed=self._authority.confirms_delete(operation, caller))
 
     async def _refuse(self, event: Event, caller: Caller, operation: Operation) -> Answer:
         refused = replace(event, outcome=Outcome.REFUSED)

@@ -12,6 +12,7 @@ from multidict import CIMultiDict
 
 from immuproxy.oci.routes import Kind, build_path
 from immuproxy.proxy import headers
+from immuproxy.proxy.answers import Answer
 from immuproxy.proxy.caller import Caller
 from immuproxy.proxy.upstream import Upstream, UpstreamUnavailableError
 
@@ -22,15 +23,18 @@ _NEXT = re.compile(r'<(?:[^<>?]*)\?(?P<query>[!-~]+?)>\s*;[^,]*\brel="?next"?', 
 
 
 class ListingRefusedError(Exception):
-    """The upstream does not let this caller list, or has no such list; ``status`` is what it answered."""
+    """The upstream does not let this caller list, or has no such list; ``status`` is what it answered, and
+    ``is_unknown`` whether the registry itself says that it knows no such repository.
+    """
 
-    def __init__(self, status: int) -> None:
-        super().__init__(f"the upstream answered {status} to the question for its list")
-        self.status = status
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(f"the upstream answered {answer.status} to the question for its list")
+        self.status = answer.status
+        self.is_unknown = answer.status == 404 and "NAME_UNKNOWN" in answer.codes
 
 
 async def tags(upstream: Upstream, repository: str, caller: Caller) -> list[str]:
-    """All tags that the upstream lists, each once; none where it knows no such repository.
+    """All tags that the upstream lists, each once; none where the registry says that it knows no such repository (H83).
 
     They are as the upstream wrote them: check them before use.  Raises `ListingRefusedError` and
     `UpstreamUnavailableError`.
@@ -38,7 +42,7 @@ async def tags(upstream: Upstream, repository: str, caller: Caller) -> list[str]
     try:
         pages = [page async for page in _pages(upstream, Kind.TAGS, repository, caller)]
     except ListingRefusedError as refused:
-        if refused.status == 404:
+        if refused.is_unknown:
             return []
         raise
     return list(dict.fromkeys(name for page in pages for name in page))
@@ -58,7 +62,7 @@ async def _pages(upstream: Upstream, kind: Kind, repository: str, caller: Caller
         asked.add(query)
         answer = await upstream.exchange("GET", f"{build_path(kind, repository)}?{query}", sent)
         if 300 <= answer.status < 500 and answer.status not in {408, 429}:
-            raise ListingRefusedError(answer.status)
+            raise ListingRefusedError(answer)
         if answer.status != 200:
             raise UpstreamUnavailableError(f"the upstream answered {answer.status} to the question for its list")
         yield _names(answer.body, "repositories" if kind is Kind.CATALOG else "tags")

@@ -154,14 +154,21 @@ class Reads:
         self, operation: Operation, caller: Caller, stored: StoredManifest, answer: Answer
     ) -> Answer:
         """The ledger's own copy; the upstream's ``answer`` for who may not pull."""
-        if answer.status != 200 and not await self._may_pull(operation.repository, stored, caller):
+        knows = answer.status == 200 and answer.digest  # a door's log-in page names no digest (H83)
+        try:
+            may = knows or await self._may_pull(operation.repository, stored, caller)
+        except UpstreamUnavailableError as error:  # its words name what the manifest needs
+            message = f"{error.status or 'no answer'} when asked whether this client may pull"
+            raise UpstreamUnavailableError(f"the upstream gave {message}", error.status) from error
+        if not may:
             return answer
         return self._conditional(caller, answers.manifest(stored.digest, stored.media_type, stored.body), stored.digest)
 
     async def _may_pull(self, repository: str, stored: StoredManifest, caller: Caller) -> bool:
         """Before the ledger's own copy is given out: the upstream lets this client have something the manifest needs.
 
-        Some registries answer 404 to whom they hide a repository from (H54, H55).
+        Some registries answer 404 to whom they hide a repository from (H54, H55), and a door may answer anything: only
+        the very bytes of a config tell (H83).
         """
         needs = manifests.describe(stored.body, stored.media_type)
         if needs.is_index:
@@ -170,7 +177,8 @@ class Reads:
         else:
             configs = [needs.config]
         for config in filter(None, configs):
-            if await self._upstream.has_blob(repository, config, caller):
+            there = await self._upstream.has_blob(repository, config, caller)
+            if there and await self._upstream.small_blob(repository, config, caller) is not None:
                 return True
         return False
 

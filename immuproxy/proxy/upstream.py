@@ -161,9 +161,10 @@ class Upstream:
     async def probe(self, repository: str, reference: str, caller: Caller) -> Found | Answer:
         """What the upstream holds under a tag or digest, asked for with all four manifest types (H23).
 
-        `Found` with verified bytes; or the upstream's own answer when it is 404, 401 or 403.  Anything else tells
-        nothing: raises `UpstreamUnavailableError`.  A 5xx is asked again a few times: on many registries, links are
-        half-written for moments (H14, H15).
+        `Found` with verified bytes; or the upstream's own answer when it is 401, 403, or 404 in the registry's form: a
+        door's page does not tell that there is nothing (H83).  Anything else tells nothing: raises
+        `UpstreamUnavailableError`.  A 5xx is asked again a few times: on many registries, links are half-written for
+        moments (H14, H15).
         """
         sent = headers.without(caller.headers, headers.CONDITIONAL | {"accept", "content-length", "content-type"})
         sent["Accept"] = manifests.ACCEPT_ALL
@@ -176,7 +177,7 @@ class Upstream:
             answer = await self.exchange("GET", target, sent)
         if answer.status == 200:
             return _verified(answer)
-        if answer.status in {401, 403, 404}:
+        if answer.status in {401, 403} or (answer.status == 404 and answer.codes):
             return answer
         raise UpstreamUnavailableError(
             f"the upstream answered {answer.status} when asked for {repository} {reference}", answer.status

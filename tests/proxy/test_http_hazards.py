@@ -19,7 +19,7 @@ from immuproxy.oci.manifests import OCI_MANIFEST
 from immuproxy.proxy import bodies, stream
 from tests.conversation import RunningEdge, edge_over, image
 from tests.servers import RedisServer, RegistryServer
-from tests.wire import Exchange, Script, ScriptedUpstream, ask, chunked, request, scripted, wire
+from tests.wire import UNKNOWN, Exchange, Script, ScriptedUpstream, ask, chunked, request, scripted, wire
 
 UPLOAD = "/v2/team/app/blobs/uploads/one"
 BLOB = f"/v2/team/app/blobs/sha256:{'0a' * 32}"
@@ -39,7 +39,7 @@ async def edge_on(script: Script, redis: RedisServer) -> AsyncIterator[tuple[Run
 async def fine(exchange: Exchange) -> None:
     """200 with a body for reads, 404 for manifests that nobody pushed, 202 for the rest."""
     if "/manifests/" in exchange.target and exchange.method != "PUT":
-        await exchange.answer(404, b"{}")
+        await exchange.answer(404, UNKNOWN)
     else:
         await exchange.answer(200 if exchange.method == "GET" else 202, b"hello")
 
@@ -266,7 +266,7 @@ async def test_h43_a_write_whose_connection_breaks_is_sent_once(
 async def test_h43_a_manifest_and_a_delete_are_sent_once(shared_redis: RedisServer) -> None:
     async def script(exchange: Exchange) -> None:
         if exchange.method == "GET":
-            await exchange.answer(404, b"{}")
+            await exchange.answer(404, UNKNOWN)
         else:
             await exchange.read_body()
             exchange.hang_up()

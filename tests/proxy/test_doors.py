@@ -1,0 +1,170 @@
+"""A door between the proxy and the registry has words of its own, and none of them counts as the registry's (H83)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+from multidict import CIMultiDict
+
+from immuproxy.ledger.model import Outcome
+from tests.between import Request, between, pass_on
+from tests.conversation import Answer, Client, RunningEdge, edge_over, image, sha256
+from tests.servers import DoorServer, RedisServer, RegistryServer, running_door
+
+RULES = """
+rules:
+  - {name: robots, tags: ["1.*"], policy: immutable, overwrite: [{users: [robot]}]}
+  - {name: loose, tags: ["2.*"], policy: immutable, delete: allow}
+"""
+LONG_PASSWORD = "x" * 9000
+PAGE = Answer(400, CIMultiDict({"Content-Type": "text/html"}), b"<html>400 Bad Request</html>")
+HIDDEN = Answer(404, CIMultiDict({"Content-Type": "text/html"}), b"<html>404 Not Found</html>")
+LOGIN = Answer(200, CIMultiDict({"Content-Type": "text/html"}), b"<html>log in</html>")
+AWAY = Answer(302, CIMultiDict({"Location": "https://login.example/"}), b"")
+
+
+@pytest.fixture
+def door(registry: RegistryServer) -> Iterator[DoorServer]:
+    with running_door(registry.url, users={"alice": "secret", "robot": "secret"}) as server:
+        yield server
+
+
+@pytest.fixture
+async def edge(door: DoorServer, redis_server: RedisServer) -> AsyncIterator[RunningEdge]:
+    """An edge before an nginx that asks for passwords, before a registry that does not."""
+    async with edge_over(door.url, redis_server.url, rules=RULES) as running:
+        yield running
+
+
+async def test_h83_a_doors_400_to_a_wrong_password_lets_nobody_push_and_tells_nothing(edge: RunningEdge) -> None:
+    alice, stranger = edge.client.as_user("alice"), edge.client.as_user("robot", LONG_PASSWORD)
+    ours = image("ours")
+    assert (await alice.push("team/app", "1.0", ours)).status == 201
+    assert (await edge.direct.as_user("robot", LONG_PASSWORD).put("team/app", "1.0", ours)).status == 400
+    before = await edge.events("team/app")
+    for pushed in (ours, image("other")):
+        answer = await stranger.put("team/app", "1.0", pushed)
+        assert answer.status == 503
+        assert ours.digest.encode() not in answer.body
+        assert b"alice" not in answer.body
+    assert await edge.events("team/app") == before
+
+
+async def test_h83_a_doors_400_lets_nobody_delete_and_tells_nothing(edge: RunningEdge) -> None:
+    alice, stranger = edge.client.as_user("alice"), edge.client.as_user("robot", LONG_PASSWORD)
+    ours = image("ours")
+    await alice.push("team/app", "1.0", ours)
+    before = await edge.events("team/app")
+    for path in ("manifests/1.0", f"manifests/{ours.digest}", f"blobs/{sha256(ours.blobs[0])}"):
+        answer = await stranger.ask("DELETE", f"/v2/team/app/{path}")
+        assert (answer.status, answer.error["code"]) == (503, "UNAVAILABLE"), path
+        assert b"robots" not in answer.body
+    assert await edge.events("team/app") == before
+
+
+async def test_a_door_that_asks_for_passwords_confirms_who_comes_through_it(edge: RunningEdge) -> None:
+    alice = edge.client.as_user("alice")
+    await alice.push("team/app", "1.0", image("ours"))
+    await alice.push("team/app", "2.0", image("loose"))
+    assert (await alice.ask("DELETE", "/v2/team/app/manifests/1.0")).status == 405
+    assert (await alice.ask("DELETE", f"/v2/team/app/blobs/{sha256(image('ours').blobs[0])}")).status == 405
+    assert (await alice.ask("DELETE", f"/v2/team/app/manifests/{image('loose').digest}")).status == 202
+    events = await edge.events("team/app")
+    assert [event.outcome for event in events[2:]] == [Outcome.REFUSED, Outcome.REFUSED, Outcome.DELETED]
+    assert {(event.actor, event.actor_confirmed) for event in events} == {("alice", True)}
+
+
+async def test_where_anybody_may_delete_a_name_proves_nothing(
+    registry: RegistryServer, redis_server: RedisServer
+) -> None:
+    async with edge_over(registry.url, redis_server.url, rules=RULES) as edge:
+        robot = edge.client.as_user("robot", "anything")
+        await robot.push("team/app", "1.0", image("ours"))
+        assert (await robot.ask("DELETE", "/v2/team/app/manifests/1.0")).status == 405
+        assert {event.actor_confirmed for event in await edge.events("team/app")} == {False}
+
+
+Scripted = Callable[[Answer, Callable[[Request], bool]], contextlib.AbstractAsyncContextManager[RunningEdge]]
+
+
+@pytest.fixture
+def scripted(registry: RegistryServer, redis_server: RedisServer) -> Scripted:
+    """An edge before a door that gives an answer of its own to whoever `applies`, and lets the others through."""
+
+    @contextlib.asynccontextmanager
+    async def opened(said: Answer, applies: Callable[[Request], bool]) -> AsyncIterator[RunningEdge]:
+        async def act(request: Request) -> Answer | None:
+            return said if applies(request) else await pass_on(request)
+
+        async with between(registry.url, act) as door, edge_over(door.url, redis_server.url, rules=RULES) as edge:
+            yield edge
+
+    return opened
+
+
+def from_stranger(request: Request) -> bool:
+    return "Authorization" not in request.headers
+
+
+async def push_and_lose(edge: RunningEdge, registry_url: str) -> bytes:
+    """A protected tag whose manifest only the ledger still has."""
+    ours = image("ours")
+    await edge.client.as_user("alice").push("team/app", "1.0", ours)
+    direct = Client(registry_url, edge.client.session)
+    assert (await direct.ask("DELETE", f"/v2/team/app/manifests/{ours.digest}")).status == 202
+    return ours.body
+
+
+@pytest.mark.parametrize("said", [PAGE, HIDDEN, LOGIN, AWAY])
+async def test_h83_whatever_a_door_answers_a_stranger_learns_nothing_and_leaves_no_event(
+    scripted: Scripted, registry: RegistryServer, said: Answer
+) -> None:
+    async with scripted(said, from_stranger) as edge:
+        await push_and_lose(edge, registry.url)
+        before = await edge.events("team/app")
+        config = sha256(image("ours").blobs[0])
+        answers = [
+            await edge.client.put("team/app", "1.0", image("other")),
+            await edge.client.put("team/app", "1.0", image("ours")),
+            await edge.client.ask("DELETE", "/v2/team/app/manifests/1.0"),
+            await edge.client.ask("DELETE", f"/v2/team/app/blobs/{config}"),
+            await edge.client.pull("team/app", "1.0"),
+            await edge.client.pull("team/app", image("ours").digest),
+        ]
+        for answer in answers:
+            assert config.encode() not in answer.body
+            assert b"alice" not in answer.body
+        assert {answer.status for answer in answers[:4]} == {503}
+        assert [told for told in await edge.events("team/app") if told.action != "drift"] == before
+        assert (await edge.client.as_user("alice").pull("team/app", "1.0")).body == image("ours").body
+
+
+async def test_h83_a_doors_404_makes_no_name_count(scripted: Scripted) -> None:
+    """An open registry, and a door that knows no such page for a moment: nobody was asked who they are."""
+    async with scripted(HIDDEN, from_stranger) as edge:
+        robot = edge.client.as_user("robot")
+        assert (await robot.push("team/app", "1.0", image("one"))).status == 201
+        assert (await robot.push("team/app", "1.0", image("two"))).status == 409
+
+
+async def test_h83_a_list_that_a_door_hides_is_no_empty_one(scripted: Scripted) -> None:
+    """Else the tags that predate the proxy are not adopted, and what they need may be deleted (H77)."""
+    async with scripted(HIDDEN, lambda request: "/tags/list" in request.target) as edge:
+        old = image("old")
+        await edge.direct.push("team/app", "1.0", old)
+        for path in (f"manifests/{old.digest}", f"blobs/{sha256(old.blobs[0])}"):
+            assert (await edge.client.ask("DELETE", f"/v2/team/app/{path}")).status == 405
+        assert (await edge.direct.pull("team/app", "1.0")).status == 200
+
+
+async def test_h83_a_tag_that_a_door_hides_is_not_free(scripted: Scripted, registry: RegistryServer) -> None:
+    def hides(request: Request) -> bool:
+        return request.method == "GET" and request.target.endswith("/manifests/1.0")
+
+    async with scripted(HIDDEN, hides) as edge:
+        direct, old = Client(registry.url, edge.client.session), image("old")
+        await direct.push("team/app", "1.0", old)
+        assert (await edge.client.push("team/app", "1.0", image("new"))).status == 503
+        assert (await direct.pull("team/app", "1.0")).digest == old.digest
