@@ -35,6 +35,7 @@ class Outcome(StrEnum):
     REFUSED = "refused"
     FAILED = "failed"
     DELETED = "deleted"
+    MISSING = "missing"
     ADOPTED = "adopted"
     FOUND = "found"
     HEALED = "healed"

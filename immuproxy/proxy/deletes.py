@@ -235,7 +235,8 @@ class Deletes:
             raise UpstreamUnavailableError(f"the upstream answered {answer.status} to the delete")
         if answer.status >= 300:
             reason = f"the upstream answered {answer.status}: {first_message(answer)}"
-            event, gone = replace(event, outcome=Outcome.FAILED, reason=reason), []
+            outcome = Outcome.MISSING if answer.status == 404 else Outcome.FAILED  # nothing was there to delete
+            event, gone = replace(event, outcome=outcome, reason=reason), []
         await self._register.end_delete(repository, mark, record.timed(event, caller), gone)
         return answer
 

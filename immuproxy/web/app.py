@@ -7,7 +7,7 @@ import jinja2
 from aiohttp import web
 
 from immuproxy.ledger.search import Search
-from immuproxy.web import api, drawing, exports, health, holdings, links, live, pages, trials, wording
+from immuproxy.web import api, drawing, exports, health, holdings, links, live, long_answers, pages, trials, wording
 from immuproxy.web.access import guard
 from immuproxy.web.access import pages as access_pages
 from immuproxy.web.access.doors import Door, OpenDoor
@@ -38,6 +38,7 @@ def make_console(sources: Sources, door: Door | None = None, *, open_metrics: bo
         room.add_routes(app)
     holdings.set_up(app)
     trials.set_up(app)
+    long_answers.set_up(app)
     return app
 
 

@@ -1,4 +1,4 @@
-"""A whole search as CSV or JSON Lines, streamed as it is read: memory does not grow with the result."""
+"""A whole search as CSV or JSON Lines, streamed as it is taken: memory does not grow with the result (H88)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import fields
+from functools import partial
 from time import monotonic
 
 from aiohttp import web
@@ -13,6 +14,8 @@ from aiohttp import web
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.redis import LedgerUnavailableError
 from immuproxy.web.answers import API, SOURCES, dumps
+from immuproxy.web.gate import Gate
+from immuproxy.web.long_answers import SHARE, cut, give, hold_back
 from immuproxy.web.parameters import FILTERS, refuse_unknown, search_of
 from immuproxy.web.wording import iso
 
@@ -23,6 +26,17 @@ CHUNK = 64 * 1024
 
 PATIENCE = 0.5
 """Seconds after which less is sent: a search for something rare is seen to go on."""
+
+SLICE = 25
+"""Events that are written in one go: less than a millisecond."""
+
+MOST_AT_ONCE = 6
+"""Exports of all visitors."""
+
+MOST_OF_ONE = 2
+"""Exports of one visitor: the same search in both forms."""
+
+OPEN: web.AppKey[Gate] = web.AppKey("exports", Gate)
 
 
 def harmless(text: str) -> str:
@@ -60,38 +74,49 @@ async def _export(
     sources = request.app[SOURCES]
     refuse_unknown(request.query, ("q", *FILTERS))
     search = search_of(request.query, sources.clock())
-    found = aiter(sources.audit.export_pages(search))
-    first = await anext(found, ())  # what cannot be begun is an error; what breaks later breaks the connection
-    response = web.StreamResponse(
-        headers={
-            "Content-Type": content_type,
-            "Content-Disposition": f'attachment; filename="immuproxy-events.{suffix}"',
-        }
-    )
-    await response.prepare(request)
-    try:
-        await _stream(response, head + "".join(map(line, first)), found, line)
-    except LedgerUnavailableError:
-        # Part of it has gone out: cut the connection, so that nobody takes the part for the whole.
-        if request.transport:
-            request.transport.abort()
-    except ConnectionResetError:
-        pass  # whoever asked went away
-    return response
+    with request.app[OPEN].passing(request):
+        hold_back(request)
+        found = aiter(sources.audit.export_pages(search))
+        first = await anext(found, ())  # what cannot be begun is an error; what breaks later breaks the connection
+        response = web.StreamResponse(
+            headers={
+                "Content-Type": content_type,
+                "Content-Disposition": f'attachment; filename="immuproxy-events.{suffix}"',
+            }
+        )
+        await response.prepare(request)
+        try:
+            async for piece in _pieces(request, head, first, found, line):
+                await give(request, response, piece.encode())
+            await response.write_eof()
+        except LedgerUnavailableError:
+            cut(request)  # part of it has gone out, and nobody may take that for the whole
+        except ConnectionResetError:
+            pass  # whoever asked went away, or takes nothing
+        return response
 
 
-async def _stream(
-    response: web.StreamResponse, waiting: str, found: AsyncIterator[Sequence[Event]], line: Callable[[Event], str]
-) -> None:
-    """Send what there is as soon as it is much, or old; the first of it at once."""
-    sent = 0.0
-    async for events in found:
-        if waiting and (len(waiting) >= CHUNK or monotonic() - sent >= PATIENCE):
-            await response.write(waiting.encode())
+async def _pieces(
+    request: web.Request,
+    waiting: str,
+    first: Sequence[Event],
+    found: AsyncIterator[Sequence[Event]],
+    line: Callable[[Event], str],
+) -> AsyncIterator[str]:
+    """What there is, as soon as it is much, or old; the first of it at once."""
+    share, sent = request.app[SHARE], 0.0
+    following: Sequence[Event] | None = first
+    while following is not None:
+        for start in range(0, len(following), SLICE):
+            waiting += await share.make(partial(_lines, line, following[start : start + SLICE]))
+        following = await anext(found, None)
+        if waiting and (following is None or len(waiting) >= CHUNK or monotonic() - sent >= PATIENCE):
+            yield waiting
             waiting, sent = "", monotonic()
-        waiting += "".join(map(line, events))
-    await response.write(waiting.encode())
-    await response.write_eof()
+
+
+def _lines(line: Callable[[Event], str], events: Sequence[Event]) -> str:
+    return "".join(map(line, events))
 
 
 async def events_csv(request: web.Request) -> web.StreamResponse:
@@ -104,5 +129,6 @@ async def events_jsonl(request: web.Request) -> web.StreamResponse:
 
 def add_routes(app: web.Application) -> None:
     """Put the exports into the console."""
-    app.router.add_get(f"{API}/events.csv", events_csv)
-    app.router.add_get(f"{API}/events.jsonl", events_jsonl)
+    app[OPEN] = Gate("exports", most=MOST_AT_ONCE, each=MOST_OF_ONE)
+    app.router.add_get(f"{API}/events.csv", events_csv, allow_head=False)  # a head alone would cost as much
+    app.router.add_get(f"{API}/events.jsonl", events_jsonl, allow_head=False)

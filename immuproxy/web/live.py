@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from functools import partial
 
 import aiohttp_jinja2
 from aiohttp import web
@@ -17,15 +18,20 @@ from immuproxy.ledger.model import Event
 from immuproxy.ledger.redis import LedgerUnavailableError
 from immuproxy.ledger.search import Search
 from immuproxy.web.answers import API, SOURCES, dumps
+from immuproxy.web.gate import Gate
+from immuproxy.web.long_answers import SHARE, give, hold_back
 from immuproxy.web.parameters import FILTERS, choice_of, refuse_unknown, search_of
 
 HEARTBEAT = 15.0
 """Seconds of silence after which a comment is sent, so that nothing between closes the connection."""
 
 MOST_LISTENERS = 64
-"""Tails open at once; more wait for their turn."""
+"""Tails open at once (H88)."""
 
-_LISTENERS: web.AppKey[asyncio.Semaphore] = web.AppKey("listeners", asyncio.Semaphore)
+MOST_OF_ONE = 16
+"""Tails of one visitor."""
+
+_LISTENERS: web.AppKey[Gate] = web.AppKey("listeners", Gate)
 _CLOSING: web.AppKey[asyncio.Event] = web.AppKey("closing", asyncio.Event)
 
 
@@ -45,12 +51,14 @@ async def live(request: web.Request) -> web.StreamResponse:
     shape = choice_of(query, "as", ("row", "json"), "json")
     search = search_of(query, sources.clock())
     after = request.headers.get("Last-Event-ID", "") or query.get("after", "") or await sources.audit.end()
-    async with request.app[_LISTENERS]:
+    with request.app[_LISTENERS].passing(request):
         return await _listen(request, _Tail(request, search, shape), after)
 
 
 async def _listen(request: web.Request, tail: _Tail, after: str) -> web.StreamResponse:
     arrivals = request.app[SOURCES].audit.tail(tail.search, after=after)  # a bad cursor is an error answer
+    share = request.app[SHARE]
+    hold_back(request)
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
     await response.prepare(request)
     following = asyncio.ensure_future(anext(arrivals))
@@ -58,15 +66,15 @@ async def _listen(request: web.Request, tail: _Tail, after: str) -> web.StreamRe
     try:
         # A listener that went away, or a Redis that did: the browser comes back with the id of the last event.
         with contextlib.suppress(ConnectionResetError, LedgerUnavailableError, StopAsyncIteration):
-            await response.write(b"retry: 2000\n: listening\n\n")
+            await give(request, response, b"retry: 2000\n: listening\n\n")
             while not closing.done():
                 await asyncio.wait({following, closing}, timeout=HEARTBEAT, return_when=asyncio.FIRST_COMPLETED)
                 if not following.done():
-                    await response.write(b": still here\n\n")
+                    await give(request, response, b": still here\n\n")
                     continue
                 arrival = following.result()
                 following = asyncio.ensure_future(anext(arrivals))
-                await response.write(tail.message(arrival.event, arrival.cursor))
+                await give(request, response, await share.make(partial(tail.message, arrival.event, arrival.cursor)))
         return response
     finally:
         for task in (closing, following):
@@ -93,7 +101,7 @@ class _Tail:
 
 
 async def _start(app: web.Application) -> None:
-    app[_LISTENERS] = asyncio.Semaphore(MOST_LISTENERS)
+    app[_LISTENERS] = Gate("live tails", most=MOST_LISTENERS, each=MOST_OF_ONE)
     app[_CLOSING] = asyncio.Event()
 
 
@@ -105,4 +113,4 @@ def add_routes(app: web.Application) -> None:
     """Put the live tail into the console."""
     app.on_startup.append(_start)
     app.on_shutdown.append(_stop)
-    app.router.add_get(f"{API}/live", live)
+    app.router.add_get(f"{API}/live", live, allow_head=False)

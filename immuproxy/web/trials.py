@@ -8,17 +8,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
 
 from aiohttp import web
 
 from immuproxy.rehearsal.run import Step, TooMuchError, rehearse
-from immuproxy.web.access import asking, viewer_of, visit_of
+from immuproxy.web.access import asking, visit_of
 from immuproxy.web.access.changes import FORMS
 from immuproxy.web.access.forgery import refuse_foreign
 from immuproxy.web.answers import SOURCES
+from immuproxy.web.gate import Gate
 from immuproxy.web.problems import Problem, bad_parameter
 
 USUAL = 10_000
@@ -27,7 +28,7 @@ USUAL = 10_000
 MOST = 100_000
 
 MOST_AT_ONCE = 2
-"""Rehearsals of all visitors."""
+"""Rehearsals of all visitors; one of each."""
 
 LOOKED_EVERY = 0.5
 """Seconds between two looks whether the visitor is still there."""
@@ -77,31 +78,6 @@ def _submission(file: bytes, last: str) -> Submission:
     return Submission(file, int(last))
 
 
-class Gate:
-    """Lets few rehearsals run, and of each visitor one."""
-
-    def __init__(self) -> None:
-        """Nobody is inside."""
-        self._inside: set[str] = set()
-
-    @contextlib.contextmanager
-    def passing(self, who: str) -> Iterator[None]:
-        """Be inside; raises `Problem` (429) where that is too many."""
-        if who in self._inside:
-            raise _busy("You have a file on trial already.", "Wait until it is done, or stop it.")
-        if len(self._inside) >= MOST_AT_ONCE:
-            raise _busy("Others try out files just now.", "Try again in a moment.")
-        self._inside.add(who)
-        try:
-            yield
-        finally:
-            self._inside.discard(who)
-
-
-def _busy(message: str, advice: str) -> Problem:
-    return Problem(429, "busy", "One at a time", message, advice, headers=(("Retry-After", "5"),))
-
-
 GATE: web.AppKey[Gate] = web.AppKey("gate", Gate)
 
 
@@ -112,7 +88,7 @@ async def trial(request: web.Request, file: bytes, last: int) -> AsyncIterator[A
     Raises `Problem` where there are too many, or the file asks for too much.
     """
     sources = request.app[SOURCES]
-    with request.app[GATE].passing(_who(request)):
+    with request.app[GATE].passing(request):
         steps = rehearse(sources.audit, sources.register, file, "the file", most=last)
         async with _while_there(request), aclosing(steps):
             try:
@@ -122,12 +98,6 @@ async def trial(request: web.Request, file: bytes, last: int) -> AsyncIterator[A
                     413, "too_much", "This file asks for too much", f"The trial was given up: {error}.",
                     "Try it on fewer pushes, or with immuproxy simulate.",
                 ) from None  # fmt: skip
-
-
-def _who(request: web.Request) -> str:
-    """One visitor: by name, else by network."""
-    visit = visit_of(request)
-    return viewer_of(request).name or (visit.reached.network if visit else "")
 
 
 @contextlib.asynccontextmanager
@@ -152,4 +122,4 @@ async def _while_there(request: web.Request) -> AsyncIterator[None]:
 
 def set_up(app: web.Application) -> None:
     """Put the gate into the console."""
-    app[GATE] = Gate()
+    app[GATE] = Gate("trials of rules", most=MOST_AT_ONCE, each=1)

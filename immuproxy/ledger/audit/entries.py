@@ -15,8 +15,10 @@ from immuproxy.ledger.audit import calendar, rows
 from immuproxy.ledger.model import Action, Outcome
 from immuproxy.values import parse_address
 
-VALUE_FIELDS = ("repo", "actor", "rule", "ip", "outcome", "action")
-"""Fields with a posting for each value and a list of values."""
+VALUE_FIELDS = ("repo", "actor", "rule", "ip", "outcome", "action", "attempt")
+"""Fields with a posting for each value and a list of values; ``attempt`` is what `attempt` gives."""
+
+_DELETES = frozenset({Action.DELETE_TAG.value, Action.DELETE_MANIFEST.value, Action.DELETE_BLOB.value})
 
 _SETTING = frozenset({Outcome.CREATED.value, Outcome.OVERWRITTEN.value, Outcome.UNCHANGED.value, Outcome.ADOPTED.value})
 
@@ -51,6 +53,14 @@ def bucket(kind: str, *parts: str) -> str:
 def digest_bucket(first_digits: str) -> str:
     """String: the ids of all events with a digest that begins so (`BUCKET_DIGITS` digits)."""
     return keys.audit(f"index:digest:{first_digits}")
+
+
+def attempt(action: str, outcome: str) -> str:
+    """What was tried and how it ended, such as ``push refused``; all deletes are ``delete``.
+
+    Counted as one value, so that a chart of pushes does not count the deletes that ended in the same way.
+    """
+    return f"{'delete' if action in _DELETES else action} {outcome}"
 
 
 def values_key(field: str) -> str:
@@ -139,6 +149,7 @@ def entry(values: Mapping[str, Any]) -> Entry:
 
 def _values(texts: Mapping[str, str]) -> dict[str, str]:
     found = {"repo": texts["repository"], **{name: texts[name] for name in ("actor", "rule", "outcome", "action")}}
+    found["attempt"] = attempt(texts["action"], texts["outcome"])
     address = texts["client_address"]
     return found | {"ip": network_of(address)} if address else found
 

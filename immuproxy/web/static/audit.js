@@ -40,7 +40,11 @@ function liveTail(button) {
       show(event.data);
     });
     source.onopen = () => { words.textContent = "Live: pause"; };
-    source.onerror = () => { words.textContent = "Live: reconnecting"; };
+    source.onerror = () => {
+      if (source.readyState !== EventSource.CLOSED) { words.textContent = "Live: reconnecting"; return; }
+      stop(); // refused: the browser does not try again
+      words.textContent = "Live: not now, try again";
+    };
     button.setAttribute("aria-pressed", "true");
     words.textContent = "Live: connecting";
   }
