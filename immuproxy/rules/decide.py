@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from immuproxy.rules.model import Decision, Held, Image, Mode, OverwriteCondition, Policy, Push, Rule, Verdict
+from immuproxy.rules.patterns import PatternList
 from immuproxy.rules.problems import one_of
 from immuproxy.values import format_duration, parse_address, roughly
 
@@ -134,7 +135,7 @@ def _first(names: Sequence[str]) -> str:
 def _failures(condition: OverwriteCondition, push: Push, held: Held) -> Iterator[str]:
     """What keeps the condition from holding; nothing where it holds."""
     if condition.users:
-        yield from _user_failure(condition, push)
+        yield from _user_failure(condition.users, push)
     if condition.networks:
         yield from _network_failure(condition, push)
     if condition.within_ms is not None:
@@ -143,11 +144,11 @@ def _failures(condition: OverwriteCondition, push: Push, held: Held) -> Iterator
         yield from _label_failure(key, held.image, push.image)
 
 
-def _user_failure(condition: OverwriteCondition, push: Push) -> Iterator[str]:
-    wanted = _few(sorted(condition.users))
+def _user_failure(users: PatternList, push: Push) -> Iterator[str]:
+    wanted = users.described(limit=_NAMED)
     if not push.user:
         yield f"the push names no user, it takes {wanted}"
-    elif push.user not in condition.users:
+    elif not users.matches(push.user):
         yield f"the user {shown(push.user)} is not {wanted}"
     elif not push.user_confirmed:
         yield f"the upstream has not confirmed that the user is {shown(push.user)}"

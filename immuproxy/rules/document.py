@@ -41,6 +41,7 @@ REFERRERS_RULE = Rule(
 )
 """Signing and SBOM tools must rewrite these tags, because the upstream has no referrers API (H21)."""
 
+_AXES = {"repositories": Axis.REPOSITORY, "tags": Axis.TAG, "users": Axis.USER}
 _T = TypeVar("_T")
 
 
@@ -205,8 +206,7 @@ class _Reader:
 
     def _list(self, fields: Fields, key: str) -> PatternList:
         """A list of patterns.  One that is shared by an alias is read once."""
-        axis = Axis.REPOSITORY if key == "repositories" else Axis.TAG
-        node = fields.mapping.get(key)
+        axis, node = _AXES[key], fields.mapping.get(key)
         if node is None:
             return PatternList()
         if (node, axis) not in self._lists:
@@ -264,13 +264,12 @@ class _Reader:
     def _condition(self, fields: Fields) -> OverwriteCondition:
         fields.only(CONDITION_KEYS)
         never = "leave the key out if it does not matter"
-        users = (text(item, path, self._findings) for path, item in fields.items("users", "names", never))
         networks = (
             self._converted(item, path, parse_network) for path, item in fields.items("networks", "networks", never)
         )
         same = (text(item, path, self._findings) for path, item in fields.items("same", "keys", never))
         return OverwriteCondition(
-            users=frozenset(user for user in users if user),
+            users=self._list(fields, "users") if fields.mapping.get("users") else None,
             networks=tuple[Network, ...](network for network in networks if network),
             within_ms=self._within(fields),
             same=tuple(key for key in same if key),

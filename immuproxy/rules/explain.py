@@ -183,7 +183,7 @@ def _other_push(rule: Rule, user: str | None, address: str | None) -> Answer:
 
 def _possible(condition: OverwriteCondition, user: str | None, address: str | None) -> bool:
     """Whether what is known leaves a chance for the condition."""
-    if condition.users and user is not None and user not in condition.users:
+    if condition.users and user is not None and not condition.users.matches(user):
         return False
     return not (condition.networks and address is not None and not _inside(condition, address))
 
@@ -197,7 +197,7 @@ def _remaining(condition: OverwriteCondition, user: str | None, address: str | N
     """What must hold beyond the user and the address that are given; empty if nothing."""
     open_parts = []
     if condition.users and user is None:
-        open_parts.append(f"the user is {' or '.join(sorted(condition.users))}")
+        open_parts.append(f"the user is {condition.users.described()}")
     if condition.networks and address is None:
         open_parts.append(f"the client is in {' or '.join(map(str, condition.networks))}")
     if condition.within_ms is not None:

@@ -51,9 +51,12 @@ class Decision(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OverwriteCondition:
-    """One entry of ``overwrite``: it holds when all that it names holds.  ``within_ms`` counts from the first push."""
+    """One entry of ``overwrite``: it holds when all that it names holds.  ``within_ms`` counts from the first push.
 
-    users: frozenset[str] = frozenset()
+    ``users`` is None where it does not matter who pushes.
+    """
+
+    users: PatternList | None = None
     networks: tuple[Network, ...] = ()
     within_ms: int | None = None
     same: tuple[str, ...] = ()
@@ -63,7 +66,7 @@ class OverwriteCondition:
         """``user release-bot, within 15m of the first push``."""
         parts = []
         if self.users:
-            parts.append(f"user {' or '.join(sorted(self.users))}")
+            parts.append(f"user {self.users.described()}")
         if self.networks:
             parts.append(f"client in {' or '.join(map(str, self.networks))}")
         if self.within_ms is not None:

@@ -1,4 +1,4 @@
-"""Patterns of repositories and tags: globs, ``re:`` and ``semver:``, each with ``!`` to exclude.
+"""Patterns of repositories, tags and users: globs, ``re:`` and ``semver:``, each with ``!`` to exclude.
 
 Whatever a user writes is matched by RE2, whose time grows linearly with the text: no pattern can hang the proxy.
 Globs become regular expressions here; libraries that do so aim at Python's own engine, which backtracks.
@@ -7,6 +7,7 @@ Globs become regular expressions here; libraries that do so aim at Python's own 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -15,7 +16,7 @@ from typing import Any
 import re2
 
 from immuproxy.oci import names
-from immuproxy.rules.problems import did_you_mean
+from immuproxy.rules.problems import did_you_mean, one_of
 from immuproxy.rules.versions import Range, Version, parse_range, version_of
 
 MAX_LENGTH = 1_000
@@ -32,6 +33,7 @@ class Axis(StrEnum):
 
     REPOSITORY = "repository"
     TAG = "tag"
+    USER = "user"
 
 
 class Kind(StrEnum):
@@ -70,7 +72,7 @@ class Pattern:
         return self.text.removeprefix("!") if self.excludes else self.text
 
     def matches(self, name: str, version: Version | None) -> bool:
-        """Whether it matches a repository or tag, be it to include or to exclude; ``version`` is `version_of` a tag."""
+        """Whether it matches a name, be it to include or to exclude; ``version`` is `version_of` a tag."""
         if self.kind is Kind.EXACT:
             return name == self.body
         if self.versions is not None:
@@ -100,8 +102,14 @@ class PatternList:
         """The patterns as written."""
         return tuple(pattern.text for pattern in self.patterns)
 
+    def described(self, limit: int | None = None) -> str:
+        """``ci-* or bot, other than ci-7``; of more than ``limit`` patterns of a kind only how many more there are."""
+        wanted = _alternatives(self.includes, limit) or "anybody"
+        barred = _alternatives(self.excludes, limit)
+        return f"{wanted}{',' if self.includes else ''} other than {barred}" if barred else wanted
+
     def matches(self, name: str) -> bool:
-        """Whether the list takes in a repository or tag."""
+        """Whether the list takes in a name."""
         return self.why_not(name) is None
 
     def why_not(self, name: str) -> str | None:
@@ -120,15 +128,26 @@ EVERYTHING = PatternList()
 """What an absent key means."""
 
 
+def _alternatives(patterns: Sequence[Pattern], limit: int | None) -> str:
+    """``a, b or c``, without the ``!``."""
+    bodies = sorted({pattern.body for pattern in patterns})
+    if limit is not None and len(bodies) > limit:
+        return f"{', '.join(bodies[:limit])} or {len(bodies) - limit} others"
+    return one_of(bodies) if bodies else ""
+
+
 def _listed(texts: list[str], limit: int = 5) -> str:
     shown = ", ".join(f'"{text}"' for text in texts[:limit])
     return shown if len(texts) <= limit else f"{shown} and {len(texts) - limit} more"
 
 
-def options(memory: int) -> Any:
-    """RE2 options: names are ASCII, so that a byte is a character; ``memory`` in bytes is for program and cache."""
+def options(memory: int, *, unicode: bool = False) -> Any:
+    """RE2 options: repositories and tags are ASCII, so that a byte is a character; of users that is not certain.
+
+    ``memory`` in bytes is for program and cache.
+    """
     chosen = re2.Options()
-    chosen.encoding = re2.Options.Encoding.LATIN1
+    chosen.encoding = re2.Options.Encoding.UTF8 if unicode else re2.Options.Encoding.LATIN1
     chosen.never_capture = True
     chosen.log_errors = False
     chosen.max_mem = memory
@@ -136,13 +155,14 @@ def options(memory: int) -> Any:
 
 
 @lru_cache(maxsize=4096)
-def _compiled(regex: str) -> Any:
-    return re2.compile(regex.encode("latin-1"), options(8 * _COMPILE_MEMORY))
+def _compiled(regex: str, *, unicode: bool) -> Any:
+    return re2.compile(regex.encode(), options(8 * _COMPILE_MEMORY, unicode=unicode))
 
 
 def full_match(regex: str, text: str) -> bool:
-    """Whether RE2 matches the whole of an ASCII text."""
-    return _compiled(regex).fullmatch(text.encode("latin-1")) is not None
+    """Whether RE2 matches the whole of a text."""
+    unicode = not (regex.isascii() and text.isascii())
+    return _compiled(regex, unicode=unicode).fullmatch(text.encode("utf-8", "replace")) is not None
 
 
 def parse(text: str, axis: Axis) -> Pattern:
@@ -153,24 +173,25 @@ def parse(text: str, axis: Axis) -> Pattern:
     body = text[1:] if excludes else text
     if not body:
         raise PatternError("the pattern is empty")
-    if not body.isascii():
+    if axis is not Axis.USER and not body.isascii():
         raise PatternError(f'"{body}" can never match: names and tags are ASCII')
     if body.startswith("re:"):
         expression = body.removeprefix("re:")
-        return Pattern(text, excludes, Kind.REGEX, expression, size=_program_size(expression))
+        return Pattern(text, excludes, Kind.REGEX, expression, size=_program_size(expression, axis))
     if body.startswith("semver:"):
         versions = _versions(body.removeprefix("semver:"), axis)
         return Pattern(text, excludes, Kind.SEMVER, versions=versions, size=len(body))
     return _glob_or_exact(text, body, excludes, axis)
 
 
-def _program_size(expression: str) -> int:
+def _program_size(expression: str, axis: Axis) -> int:
     if not expression:
         raise PatternError("the regular expression is empty")
     try:
-        program: int = re2.compile(expression.encode("latin-1"), options(_COMPILE_MEMORY)).programsize
+        chosen = options(_COMPILE_MEMORY, unicode=axis is Axis.USER)
+        program: int = re2.compile(expression.encode(), chosen).programsize
     except re2.error as error:
-        reason = error.args[0].decode("latin-1") if isinstance(error.args[0], bytes) else str(error)
+        reason = error.args[0].decode("utf-8", "replace") if isinstance(error.args[0], bytes) else str(error)
         raise PatternError(f"the regular expression is not valid: {reason}", _regex_hint(expression)) from None
     if program > MAX_PROGRAM:
         raise PatternError("the regular expression is too large", "use fewer or smaller repetitions {n}")
@@ -186,7 +207,7 @@ def _regex_hint(expression: str) -> str:
 
 
 def _versions(text: str, axis: Axis) -> Range:
-    if axis is Axis.REPOSITORY:
+    if axis is not Axis.TAG:
         raise PatternError('"semver:" is for tags', 'put it under "tags:"')
     try:
         return parse_range(text)
@@ -204,10 +225,11 @@ def _glob_or_exact(text: str, body: str, excludes: bool, axis: Axis) -> Pattern:
 
 def _check_exact(body: str, axis: Axis) -> None:
     _check_characters(body, body, axis)
-    valid = names.is_repository(body) if axis is Axis.REPOSITORY else names.is_tag(body)
-    if not valid:
+    if not _IS_NAME[axis](body):
         raise PatternError(f'"{body}" can never match: it is no valid {axis}')
 
+
+_IS_NAME = {Axis.REPOSITORY: names.is_repository, Axis.TAG: names.is_tag, Axis.USER: str.isprintable}
 
 _TOKEN = re.compile(
     r"""(?P<segments>(?:(?<=/)|^)\*\*+/)   # any number of whole segments, none included
@@ -244,6 +266,8 @@ def glob_to_regex(body: str, axis: Axis) -> str:
     parts, depth = [], 0
     for token in _TOKEN.finditer(body):
         kind, text = str(token.lastgroup), token.group()
+        if kind == "comma" and not depth and axis is Axis.USER:
+            kind = "literal"
         depth += (kind == "open") - (kind == "close")
         if kind == "bad" or depth < 0 or (kind == "comma" and not depth):
             raise _bad_character(body, text, axis)
@@ -256,7 +280,7 @@ def glob_to_regex(body: str, axis: Axis) -> str:
 def _translate(kind: str, text: str, body: str, axis: Axis) -> str:
     if kind == "literal":
         _check_characters(text, body, axis)
-        if text.startswith("/") and body.startswith(text):
+        if axis is not Axis.USER and text.startswith("/") and body.startswith(text):
             raise PatternError(f'"{body}" can never match: names do not start with "/"', f'write "{body.lstrip("/")}"')
         return re.escape(text)
     if kind == "set":
@@ -268,6 +292,9 @@ def _set(text: str, body: str, axis: Axis) -> str:
     found = _SET.fullmatch(text)
     if found is None:
         raise _bad_character(body, text, axis)
+    if axis is Axis.USER and not found[1] and "-" not in found[2]:
+        # Names such as "dependabot[bot]" exist, and a set would let in "dependabotb".
+        raise PatternError(f'"{text}" would be one character of these, in "{body}"', _bracket_hint(body))
     expression = f"[^/{found[2]}]" if found[1] else f"[{found[2]}]"
     try:
         re2.compile(expression.encode("latin-1"), options(_COMPILE_MEMORY))
@@ -276,19 +303,33 @@ def _set(text: str, body: str, axis: Axis) -> str:
     return expression
 
 
-_ALLOWED = {Axis.REPOSITORY: re.compile(r"[a-z0-9._/-]+", re.ASCII), Axis.TAG: re.compile(r"[A-Za-z0-9._-]+", re.ASCII)}
+def _bracket_hint(body: str) -> str:
+    literally = re.escape(body).replace(r"\-", "-").replace(r"\*", ".*")
+    return f"a name with brackets? write 're:{literally}'; one of several words? write {{one,two}}"
+
+
+_CHARACTERS = {
+    Axis.REPOSITORY: re.compile(r"[a-z0-9._/-]+", re.ASCII),
+    Axis.TAG: re.compile(r"[A-Za-z0-9._-]+", re.ASCII),
+}
+_ALLOWED: dict[Axis, Callable[[str], object]] = {
+    **{axis: pattern.fullmatch for axis, pattern in _CHARACTERS.items()},
+    Axis.USER: str.isprintable,
+}
 
 
 def _check_characters(text: str, body: str, axis: Axis) -> None:
     """Refuse what no name can contain: such a pattern would protect nothing, silently."""
-    if not _ALLOWED[axis].fullmatch(text):
-        strange = next(character for character in text if not _ALLOWED[axis].fullmatch(character))
+    if not _ALLOWED[axis](text):
+        strange = next(character for character in text if not _ALLOWED[axis](character))
         raise _bad_character(body, strange, axis)
 
 
 def _bad_character(body: str, strange: str, axis: Axis) -> PatternError:
     if axis is Axis.REPOSITORY and strange.isupper():
         return PatternError(f'"{body}" can never match: repository names are lower case', f'write "{body.lower()}"')
+    if axis is Axis.USER and strange.isprintable():
+        return PatternError(f'"{strange}" cannot stand like this in "{body}"', _bracket_hint(body))
     message = f'"{body}" can never match: no {axis} contains "{strange}"'
     return PatternError(message, _suggest_for(body, strange, axis))
 

@@ -17,7 +17,7 @@ from tests.servers import RedisServer, RegistryServer
 
 USERS = """
 rules:
-  - {name: robots, policy: immutable, overwrite: [{users: [robot]}]}
+  - {name: robots, policy: immutable, overwrite: [{users: ['rob*']}]}
 """
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from immuproxy.rules.document import load_rules
 from immuproxy.rules.model import Held, Image, Push, RuleSet
+from immuproxy.rules.patterns import Axis, PatternList, parse
 from immuproxy.rules.problems import DocumentErrors, Problem
 
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -29,6 +30,10 @@ def the_problem(text: str | bytes) -> Problem:
     """The only error of a file."""
     (problem,) = problems_of(text)
     return problem
+
+
+def users(*patterns: str) -> PatternList:
+    return PatternList(tuple(parse(pattern, Axis.USER) for pattern in patterns))
 
 
 def digest(name: str) -> str:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from immuproxy.rules.decide import CHILD_FIRST, decide_delete, decide_push, shown
 from immuproxy.rules.model import Decision, Held, Image, Mode, OverwriteCondition, Policy, Push, Rule, Verdict
 from immuproxy.values import parse_network
-from tests.rules.files import digest, held, image, index, push
+from tests.rules.files import digest, held, image, index, push, users
 
 MINUTE = 60_000
 REVISION = "org.opencontainers.image.revision"
@@ -100,14 +100,14 @@ class TestPolicies:
         assert decide_push(rule(Policy.APPEND_ONLY), push(more), held(old)).outcome is Decision.OVERWRITE
 
     def test_append_only_also_knows_exceptions_by_condition(self) -> None:
-        condition = OverwriteCondition(users=frozenset({"bot"}))
+        condition = OverwriteCondition(users=users("bot"))
         append = rule(Policy.APPEND_ONLY, condition)
         wish = push(index("b"), user="bot")
         assert decide_push(append, wish, held(index("a", "1"))).outcome is Decision.OVERWRITE
 
 
 class TestConditions:
-    bot = OverwriteCondition(users=frozenset({"bot"}))
+    bot = OverwriteCondition(users=users("bot"))
     office = OverwriteCondition(networks=(parse_network("10.1.0.0/16"), parse_network("2001:db8::/32")))
     soon = OverwriteCondition(within_ms=15 * MINUTE)
     revision = OverwriteCondition(same=(REVISION,))
@@ -116,6 +116,25 @@ class TestConditions:
         assert overwrite(self.bot, asked={"user": "bot"}).outcome is Decision.OVERWRITE
         assert "the user eve is not bot" in overwrite(self.bot, asked={"user": "eve"}).reason
         assert "names no user, it takes bot" in overwrite(self.bot).reason
+
+    @pytest.mark.parametrize(
+        ("patterns", "yes", "no", "words"),
+        [
+            (["ci-*", "bot"], ["ci-7", "bot"], ["cix", "ci-a/b", ""], "is not bot or ci-*"),
+            (["ci-*", "!ci-7"], ["ci-8"], ["ci-7", "bot"], "is not ci-*, other than ci-7"),
+            (["!ci-7", "!eve"], ["ci-8"], ["ci-7", "eve", ""], "is not anybody other than ci-7 or eve"),
+            ([r"re:ci-\d+"], ["ci-77"], ["ci-", "xci-7"], r"is not re:ci-\d+"),
+        ],
+    )
+    def test_users_by_patterns(self, patterns: list[str], yes: list[str], no: list[str], words: str) -> None:
+        condition = OverwriteCondition(users=users(*patterns))
+        for user in yes:
+            assert overwrite(condition, asked={"user": user}).outcome is Decision.OVERWRITE
+            assert overwrite(condition, asked={"user": user, "confirmed": False}).outcome is Decision.REFUSE
+        for user in no:
+            verdict = overwrite(condition, asked={"user": user or None})
+            assert verdict.outcome is Decision.REFUSE
+            assert (words if user else "names no user") in verdict.reason
 
     def test_a_name_that_nobody_confirmed_counts_for_nothing(self) -> None:
         verdict = overwrite(self.bot, asked={"user": "bot", "confirmed": False})
@@ -163,7 +182,7 @@ class TestConditions:
         assert words in verdict.reason
 
     def test_all_parts_of_an_entry_must_hold(self) -> None:
-        both = OverwriteCondition(users=frozenset({"bot"}), within_ms=15 * MINUTE)
+        both = OverwriteCondition(users=users("bot"), within_ms=15 * MINUTE)
         assert overwrite(both, asked={"user": "bot", "now_ms": 1}).outcome is Decision.OVERWRITE
         assert overwrite(both, asked={"user": "bot", "now_ms": 20 * MINUTE}).outcome is Decision.REFUSE
         assert overwrite(both, asked={"user": "eve", "now_ms": 1}).outcome is Decision.REFUSE
@@ -262,7 +281,7 @@ def test_text_of_others_is_one_short_clean_line() -> None:
 
 conditions = st.builds(
     OverwriteCondition,
-    users=st.sampled_from([frozenset(), frozenset({"bot"})]),
+    users=st.sampled_from([None, users("bot")]),
     networks=st.sampled_from([(), (parse_network("10.0.0.0/8"),)]),
     within_ms=st.sampled_from([None, 10]),
     same=st.sampled_from([(), ("rev",)]),

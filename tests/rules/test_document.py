@@ -11,7 +11,7 @@ from immuproxy.rules import document
 from immuproxy.rules.document import MAX_PATTERNS, load_rules
 from immuproxy.rules.model import Mode, Policy
 from immuproxy.rules.problems import DocumentErrors
-from tests.rules.files import problems_of, rules_of, the_problem
+from tests.rules.files import problems_of, rules_of, the_problem, users
 
 PRODUCT = r"""
 default:  immutable
@@ -44,7 +44,7 @@ def test_the_documented_example_is_read_whole() -> None:
     assert releases.repositories.texts == ("team/**", "!team/sandbox/**")
     assert releases.tags.texts == ("semver:>=1.0.0", r"re:v\d+(\.\d+)*")
     by_user, by_network, by_label = releases.overwrite
-    assert (by_user.users, by_user.within_ms, by_user.line) == (frozenset({"release-bot"}), 900_000, 12)
+    assert (by_user.users, by_user.within_ms, by_user.line) == (users("release-bot"), 900_000, 12)
     assert [str(network) for network in by_network.networks] == ["10.1.0.0/16"]
     assert by_label.same == ("org.opencontainers.image.revision",)
     assert archive.tags.texts == ()
@@ -132,6 +132,8 @@ def rule(line: str) -> str:
         ("overwrite: [x]", 17, "an entry of overwrite names users"),
         ("overwrite: [{usrs: [x]}]", 18, 'did you mean "users"?'),
         ("overwrite: [{users: []}]", 25, "leave the key out"),
+        ("overwrite: [{users: ['bot[bot]']}]", 26, "a name with brackets"),
+        ("overwrite: [{users: ['re:(']}]", 26, "the regular expression is not valid"),
         ("overwrite: [{users: [7]}]", 26, 'quote it: "7"'),
         ("overwrite: [{within: 15}]", 26, "add a unit"),
         ("overwrite: [{within: 0s}]", 26, "never holds"),

@@ -18,7 +18,7 @@ rules:
     tags: ["semver:>=1.0.0"]
     policy: immutable
     overwrite:
-      - {users: [bot], within: 15m}
+      - {users: ['b?t'], within: 15m}
       - {users: [root]}
       - {networks: [10.1.0.0/16]}
     delete: allow
@@ -107,7 +107,7 @@ def test_what_another_digest_would_get(reference: str, outcome: str, words: str)
 
 def test_user_and_address_narrow_the_conditions_down() -> None:
     assert other("team/app:1.4.0")[0] == "depends"
-    assert "the user is bot and the first push was no more than 15m ago" in other("team/app:1.4.0")[1]
+    assert "the user is b?t and the first push was no more than 15m ago" in other("team/app:1.4.0")[1]
     assert other("team/app:1.4.0", user="bot")[0] == "depends"
     assert other("team/app:1.4.0", user="root")[0] == "accepted"
     assert other("team/app:1.4.0", user="eve", address="10.1.2.3")[0] == "accepted"

@@ -56,6 +56,52 @@ def test_patterns_of_tags(pattern: str, yes: str, no: str) -> None:
     assert [name for name in no.split() if takes([pattern], name, Axis.TAG)] == []
 
 
+@pytest.mark.parametrize(
+    ("pattern", "yes", "no"),
+    [
+        ("ci-*", ["ci-", "ci-build 7", "ci-a@b.c"], ["ci", "xci-1", "ci-a/b", "CI-1"]),
+        ("*", ["anna", "a b", "jürgen"], ["a/b"]),
+        ("**", ["anna", "a/b/c"], []),
+        ("CORP/*", ["CORP/anna"], ["CORP/a/b", "corp/anna"]),
+        ("anna@example.org", ["anna@example.org"], ["anna@exampleXorg", "xanna@example.org"]),
+        ("*@example.org", ["anna@example.org"], ["anna@example.org.evil"]),
+        ("robot$team+ci", ["robot$team+ci"], ["robot$team+ci2"]),
+        ("robot$team+*", ["robot$team+ci"], ["robotteam+ci"]),
+        ("system:serviceaccount:ci:*", ["system:serviceaccount:ci:builder"], ["system:serviceaccount:cd:x"]),
+        ("CN=Anna,OU=*", ["CN=Anna,OU=Ops"], ["CN=Anna OU=Ops"]),
+        ("jürgen", ["jürgen"], ["jurgen"]),
+        ("jür?en", ["jürgen", "jüréen"], ["jüren"]),
+        ("{anna,bert}", ["anna", "bert"], ["{anna,bert}"]),
+        ("ci-[0-9]", ["ci-7"], ["ci-x", "ci-77"]),
+        ("re:ci-[0-9]+", ["ci-77"], ["ci-", "xci-7", "ci-7x"]),
+        (r"re:github-actions\[bot\]", ["github-actions[bot]"], ["github-actionsb"]),
+        ("re:.ü", ["éü", "xü", "€ü"], ["ü"]),
+        ("!eve", ["anna", "eve2"], ["eve"]),
+    ],
+)
+def test_patterns_of_users(pattern: str, yes: list[str], no: list[str]) -> None:
+    assert [name for name in yes if not takes([pattern], name, Axis.USER)] == []
+    assert [name for name in no if takes([pattern], name, Axis.USER)] == []
+
+
+@pytest.mark.parametrize(
+    ("pattern", "words", "hint"),
+    [
+        ("semver:^1", '"semver:" is for tags', "tags"),
+        ("a\tb", "can never match", ""),
+        ("re:(", "not valid", ""),
+        ("{a", "is not closed", ""),
+        ("github-actions[bot]", '"[bot]" would be one character', r"re:github-actions\[bot\]"),
+        ("!", "the pattern is empty", ""),
+    ],
+)
+def test_a_pattern_of_users_that_cannot_be_meant(pattern: str, words: str, hint: str) -> None:
+    with pytest.raises(PatternError) as raised:
+        parse(pattern, Axis.USER)
+    assert words in str(raised.value)
+    assert hint in raised.value.suggestion
+
+
 def test_an_exclude_wins_wherever_it_stands() -> None:
     for patterns in (["team/**", "!team/sandbox/**"], ["!team/sandbox/**", "team/**"]):
         assert takes(patterns, "team/app", Axis.REPOSITORY)
