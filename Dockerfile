@@ -20,11 +20,11 @@ LABEL org.opencontainers.image.title="immuproxy" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /opt/immuproxy /opt/immuproxy
 ENV PATH=/opt/immuproxy/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
-    IMMUPROXY_HEALTH_URL=http://127.0.0.1:8080/healthz
+    IMMUPROXY_CONFIG=/etc/immuproxy/immuproxy.yml IMMUPROXY_HEALTH_URL=http://127.0.0.1:8080/healthz
 # by number, so that it needs no entry in /etc/passwd and Kubernetes can see that it is not root
 USER 10001:10001
 EXPOSE 5000 8080
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \
     CMD ["python3", "-c", "import os, urllib.request; urllib.request.urlopen(os.environ['IMMUPROXY_HEALTH_URL'], timeout=2)"]
 ENTRYPOINT ["immuproxy"]
-CMD ["serve", "--config", "/etc/immuproxy/immuproxy.yml"]
+CMD ["serve"]

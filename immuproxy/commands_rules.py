@@ -30,10 +30,10 @@ _SETTINGS = {"help_option_names": ["-h", "--help"]}
     short_help="List everything that is wrong with a file.",
     epilog="\b\nExample:\n  immuproxy check immuproxy.yml",
 )
-@click.argument("file", type=click.Path(path_type=Path), default=Path(DEFAULT_FILE))
+@click.argument("file", type=click.Path(path_type=Path), default=Path(DEFAULT_FILE), envvar="IMMUPROXY_CONFIG")
 @click.option("--json", "as_json", is_flag=True, help="Print the errors and warnings as JSON.")
 def check(file: Path, *, as_json: bool) -> None:
-    """Check FILE (default immuproxy.yml) and list everything that is wrong with it.
+    """Check FILE (default $IMMUPROXY_CONFIG, else immuproxy.yml) and list everything that is wrong with it.
 
     A file with nothing but default, referrers and rules is checked as such.
     """
@@ -99,7 +99,7 @@ def explain(reference: str, *, file: Path, user: str | None, address: str | None
         raise SystemExit(1) from None
     explanation = explain_tag(rules, repository, tag, user=user, address=address)
     if as_json:
-        click.echo(json.dumps(explanation.to_dict(), indent=2))
+        click.echo(json.dumps(explanation.to_dict()))
     else:
         click.echo("\n".join(explanation.lines()))
 

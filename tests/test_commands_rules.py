@@ -72,6 +72,13 @@ class TestCheck:
         assert result.exit_code == 2
         assert result.stderr.startswith(f"{name}: ")
 
+    def test_the_file_is_looked_for_where_all_commands_look(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("IMMUPROXY_CONFIG", "rules.yml")
+        assert run(check).stdout.startswith("rules.yml: good")
+        assert run(check, "immuproxy.yml").stdout.startswith("immuproxy.yml: good")
+
     def test_wrong_usage(self, folder: Path) -> None:
         assert run(check, "--nonsense").exit_code == 2
 
@@ -89,8 +96,10 @@ class TestExplain:
         monkeypatch.setenv("IMMUPROXY_CONFIG", "rules.yml")
         assert "decided by rule a (line 3) of rules.yml" in run(explain, "x:y").stdout
 
-    def test_json(self, folder: Path) -> None:
-        values = json.loads(run(explain, "--json", "--address", "10.0.0.1", "a:latest").stdout)
+    def test_json_is_one_object_on_one_line(self, folder: Path) -> None:
+        result = run(explain, "--json", "--address", "10.0.0.1", "a:latest")
+        assert result.stdout.count("\n") == 1
+        values = json.loads(result.stdout)
         assert (values["rule"], values["line"], values["protected"]) == ("moving", 4, False)
 
     @pytest.mark.parametrize(

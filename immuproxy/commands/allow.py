@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from immuproxy import __version__, permission
+from immuproxy.commands.operator import as_option, operator
 from immuproxy.commands.options import (
     SETTINGS,
     config_option,
@@ -19,7 +20,7 @@ from immuproxy.commands.options import (
     read_duration,
     split_reference,
 )
-from immuproxy.commands.running import GOOD, WRONG, carry_out, ledger_of, now_ms, operator
+from immuproxy.commands.running import GOOD, WRONG, carry_out, ledger_of, now_ms
 from immuproxy.commands.screen import json_line, moment, say, short, table, warn
 from immuproxy.config import Config
 from immuproxy.ledger.epoch import Epoch
@@ -46,6 +47,7 @@ _HEADINGS = ("tag", "until", "digest", "granted by", "reason")
 @click.option("--reason", metavar="TEXT", help="Why; it stands in the audit.")
 @click.option("--digest", metavar="DIGEST", type=read_digest, help="Allow this digest only.")
 @click.option("--end", is_flag=True, help="End the tag's exception now.")
+@as_option
 @click.option("--list", "listing", is_flag=True, help="List the exceptions in force.")
 @json_option("Print the exception, or the list as JSON Lines.")
 def allow(
@@ -56,6 +58,7 @@ def allow(
     reason: str | None,
     digest: str | None,
     end: bool,
+    name: str | None,
     listing: bool,
     as_json: bool,
 ) -> None:
@@ -65,18 +68,20 @@ def allow(
     the place of the earlier one.
     """
     if listing:
-        _refuse_with("--list", {"REPO:TAG": reference, "--for": lasts, "--digest": digest, "--end": end or None})
+        others = {"REPO:TAG": reference, "--for": lasts, "--digest": digest, "--end": end or None, "--as": name}
+        _refuse_with("--list", others)
         carry_out(path, lambda config: _list(config, as_json=as_json))
     if reference is None:
         raise click.UsageError("name the tag as REPO:TAG, or give --list")
     repository, tag = split_reference(reference, tag_needed=True)
     _check_reason(reason)
-    event = _event(repository, tag, reason or "", digest or "")
     if end:
         _refuse_with("--end", {"--for": lasts, "--digest": digest})
+        event = _event(repository, tag, reason or "", actor=operator(name))
         carry_out(path, lambda config: _end(config, event, as_json=as_json))
     if lasts is None or not reason:
         raise click.UsageError("an exception needs --for and --reason")
+    event = _event(repository, tag, reason, actor=operator(name), digest=digest or "")
     carry_out(path, lambda config: _grant(config, event, lasts, as_json=as_json))
 
 
@@ -92,7 +97,7 @@ def _check_reason(reason: str | None) -> None:
             permission.read_reason(reason)
 
 
-def _event(repository: str, tag: str, reason: str, digest: str) -> Event:
+def _event(repository: str, tag: str, reason: str, *, actor: str, digest: str = "") -> Event:
     return Event(
         id=new_event_id(),
         action=Action.EXCEPTION,
@@ -101,7 +106,7 @@ def _event(repository: str, tag: str, reason: str, digest: str) -> Event:
         tag=tag,
         digest=digest,
         reason=reason,
-        actor=operator(),
+        actor=actor,
         actor_source=ActorSource.OPERATOR,
         user_agent=f"immuproxy/{__version__}",
     )

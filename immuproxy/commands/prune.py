@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from immuproxy import __version__
+from immuproxy.commands.operator import as_option, operator
 from immuproxy.commands.options import SETTINGS, config_option, examples, json_option, read_moment
-from immuproxy.commands.running import GOOD, MISUSED, carry_out, ledger_of, now_ms, operator
+from immuproxy.commands.running import GOOD, MISUSED, carry_out, ledger_of, now_ms
 from immuproxy.commands.screen import counted, json_line, moment, progress_bar, say
 from immuproxy.config import Config
 from immuproxy.ledger.audit import Audit
@@ -27,23 +28,24 @@ from immuproxy.proxy import record
 )
 @click.option("--dry-run", is_flag=True, help="Say how many events would go, and remove nothing.")
 @click.option("--yes", is_flag=True, help="Remove them; there is no way back.")
+@as_option
 @json_option("Print the result as JSON.")
-def prune(*, path: Path, before: str, dry_run: bool, yes: bool, as_json: bool) -> None:
+def prune(*, path: Path, before: str, dry_run: bool, yes: bool, name: str | None, as_json: bool) -> None:
     """Remove old events from the audit, for good.
 
     What tags hold is not touched, only the record of how that came to be.  The removal is an event itself.
     """
     at = read_moment(before, now_ms(), "--before")
+    removing = yes and not dry_run
+    actor = operator(name) if removing else ""
 
     async def work(config: Config) -> int:
         async with ledger_of(config) as store:
             audit = Audit(store)
             going = await _going(audit, at)
-            if going and yes and not dry_run:
-                going = await _remove(audit, at, going, as_json=as_json)
-        return _tell(
-            at, going, removed=yes and not dry_run, asked=bool(going) and not (yes or dry_run), as_json=as_json
-        )
+            if going and removing:
+                going = await _remove(audit, _event(at, going, actor), at, as_json=as_json)
+        return _tell(at, going, removed=removing, asked=bool(going) and not (yes or dry_run), as_json=as_json)
 
     carry_out(path, work)
 
@@ -55,9 +57,9 @@ async def _going(audit: Audit, before: int) -> int:
     return sum(series.total for series in (await audit.counts(0, before, 1)).series)
 
 
-async def _remove(audit: Audit, before: int, going: int, *, as_json: bool) -> int:
+async def _remove(audit: Audit, event: Event, before: int, *, as_json: bool) -> int:
     """Record it, then remove; an interrupted removal was recorded, and can be run again."""
-    await audit.append(_event(before, going))
+    await audit.append(event)
     removed = 0
     with progress_bar("removing", "steps", as_json=as_json) as bar:
         async for progress in audit.prune(before):
@@ -67,14 +69,14 @@ async def _remove(audit: Audit, before: int, going: int, *, as_json: bool) -> in
     return removed
 
 
-def _event(before: int, going: int) -> Event:
+def _event(before: int, going: int, actor: str) -> Event:
     return Event(
         id=new_event_id(),
         time=record.now_ms(),
         action=Action.RULES,
         outcome=Outcome.DELETED,
         reason=f"{counted(going, 'event')} from before {moment(before)} removed from the audit",
-        actor=operator(),
+        actor=actor,
         actor_source=ActorSource.OPERATOR,
         user_agent=f"immuproxy/{__version__}",
     )

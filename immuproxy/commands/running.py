@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import pwd
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -99,14 +97,6 @@ async def ledger_of(config: Config) -> AsyncIterator[Store]:
         await Projector(store).sweep()
         yield store
         await Projector(store).sweep()
-
-
-def operator() -> str:
-    """The name under which the operating system knows whoever runs the command."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return f"uid {os.getuid()}"
 
 
 def now_ms() -> int:

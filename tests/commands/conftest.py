@@ -112,7 +112,8 @@ def site(
     tmp_path: Path, registry: RegistryServer, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Site]:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("IMMUPROXY_CONFIG", raising=False)
+    for name in ("IMMUPROXY_CONFIG", "SUDO_USER"):
+        monkeypatch.delenv(name, raising=False)
     made = Site(tmp_path, registry.url, redis_server)
     made.write()
     yield made

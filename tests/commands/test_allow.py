@@ -41,6 +41,41 @@ def test_a_tag_may_be_overwritten_until_the_exception_ends(site: Site) -> None:
     assert events[1]["rule"] == "default"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sudo_user", "name"),
+    [
+        (("--as", "Anna Berg"), "bert", "Anna Berg"),
+        ((), "bert", "bert"),
+        ((), "", ME),
+    ],
+)
+def test_the_audit_names_the_person(
+    site: Site, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], sudo_user: str, name: str
+) -> None:
+    monkeypatch.setenv("SUDO_USER", sudo_user)
+    assert [found["by"] for found in site.lines("allow", "team/app:1.0", *FOR, *arguments)] == [name]
+    assert site.run("allow", "team/app:1.0", "--end", *arguments).exit_code == 0
+    assert [event.actor for event in site.audit("action:exception")] == [name, name]
+
+
+@pytest.mark.parametrize("arguments", [("--as", "10001"), ("--as", "uid 10001"), ("--as", " "), ("--as", "a\nb")])
+def test_what_names_nobody_is_refused(site: Site, arguments: tuple[str, ...]) -> None:
+    for rest in (FOR, ("--end",)):
+        result = site.run("allow", "team/app:1.0", *rest, *arguments)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "name a person" in " ".join(result.stderr.split())
+    assert site.lines("allow", "--list") == []
+
+
+def test_a_user_who_is_but_a_number_has_to_say_who_they_are(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container, where the operating system knows no names."""
+    monkeypatch.setattr(os, "getuid", lambda: 4_294_967_000)
+    result = site.run("allow", "team/app:1.0", *FOR)
+    assert result.exit_code == 2
+    assert "say who you are with --as NAME" in " ".join(result.stderr.split())
+    assert site.lines("allow", "team/app:1.0", *FOR, "--as", "anna")[0]["by"] == "anna"
+
+
 def test_only_one_digest_may_be_allowed(site: Site) -> None:
     site.talk(push("one"))
     (granted,) = site.lines("allow", "team/app:1.0", *FOR, "--digest", image("two").digest)
@@ -93,6 +128,7 @@ def test_where_the_tag_may_move_anyway_that_is_said(site: Site) -> None:
         (("team/app:1.0", "--for", "30m", "--reason", "x", "--digest", "sha256:12"), "no digest"),
         (("team/app:1.0", "--end", "--for", "30m"), "--end does not go with --for"),
         (("team/app:1.0", "--list"), "--list does not go with REPO:TAG"),
+        (("--list", "--as", "anna"), "--list does not go with --as"),
     ],
 )
 def test_wrong_usage(site: Site, arguments: tuple[str, ...], why: str) -> None:

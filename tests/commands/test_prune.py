@@ -51,6 +51,12 @@ def test_who_removed_what_is_recorded(site: Site, recorded: int) -> None:
     assert found[0].reason.startswith("10 events from before ")
 
 
+def test_who_removes_it_may_say_their_name(site: Site, recorded: int) -> None:
+    assert site.run("prune", "--before", since(recorded), "--yes", "--as", "10001").exit_code == 2
+    site.run("prune", "--before", since(recorded), "--yes", "--as", "anna")
+    assert [event.actor for event in site.audit("action:rules")] == ["anna"]
+
+
 def test_a_dry_run_removes_nothing(site: Site, recorded: int) -> None:
     result = site.run("prune", "--before", since(recorded), "--dry-run", "--yes")
     assert result.exit_code == 0

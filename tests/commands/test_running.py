@@ -32,6 +32,14 @@ EVERY = {
 }
 
 
+def test_in_the_container_every_command_finds_the_file_that_is_served() -> None:
+    recipe = (ROOT / "Dockerfile").read_text()
+    (path,) = re.findall(r"^ *(?:ENV )?IMMUPROXY_CONFIG=(\S+)", recipe, re.MULTILINE)
+    assert f"- .:{Path(path).parent}:ro" in (ROOT / "deploy/docker-compose.yml").read_text()
+    assert (ROOT / "deploy" / Path(path).name).exists()
+    assert 'CMD ["serve"]' in recipe
+
+
 @pytest.mark.parametrize("name", EVERY)
 class TestEveryCommand:
     def test_its_help_has_an_example_that_it_understands(self, name: str, site: Site) -> None:

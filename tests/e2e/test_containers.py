@@ -176,6 +176,15 @@ def test_the_proxy_can_write_nothing_but_its_scratch_space(composed: Composed) -
         composed.docker.run("exec", proxy, "touch", "/opt/immuproxy/x")
 
 
+def test_the_commands_work_in_the_container_and_ask_for_a_name(composed: Composed) -> None:
+    allow = ("exec", composed.container("proxy"), "immuproxy", "allow", "team/x:1.0", "--for", "1m", "--reason", "e2e")
+    with pytest.raises(Refused, match="--as NAME"):
+        composed.docker.run(*allow)
+    assert "may be overwritten" in composed.docker.run(*allow, "--as", "anna")
+    listed = composed.docker.run("exec", composed.container("proxy"), "immuproxy", "allow", "--list", "--json")
+    assert json.loads(listed)["by"] == "anna"
+
+
 def test_redis_keeps_everything_and_evicts_nothing(composed: Composed) -> None:
     redis = composed.container("redis")
     for key, value in {"appendonly": "yes", "maxmemory-policy": "noeviction"}.items():
