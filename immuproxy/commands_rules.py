@@ -17,7 +17,7 @@ from immuproxy.oci import names
 from immuproxy.rules.document import REFERRERS_RULE, has_server_sections, load_rules
 from immuproxy.rules.explain import explain as explain_tag
 from immuproxy.rules.model import RuleSet
-from immuproxy.rules.problems import DocumentErrors, Problem
+from immuproxy.rules.problems import DocumentErrors, Findings, Problem
 from immuproxy.rules.source import MAX_BYTES
 from immuproxy.values import parse_address
 
@@ -31,15 +31,17 @@ _SETTINGS = {"help_option_names": ["-h", "--help"]}
     epilog="\b\nExample:\n  immuproxy check immuproxy.yml",
 )
 @click.argument("file", type=click.Path(path_type=Path), default=Path(DEFAULT_FILE), envvar="IMMUPROXY_CONFIG")
+@click.option("--no-files", is_flag=True, help="Do not open the certificates, keys and password files that it names.")
 @click.option("--json", "as_json", is_flag=True, help="Print the errors and warnings as JSON.")
-def check(file: Path, *, as_json: bool) -> None:
+def check(file: Path, *, no_files: bool, as_json: bool) -> None:
     """Check FILE (default $IMMUPROXY_CONFIG, else immuproxy.yml) and list everything that is wrong with it.
 
-    A file with nothing but default, referrers and rules is checked as such.
+    The certificates, keys and password files that it names are opened, too.  A file with nothing but default, referrers
+    and rules is checked as such.
     """
     data = _read(file)
     try:
-        rules, warnings = _checked(data, str(file))
+        rules, warnings = _checked(data, str(file), with_files=not no_files)
     except DocumentErrors as errors:
         _print_errors(errors, as_json=as_json)
         raise SystemExit(1) from None
@@ -50,13 +52,18 @@ def check(file: Path, *, as_json: bool) -> None:
     click.echo(f"{file}: good; {_summary(rules)}")
 
 
-def _checked(data: bytes, source: str) -> tuple[RuleSet, tuple[Problem, ...]]:
+def _checked(data: bytes, source: str, *, with_files: bool) -> tuple[RuleSet, tuple[Problem, ...]]:
     if not has_server_sections(data, source):
         rules = load_rules(data, source)
         return rules, rules.warnings
+    from immuproxy.commands.named_files import look_at_files  # noqa: PLC0415
     from immuproxy.config import parse_config  # noqa: PLC0415  # pydantic takes longer to import than all the rest
 
     config = parse_config(data, source)
+    if with_files:
+        findings = Findings(warnings=list(config.warnings))
+        look_at_files(config, data, findings)
+        findings.raise_errors(source)
     return config.rules, config.warnings
 
 
