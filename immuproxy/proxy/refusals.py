@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from immuproxy.ledger.model import Event, Outcome, TagRecord
+from immuproxy.ledger.model import Committed, Event, Outcome, TagRecord
 from immuproxy.ledger.register import Register
 from immuproxy.oci.errors import OciError
 from immuproxy.proxy import answers, record
@@ -47,6 +47,7 @@ def _problem(push: Push, verdict: Verdict, found: TagRecord, event: Event) -> Oc
         "pushed_digest": push.manifest.digest,
         "first_pushed": None,
         "first_pushed_by": None,
+        "adopted": False,
         "rule": verdict.rule,
         "event": event.id,
     }
@@ -58,13 +59,20 @@ def _problem(push: Push, verdict: Verdict, found: TagRecord, event: Event) -> Oc
         "current_digest": held.digest,
         "first_pushed": iso(held.first),
         "first_pushed_by": held.first_by or None,
+        "adopted": held.first_adopted,
     }
-    by = f", pushed by {held.by}" if held.by else ""
     message = (
-        f"tag {name} {PHRASE}: it holds {held.digest} since {iso(held.since)}{by}; {verdict.reason}. "
+        f"tag {name} {PHRASE}: it holds {held.digest} since {_since(held)}; {verdict.reason}. "
         "Push it under a new tag; the digest that it holds would be accepted again"
     )
     return OciError(409, "DENIED", message, detail=detail)
+
+
+def _since(held: Committed) -> str:
+    """Since when, and by whom; of a tag that predates the proxy nobody knows (H71)."""
+    if held.first_adopted and held.since == held.first:
+        return f"{iso(held.since)}, when the proxy adopted it (it is older than that)"
+    return f"{iso(held.since)}, pushed by {held.by}" if held.by else iso(held.since)
 
 
 def iso(milliseconds: int) -> str:

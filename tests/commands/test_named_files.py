@@ -104,7 +104,7 @@ def test_certificate_and_key_must_belong_together(folder: Path) -> None:
 def test_a_key_with_a_passphrase_is_refused_and_nobody_is_asked_for_it(folder: Path) -> None:
     """Serving could not ask anybody."""
     plain, locked = folder / "edge.key", folder / "locked.key"
-    command = [program("openssl"), "pkey", "-in", plain, "-aes256", "-passout", "pass:x", "-out", locked]
+    command = [program("openssl"), "pkey", "-in", str(plain), "-aes256", "-passout", "pass:x", "-out", str(locked)]
     subprocess.run(command, check=True, capture_output=True)
     locked.rename(plain)
     assert [error[:2] for error in wrong(folder)] == [("edge.tls.cert", 3), ("console.tls.cert", 5)]

@@ -8,6 +8,7 @@ import pytest
 
 from immuproxy.ledger import keys
 from immuproxy.ledger.model import Outcome
+from immuproxy.proxy.refusals import iso
 from tests.conversation import Image, RunningEdge, edge_over, image, index
 from tests.servers import RedisServer, RegistryServer
 
@@ -81,6 +82,17 @@ async def test_h71_a_tag_that_predates_the_proxy_is_adopted(edge: RunningEdge) -
         Outcome.ADOPTED,
         Outcome.REFUSED,
     ]
+
+
+async def test_a_refusal_says_whether_the_tag_was_pushed_first_or_adopted_then(edge: RunningEdge) -> None:
+    await edge.direct.push("team/app", "0.9", image("old"))
+    await edge.client.push("team/app", "1.0", image("old"))
+    adopted, pushed = [(await edge.client.push("team/app", tag, image("new"))).error for tag in ("0.9", "1.0")]
+    found = (await edge.parts.register.read("team/app", "0.9")).committed
+    assert found is not None
+    assert (adopted["detail"]["adopted"], adopted["detail"]["first_pushed"]) == (True, iso(found.first))
+    assert f"since {iso(found.first)}, when the proxy adopted it (it is older than that); " in adopted["message"]
+    assert (pushed["detail"]["adopted"], "adopted" in pushed["message"]) == (False, False)
 
 
 @pytest.mark.parametrize("round_", range(3))

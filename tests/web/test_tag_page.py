@@ -7,6 +7,7 @@ import time
 
 from immuproxy.ledger.model import Action, Outcome
 from immuproxy.ledger.redis import Store
+from immuproxy.ledger.register import Content
 from immuproxy.web.sources import Sources
 from tests.web.conftest import Console, Seed
 from tests.web.events import HOSTILE, digest, push
@@ -27,6 +28,18 @@ async def test_open_drift_shows_on_the_page_of_its_tag_and_of_no_other(
     assert (found["kind"], found["seen"], found["held"]) == ("moved", digest("evil"), digest("one"))
     other = await (await console.get("/api/v1/repositories/team/app/tags/1.1")).json()
     assert other["drift"] is None
+
+
+async def test_an_adopted_tag_says_that_it_is_older_than_its_first_time(console: Console, sources: Sources) -> None:
+    adopted = push(Outcome.ADOPTED, action=Action.ADOPT, id="adopted", actor="")
+    content = Content(digest=digest("one"), needs=frozenset({digest("one")}))
+    await sources.register.adopt("team/app", "1.0", content, event=adopted, reuse=False)
+    page = await (await console.get(URL)).text()
+    facts = page.partition('<dl class="facts">')[2].partition("</dl>")[0]
+    assert "<dt>Adopted</dt>" in facts
+    assert "older than that" in facts
+    assert "anonymous" not in facts
+    assert (await (await console.get(f"/api/v1{URL}")).json())["first_adopted"] is True
 
 
 async def test_an_exception_shows_as_long_as_it_is_in_force(console: Console, sources: Sources, seed: Seed) -> None:

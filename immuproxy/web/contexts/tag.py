@@ -198,6 +198,7 @@ def _committed(record: TagRecord, facts: TagFacts | None) -> dict[str, Any]:
         "by": held.by if held else (moved.by if moved else ""),
         "first": held.first if held else None,
         "first_by": held.first_by if held else "",
+        "first_adopted": held.first_adopted if held else False,
         "rule": held.rule if held else "",
         "event": held.event if held else "",
         "media_type": held.media_type if held else "",
