@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 
 import structlog
 
 from immuproxy.ledger.redis import LedgerUnavailableError, Store
 from immuproxy.proxy.upstream import Upstream, UpstreamUnavailableError
 from immuproxy.telemetry.metrics import Metrics
-from immuproxy.web.sources import Part
+from immuproxy.web.sources import PULLS, PUSHES, Part
 
 log = structlog.get_logger("immuproxy")
 
@@ -20,6 +21,10 @@ INTERVAL = 5.0
 """Seconds between two looks."""
 
 NO_PUSHES = "takes no pushes: it is a pull-through cache (proxy.remoteurl) or read-only, so it cannot be protected"
+
+_WITHOUT_REDIS = frozenset({PUSHES})
+_WITHOUT_UPSTREAM = frozenset({PULLS, PUSHES})
+"""Its own word is needed for each answer: who may pull, and what there is."""
 
 LONGEST = 2.0
 """Seconds after which a part counts as not answering."""
@@ -65,10 +70,10 @@ class Health:
             async with asyncio.timeout(LONGEST):
                 found = await self._store.information()
         except (LedgerUnavailableError, TimeoutError) as error:
-            return Part("redis", ok=False, detail=str(error) or "no answer in time")
+            return Part("redis", ok=False, detail=str(error) or "no answer in time", stops=_WITHOUT_REDIS)
         self.unsafe = self._store.distrusted = self._danger(found)
         if self.unsafe:
-            return Part("redis", ok=False, detail=self.unsafe)
+            return Part("redis", ok=False, detail=self.unsafe, stops=_WITHOUT_REDIS)
         return Part("redis", ok=True, detail=f"version {found.get('redis_version', '?')}")
 
     def _danger(self, found: Mapping[str, object]) -> str:
@@ -95,8 +100,11 @@ class Health:
             async with asyncio.timeout(LONGEST):
                 status = await self._upstream.status()
         except (UpstreamUnavailableError, TimeoutError) as error:
-            return Part("upstream", ok=False, detail=str(error) or "no answer in time")
+            return Part("upstream", ok=False, detail=str(error) or "no answer in time", stops=_WITHOUT_UPSTREAM)
         if status in {200, 401}:
             detail = "asks for credentials" if status == 401 else "open to all"
-            return Part("upstream", ok=True, detail=detail if self._upstream.takes_pushes else f"{detail}; {NO_PUSHES}")
-        return Part("upstream", ok=False, detail=f"answers {status} to GET /v2/")
+            if self._upstream.takes_pushes:
+                return Part("upstream", ok=True, detail=detail)
+            return Part("upstream", ok=True, detail=f"{detail}; {NO_PUSHES}", stops=frozenset({PUSHES}))
+        stops = frozenset({PUSHES}) if status < HTTPStatus.INTERNAL_SERVER_ERROR else _WITHOUT_UPSTREAM
+        return Part("upstream", ok=False, detail=f"answers {status} to GET /v2/", stops=stops)

@@ -55,7 +55,7 @@ def make_proxy(
     rules: str = "default: immutable",
     more: Mapping[str, Mapping[str, Any]] | None = None,
     environment: Mapping[str, str] | None = None,
-    ready_path: str = "/readyz",
+    ready_path: str = "/readyz?writes=1",
 ) -> ProxyServer:
     """A proxy in front of `upstream_url`, not yet started.
 

@@ -49,7 +49,11 @@ class Served:
             return 0, None
 
     def until_ready(self, status: int = 200) -> None:
-        wait_until(lambda: self.get("/readyz")[0] == status or self.process.poll() is not None, "immuproxy to answer")
+        """Until the strict form answers so."""
+        self.until("/readyz?writes=1", status)
+
+    def until(self, path: str, status: int) -> None:
+        wait_until(lambda: self.process.poll() is not None or self.get(path)[0] == status, "immuproxy to answer")
         assert self.process.poll() is None, self.log.read_text()
 
     def put(self, tag: str, body: bytes, media_type: str) -> int:
@@ -201,9 +205,15 @@ def test_it_comes_up_when_redis_and_the_upstream_do(
     }
     assert "redis does not answer" in served.log.read_text()
     assert served.put("1.0", image("one").body, image("one").media_type) == 503
-    redis_server.start()
     registry.start()
+    served.until("/readyz", 200)  # pulls can be served
+    assert served.get("/readyz")[1]["status"] == "degraded"
+    assert served.get("/readyz?writes=1")[0] == 503
+    redis_server.start()
     served.until_ready()
+    registry.stop()
+    served.until("/readyz", 503)  # nothing can
+    assert served.get("/readyz")[1]["status"] == "unavailable"
 
 
 def test_a_changed_file_takes_effect_and_a_bad_one_does_not(

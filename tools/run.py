@@ -264,7 +264,7 @@ def check_alive(registry: subprocess.Popen[bytes], proxy: subprocess.Popen[bytes
 
 def is_ready(console: Address) -> bool:
     try:
-        with urllib.request.urlopen("http://{}:{}/readyz".format(*_reachable(console)), timeout=2) as answer:
+        with urllib.request.urlopen("http://{}:{}/readyz?writes=1".format(*_reachable(console)), timeout=2) as answer:
             return bool(answer.status == HTTPStatus.OK)
     except (OSError, urllib.error.URLError):
         return False

@@ -16,11 +16,15 @@ async def healthz(_request: web.Request) -> web.Response:
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """200 when Redis and the upstream answer, else 503; the body says which does not."""
+    """200 when pulls can be served, else 503; with ``writes`` (and not ``writes=0``), when pushes can be, too.
+
+    The body says what is wrong.  Redis away is no reason for a balancer to give up on a proxy that still serves pulls.
+    """
     status = status_dict(await request.app[SOURCES].status())
+    wanted = "ready" if request.query.get("writes", "0") == "0" else "writes"
     if is_closed(request.app):  # versions, addresses and what is wrong with them are not for strangers
         status["parts"] = [part | {"detail": ""} for part in status["parts"]]
-    return as_json(status, 200 if status["ready"] else 503)
+    return as_json(status, 200 if status[wanted] else 503)
 
 
 async def metrics(request: web.Request) -> web.Response:

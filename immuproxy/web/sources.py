@@ -13,14 +13,20 @@ from immuproxy.ledger.register import Register
 from immuproxy.rules.model import RuleSet
 from immuproxy.web.contents import Contents, NoContents
 
+PULLS, PUSHES = "pulls", "pushes"
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Redis or the upstream: whether it answers, and in ``detail`` where it is or what is wrong with it."""
+    """Redis or the upstream: whether it answers, and in ``detail`` where it is or what is wrong with it.
+
+    ``stops`` says what cannot be served meanwhile: `PULLS`, `PUSHES`.
+    """
 
     name: str
     ok: bool
     detail: str = ""
+    stops: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,7 @@ class Composed:
 
     def wait_until_healthy(self) -> None:
         wait_until(lambda: self.health("proxy") == "healthy", "the proxy's container to be healthy", 60)
-        with urllib.request.urlopen(f"http://{self.console}/readyz", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://{self.console}/readyz?writes=1", timeout=10) as answer:
             assert answer.status == 200
 
     def outcomes(self, repository: str) -> list[str]:

@@ -140,8 +140,9 @@ async def test_no_header_of_a_stranger_is_a_way_in(port: int, header: tuple[str,
 async def test_strangers_see_only_whether_it_works(
     closed_console: Console, state: State, sources: Sources, store: Store, tmp_path: Path
 ) -> None:
-    state.parts = (Part("redis", ok=False, detail="redis-7.internal:6379 refused"), Part("upstream", ok=True))
-    async with closed_console.get("/readyz") as response:
+    gone = Part("redis", ok=False, detail="redis-7.internal:6379 refused", stops=frozenset({"pushes"}))
+    state.parts = (gone, Part("upstream", ok=True))
+    async with closed_console.get("/readyz?writes=1") as response:
         assert response.status == 503
         assert [part["ok"] for part in (await response.json())["parts"]] == [False, True]
         assert "internal" not in await response.text()

@@ -53,7 +53,7 @@ def test_a_tag_with_a_port_like_colon_is_cut_at_the_last_one() -> None:
         [push()],
         recorded=7,
         in_force=in_force(error="line 3: no"),
-        parts=(Part("redis", ok=True), Part("upstream", ok=False, detail="refused")),
+        parts=(Part("redis", ok=True), Part("upstream", ok=False, detail="refused", stops=frozenset({"pulls"}))),
     )
     assert context["refused_tags"] == [{"repository": "team/app", "tag": "1.0", "count": 3}]
     assert context["rules"]["error"] == "line 3: no"

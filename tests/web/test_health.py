@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from immuproxy.web.sources import Part
+import pytest
+
+from immuproxy.web.sources import PULLS, PUSHES, Part
 from tests.web.conftest import Console, State
 
 
@@ -10,14 +12,34 @@ async def test_the_process_is_healthy_whatever_else_is_down(console: Console, st
         assert response.status == 200
 
 
-async def test_ready_only_when_both_answer(console: Console, state: State) -> None:
-    async with console.get("/readyz") as response:
-        assert (response.status, (await response.json())["ready"]) == (200, True)
-    state.parts = (Part("redis", ok=True), Part("upstream", ok=False, detail="connection refused"))
-    async with console.get("/readyz") as response:
-        body = await response.json()
-        assert response.status == 503
-        assert body["parts"][1] == {"name": "upstream", "ok": False, "detail": "connection refused"}
+NO_REDIS = Part("redis", ok=False, detail="connection refused", stops=frozenset({PUSHES}))
+NO_UPSTREAM = Part("upstream", ok=False, detail="connection refused", stops=frozenset({PULLS, PUSHES}))
+TAKES_NONE = Part("upstream", ok=True, detail="takes no pushes", stops=frozenset({PUSHES}))
+UP = {"redis": Part("redis", ok=True), "upstream": Part("upstream", ok=True)}
+
+
+@pytest.mark.parametrize(
+    ("part", "status", "expected"),
+    [
+        (UP["redis"], "ready", (200, 200)),
+        (NO_REDIS, "degraded", (200, 503)),
+        (TAKES_NONE, "degraded", (200, 503)),
+        (NO_UPSTREAM, "unavailable", (503, 503)),
+    ],
+)
+async def test_ready_means_that_pulls_can_be_served(
+    console: Console, state: State, part: Part, status: str, expected: tuple[int, int]
+) -> None:
+    """A balancer that asks takes no proxy out of service that still serves pulls, only because Redis is away."""
+    state.parts = tuple((UP | {part.name: part}).values())
+    pulls, pushes = expected
+    for query, code in (("", pulls), ("?writes=0", pulls), ("?writes=1", pushes), ("?writes", pushes)):
+        async with console.get(f"/readyz{query}") as response:
+            body = await response.json()
+            assert response.status == code, query
+            assert (body["status"], body["ready"], body["writes"]) == (status, pulls == 200, pushes == 200)
+            shown = {"name": part.name, "ok": part.ok, "detail": part.detail, "stops": sorted(part.stops)}
+            assert shown in body["parts"]
 
 
 async def test_metrics_are_those_of_the_registry(console: Console) -> None:

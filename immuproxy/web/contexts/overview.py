@@ -9,7 +9,7 @@ from typing import Any
 
 from immuproxy.ledger.audit import Chart, Tally
 from immuproxy.ledger.model import Event, Outcome
-from immuproxy.web.sources import Part, RulesInForce
+from immuproxy.web.sources import PULLS, Part, RulesInForce
 from immuproxy.web.wording import iso_minutes, iso_seconds
 
 _MINUTE = 60_000
@@ -167,10 +167,16 @@ def rules_dict(in_force: RulesInForce) -> dict[str, Any]:
 
 
 def status_dict(parts: Sequence[Part]) -> dict[str, Any]:
-    """Whether everything that the proxy leans on answers."""
+    """What can be served: ``ready`` is for pulls, ``writes`` for pushes too; ``degraded`` is ready, but not whole."""
+    stopped = frozenset[str]().union(*(part.stops for part in parts))
+    whole = all(part.ok for part in parts) and not stopped
     return {
-        "ready": all(part.ok for part in parts),
-        "parts": [{"name": part.name, "ok": part.ok, "detail": part.detail} for part in parts],
+        "status": "unavailable" if PULLS in stopped else "ready" if whole else "degraded",
+        "ready": PULLS not in stopped,
+        "writes": not stopped,
+        "parts": [
+            {"name": part.name, "ok": part.ok, "detail": part.detail, "stops": sorted(part.stops)} for part in parts
+        ],
     }
 
 
