@@ -22,7 +22,7 @@ from aiohttp import web
 from immuproxy import __version__
 from immuproxy.assembly import Choices, Parts, assemble
 from immuproxy.config import Config
-from immuproxy.connections import CannotOpenError, open_ledger, open_upstream, service_password
+from immuproxy.connections import CannotOpenError, notifications_token, open_ledger, open_upstream, service_password
 from immuproxy.drift.account import Account
 from immuproxy.drift.comparing import COMPARED_EVERY, RATE
 from immuproxy.drift.notifications import PATH as NOTIFICATIONS_PATH
@@ -117,9 +117,9 @@ async def running(path: Path, config: Config) -> AsyncIterator[Running]:
             door,
             open_metrics=config.console.auth is None or config.console.auth.metrics == "open",
         )
-        notifications = Notifications(parts.register, parts.healer)
+        notifications = Notifications(parts.register, parts.healer, notifications_token(config))
         console_app.router.add_post(NOTIFICATIONS_PATH, notifications.receive)
-        leave_open(console_app, NOTIFICATIONS_PATH)  # the registry has no password, and what it says is only a hint
+        leave_open(console_app, NOTIFICATIONS_PATH)  # it has a secret of its own, and what it hears is only a hint
         console = await stack.enter_async_context(
             _listening(
                 ConsoleRunner(console_app, room=files.room(files.FOR_CONSOLE)),

@@ -54,6 +54,20 @@ async def open_upstream(config: Config) -> AsyncIterator[Upstream]:
         yield upstream
 
 
+def notifications_token(config: Config) -> str:
+    """The secret that the registry's notifications must carry, empty where they need none; raises `CannotOpenError`."""
+    path = config.console.notifications.token_file
+    if path is None:
+        return ""
+    try:
+        token = Path(path).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CannotOpenError(f"console.notifications.token_file: {error}") from error
+    if not token or not token.isascii() or not token.isprintable():
+        raise CannotOpenError(f"console.notifications.token_file: {path} is to hold one line of printable ASCII")
+    return token
+
+
 def service_password(config: Config) -> str | None:
     """The password of the proxy's own account; raises `CannotOpenError` where its file cannot be read."""
     chosen = config.upstream

@@ -217,8 +217,9 @@ class Sweep:
         await self._register.end_delete(intent.repository, mark, ended, gone)
 
     async def _gone(self, intent: Event) -> list[GoneTag]:
-        tags = [intent.tag] if intent.tag else await self._register.tags(intent.repository)
-        records = await self._register.records(intent.repository, tags)
+        register, repository = self._register, intent.repository
+        tags = [intent.tag] if intent.tag else await register.holders.of(repository, intent.digest)
+        records = await register.records(repository, tags)
         held = [found for found in records if found.committed and found.committed.digest == intent.digest]
         rules = [self._rules().match(found.repository, found.tag) for found in held]
         return [

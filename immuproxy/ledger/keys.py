@@ -49,6 +49,11 @@ def tags(repository: str) -> str:
     return f"{PREFIX}{{{repository}}}:tags"
 
 
+def holders(repository: str) -> str:
+    """Sorted set: ``<digest> <tag>`` for each tag with a committed record, score 0; see `immuproxy.ledger.holders`."""
+    return f"{PREFIX}{{{repository}}}:holders"
+
+
 def pins(repository: str) -> str:
     """Hash: digest -> number of committed tags that need it."""
     return f"{PREFIX}{{{repository}}}:pins"

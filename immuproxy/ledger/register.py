@@ -18,6 +18,7 @@ from typing import Any
 from immuproxy.ledger import keys
 from immuproxy.ledger.attention import Attention, Kind
 from immuproxy.ledger.epoch import Epoch
+from immuproxy.ledger.holders import Holders
 from immuproxy.ledger.model import (
     Action,
     Event,
@@ -85,6 +86,7 @@ class Register:
         self._published = published
         self._recorded = recorded
         self.attention = Attention(store)
+        self.holders = Holders(store)
 
     # --- reading
 
@@ -264,7 +266,7 @@ class Register:
         reply = await self._publish(
             repository,
             "commit",
-            _keys(repository, tag, "tags", "pins", "manifests", "intents", "outbox"),
+            _keys(repository, tag, "tags", "pins", "manifests", "intents", "outbox", "holders"),
             [token, *_held(tag, content, event, first=first)],
         )
         held = reply_of(repository, tag, reply)
@@ -291,7 +293,7 @@ class Register:
         reply = await self._publish(
             repository,
             "adopt",
-            _keys(repository, tag, "tags", "pins", "manifests", "intents", "outbox", "marks"),
+            _keys(repository, tag, "tags", "pins", "manifests", "intents", "outbox", "marks", "holders"),
             [seen_token, *_held(tag, content, event, first=first), int(reuse), without_time(closing)],
         )
         held = reply_of(repository, tag, reply)
@@ -306,7 +308,7 @@ class Register:
         named = [keys.tag(repository, tag)] if tag else []
         reply = await self._store.script(
             "intend",
-            [*_slot(repository, "intents", "marks", "pins", "manifests", "tags"), *named],
+            [*_slot(repository, "intents", "marks", "pins", "manifests", "tags", "holders"), *named],
             [draft.id, without_time(draft), " ".join(sorted(needs)), tag],
         )
         return Step(reply[0].decode())
@@ -362,7 +364,7 @@ class Register:
             repository,
             "delete_end",
             [
-                *_slot(repository, "marks", "intents", "outbox", "tags", "pins", "manifests", "deletes"),
+                *_slot(repository, "marks", "intents", "outbox", "tags", "pins", "manifests", "deletes", "holders"),
                 *(keys.tag(repository, tag.name) for tag in gone),
             ],
             [digest, event.id, without_time(event), event.actor, *told],
@@ -478,6 +480,7 @@ _DECIDING = frozenset({"claim", "arm", "commit", "adopt"})
 
 _SLOT = {
     "tags": keys.tags,
+    "holders": keys.holders,
     "marks": keys.marks,
     "pins": keys.pins,
     "manifests": keys.manifests,

@@ -18,6 +18,7 @@ from immuproxy.proxy.answers import Answer
 from immuproxy.proxy.authority import Authority
 from immuproxy.proxy.caller import Caller
 from immuproxy.proxy.listing import ListingRefusedError
+from immuproxy.proxy.needed import by_whom
 from immuproxy.proxy.recovery import Recovery
 from immuproxy.proxy.refusals import first_message
 from immuproxy.proxy.upstream import Found, Upstream, UpstreamUnavailableError
@@ -112,7 +113,7 @@ class Deletes:
         draft = self._draft(action, caller, operation, digest=digest)
         going = await self._going(repository, digest) if manifest_route else []
         if await self._register.pin_count(repository, digest) > len(going):
-            return await self._refuse(replace(draft, reason="a protected tag needs it"), caller, operation)
+            return await self._refuse_needed(draft, caller, operation)
         if manifest_route and not await self._is_manifest(repository, digest, caller):
             raise OciError(404, "MANIFEST_UNKNOWN", "manifest unknown", detail={"digest": digest})
         event = replace(draft, outcome=Outcome.DELETED, reason="no protected tag needs it")
@@ -135,7 +136,7 @@ class Deletes:
     async def _going(self, repository: str, digest: str) -> list[GoneTag]:
         """The tags that hold the digest and would go with it, when the rules let every one of them go."""
         rules = self._rules()
-        records = await self._register.records(repository, await self._register.tags(repository))
+        records = await self._register.records(repository, await self._register.holders.of(repository, digest))
         holders = [found.tag for found in records if found.committed and found.committed.digest == digest]
         matched = [rules.match(repository, tag) for tag in holders]
         if not all(rule.delete_allowed or not rule.protects for rule in matched):
@@ -181,7 +182,15 @@ class Deletes:
         draft = record.draft(action, caller, operation.repository, tag=tag, digest=digest)
         return replace(draft, actor_confirmed=self._authority.confirms_delete(operation, caller))
 
-    async def _refuse(self, event: Event, caller: Caller, operation: Operation) -> Answer:
+    async def _refuse_needed(self, draft: Event, caller: Caller, operation: Operation) -> Answer:
+        """A refusal that names the tag which needs the digest, and the rule which holds it."""
+        found = await by_whom(self._register, self._rules(), operation.repository, operation.reference)
+        event = replace(draft, reason=found.reason)
+        if found.rule is not None:
+            event = replace(event, rule=found.rule.name, rule_line=found.rule.line)
+        return await self._refuse(event, caller, operation, needed_by=found.tag)
+
+    async def _refuse(self, event: Event, caller: Caller, operation: Operation, *, needed_by: str = "") -> Answer:
         refused = replace(event, outcome=Outcome.REFUSED)
         await self._register.record(record.timed(refused, caller))
         allowed = tuple(method for method in METHODS[operation.kind] if method != "DELETE")
@@ -194,7 +203,8 @@ class Deletes:
             detail={
                 "repository": operation.repository,
                 "reference": operation.reference,
-                "rule": event.rule,
+                "needed_by": needed_by or None,
+                "rule": event.rule or None,
                 "event": event.id,
             },
         )

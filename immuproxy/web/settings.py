@@ -76,9 +76,16 @@ class ConsoleAuth(Settings):
         return self
 
 
+class NotificationSettings(Settings):
+    """The endpoint for the registry's notifications; ``token_file`` holds a secret that they must carry."""
+
+    token_file: FilePath | None = None
+
+
 class ConsoleSettings(Settings):
     """The listener with the web page and the JSON API; open to all who reach it unless ``auth`` is given."""
 
     listen: ListenAddress = Listen("127.0.0.1", 8080)
     tls: TlsSettings | None = None
     auth: ConsoleAuth | None = None
+    notifications: NotificationSettings = NotificationSettings()

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -15,7 +16,8 @@ from aiohttp.test_utils import TestServer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from immuproxy.drift.notifications import PATH, RATE, Hint, Notifications, read
+from immuproxy.drift import notifications as endpoint
+from immuproxy.drift.notifications import MAX_BODY, MAX_EVENTS, PATH, RATE, Hint, Notifications, read
 from immuproxy.ledger.model import Action
 from tests.conversation import Client, RunningEdge, edge_over, image
 from tests.proxies import running_proxy
@@ -59,7 +61,7 @@ def test_whatever_comes_it_is_read_or_refused(value: Any) -> None:
             assert isinstance(read(body), list)
 
 
-def telling(url: str) -> dict[str, Any]:
+def telling(url: str, token: str = "") -> dict[str, Any]:
     """The part of a registry's configuration by which it tells of every push."""
     endpoint = {
         "name": "immuproxy",
@@ -68,6 +70,7 @@ def telling(url: str) -> dict[str, Any]:
         "threshold": 3,
         "backoff": "100ms",
         "ignore": {"actions": ["pull"]},
+        "headers": {"Authorization": [f"Bearer {token}"]} if token else {},
     }
     return {"notifications": {"endpoints": [endpoint]}}
 
@@ -127,15 +130,58 @@ async def test_h58_a_flood_of_forged_hints_is_followed_at_a_pace_that_the_regist
         assert asyncio.get_running_loop().time() - began >= (forged - 1) / RATE
 
 
-async def test_h58_the_service_itself_follows_what_the_registry_tells(
-    start_registry: Callable[..., RegistryServer], redis_server: RedisServer
+async def test_h86_what_is_too_much_is_not_taken_and_a_registry_tells_it_again(
+    edge: RunningEdge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The whole of `immuproxy serve`, with nobody reading and the sweep minutes away."""
+    monkeypatch.setattr(endpoint, "MAX_WAITING", 30)
+    app = web.Application()
+    app.router.add_post(PATH, Notifications(edge.parts.register, edge.parts.healer).receive)
+    digests = [image(str(number)).digest for number in range(MAX_EVENTS)]
+    body = envelope(*(event("delete", digest=digest) for digest in digests))
+    async with TestServer(app) as server, aiohttp.ClientSession() as session:
+
+        async def told(data: bytes | AsyncIterator[bytes]) -> int:
+            async with session.post(server.make_url(PATH), data=data) as answer:
+                return answer.status
+
+        async def endless() -> AsyncIterator[bytes]:
+            for _ in range(MAX_BODY // 65536 + 1):
+                yield b" " * 65536
+
+        assert await told(b" " * (MAX_BODY + 1)) == 413
+        assert await told(endless()) == 413
+        assert await told(b"no envelope" + b" " * (MAX_BODY // 2)) == 400
+        assert await told(b"no envelope" + b" " * (MAX_BODY * 3 // 4)) == 429, "so much was parsed a moment ago"
+        assert await told(body) == 202
+        assert await told(body) == 429, "no more wait than thirty"
+
+
+async def test_h58_a_delete_by_digest_makes_the_proxy_look_at_every_tag_that_holds_it(edge: RunningEdge) -> None:
+    ours = image("ours")
+    for tag in ("1.0", "2.0"):
+        await edge.client.push("team/app", tag, ours)
+    await edge.client.push("team/app", "3.0", image("other"))
+    await edge.direct.ask("DELETE", f"/v2/team/app/manifests/{ours.digest}")
+    async with asyncio.timeout(5):
+        while {told.tag for told in await edge.events("team/app") if told.action is Action.REPAIR} != {"1.0", "2.0"}:
+            await asyncio.sleep(0.02)
+    assert (await edge.direct.pull("team/app", "2.0")).digest == ours.digest
+
+
+async def test_h58_the_service_itself_follows_what_the_registry_tells(
+    start_registry: Callable[..., RegistryServer], redis_server: RedisServer, tmp_path: Path
+) -> None:
+    """The whole of `immuproxy serve`, nobody reading and the sweep minutes away; only who has the token is heard."""
     port, ours = free_port(), image("ours")
     upstream = f"http://127.0.0.1:{port}"
-    with running_proxy(upstream, {"url": redis_server.url}, ready_path="/healthz") as proxy:
-        start_registry(port=port, more=telling(proxy.console_url + PATH))
+    (tmp_path / "token").write_text("a secret of the two\n")
+    more = {"console": {"notifications": {"token_file": str(tmp_path / "token")}}}
+    with running_proxy(upstream, {"url": redis_server.url}, ready_path="/healthz", more=more) as proxy:
+        start_registry(port=port, more=telling(proxy.console_url + PATH, "a secret of the two"))
         async with aiohttp.ClientSession(auto_decompress=False) as session:
+            for sent in ({}, {"Authorization": "Bearer a secret of the three"}, {"Authorization": "Bearer \udcff"}):
+                async with session.post(proxy.console_url + PATH, data=envelope(), headers=sent) as answer:
+                    assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
             assert (await Client(proxy.url, session).push("team/app", "1.0", ours)).status == 201
             direct = Client(upstream, session)
             await direct.push("team/app", "1.0", image("other"))

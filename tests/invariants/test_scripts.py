@@ -202,6 +202,10 @@ class Ledger:
         held = {record.committed.digest for record in records.values() if record.committed}
         assert held <= manifests <= set(pins)
         assert set(await self.register.tags(REPOSITORY)) == {tag for tag in TAGS if records[tag].committed}
+        entries = await client.zrange(keys.holders(REPOSITORY), 0, -1)
+        assert {entry.decode() for entry in entries} == {
+            f"{record.committed.digest} {tag}" for tag, record in records.items() if record.committed
+        }
         await self.check_events(records)
         self.check_generations(records)
         async for key in client.scan_iter():
@@ -247,7 +251,7 @@ class Ledger:
             await self.register.conclude(REPOSITORY, draft)
         await self.check()
         client: Any = self.store.client
-        for part in (keys.pins, keys.manifests, keys.intents, keys.marks, keys.tags):
+        for part in (keys.pins, keys.manifests, keys.intents, keys.marks, keys.tags, keys.holders):
             assert not await client.exists(part(REPOSITORY))
 
     async def delete_tag(self, tag: str, digest: str) -> None:

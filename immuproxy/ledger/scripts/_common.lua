@@ -7,7 +7,7 @@
 
 -- A script has no way back, so a key of a wrong type is found before anything is written (H70).
 local KINDS = {
-  tag = 'hash', tags = 'zset', pins = 'hash', manifests = 'hash', marks = 'zset', intents = 'hash', outbox = 'stream',
+  tag = 'hash', tags = 'zset', holders = 'zset', pins = 'hash', manifests = 'hash', marks = 'zset', intents = 'hash', outbox = 'stream',
   drift = 'hash', exceptions = 'hash', claims = 'zset', budgets = 'zset', deletes = 'string', adopted = 'string',
 }
 for _, key in ipairs(KEYS) do
@@ -95,8 +95,22 @@ local function was_told(record, id)
   return string.find((record.told or '') .. ' ' .. (record.event or '') .. ' ', ' ' .. id .. ' ', 1, true) ~= nil
 end
 
+-- A tag's place in the index of who holds what (ledger/holders.py).
+local function holding(record, name)
+  return record.digest .. ' ' .. name
+end
+
+-- A record goes, with all that it needs and claims.
+local function drop_record(key, tags, holders, pins, manifests, record, name)
+  unpin(pins, manifests, record.needs)
+  unpin(pins, manifests, record.claim_needs)
+  redis.call('DEL', key)
+  redis.call('ZREM', tags, name)
+  if record.digest then redis.call('ZREM', holders, holding(record, name)) end
+end
+
 -- Make `digest` what the tag holds.  `fields` is a flat list of what the console shows.
-local function hold(key, tags, pins, manifests, record, now, name, digest, needs, fields)
+local function hold(key, tags, holders, pins, manifests, record, now, name, digest, needs, fields)
   pin(pins, needs)
   unpin(pins, manifests, record.needs)
   if record.event then
@@ -105,6 +119,8 @@ local function hold(key, tags, pins, manifests, record, now, name, digest, needs
   if not record.first then redis.call('HSET', key, 'first', text(now)) end
   redis.call('HDEL', key, 'deleted', 'deleted_digest', 'deleted_by')
   redis.call('ZADD', tags, now, name)
+  if record.digest then redis.call('ZREM', holders, holding(record, name)) end
+  redis.call('ZADD', holders, 0, holding({digest = digest}, name))
   redis.call('HSET', key, 'digest', digest, 'needs', needs, 'since', text(now),
     'generation', tonumber(record.generation or 0) + 1, unpack(fields))
 end
