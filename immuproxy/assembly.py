@@ -125,7 +125,9 @@ def assemble(
             memory=Memory(time.monotonic, limits.quarantine),
             pass_unknown=choices.pass_unknown,
         ),
-        deletes=Deletes(rules, register, upstream, recovery, authority, longest=3 * choices.manifest_timeout),
+        deletes=Deletes(
+            rules, register, upstream, recovery, authority, exceptions, longest=3 * choices.manifest_timeout
+        ),
         metrics=metrics,
         door=choices.door,
     )

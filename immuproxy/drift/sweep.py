@@ -28,6 +28,7 @@ from immuproxy.proxy.attempt import Limits
 from immuproxy.proxy.caller import Caller
 from immuproxy.proxy.recovery import Recovery
 from immuproxy.proxy.upstream import DAMAGED, Found, Upstream, UpstreamUnavailableError
+from immuproxy.rules.decide import BY_EXCEPTION
 from immuproxy.rules.model import RuleSet
 
 log = structlog.get_logger("immuproxy.sweep")
@@ -211,7 +212,7 @@ class Sweep:
         ended = replace(intent, reason="the delete was interrupted, and the upstream still holds the content")
         gone: list[GoneTag] = []
         if not seen:
-            ended = replace(intent, outcome=Outcome.DELETED, reason="recorded after the delete was interrupted")
+            ended = replace(intent, outcome=Outcome.DELETED, reason=_recorded_late(intent))
             gone = await self._gone(intent)
         mark = f"tag:{intent.tag}" if intent.tag else intent.digest
         await self._register.end_delete(intent.repository, mark, ended, gone)
@@ -238,3 +239,9 @@ class Sweep:
         if seen.status != 404:
             raise UpstreamUnavailableError(f"it answered {seen.status}: give immuproxy credentials of its own for this")
         return ""
+
+
+def _recorded_late(intent: Event) -> str:
+    """The reason of a delete that went through unseen, with the exception that let it go."""
+    permitted = f"; {intent.reason}" if BY_EXCEPTION in intent.reason else ""
+    return f"recorded after the delete was interrupted{permitted}"

@@ -1,4 +1,4 @@
-"""Exceptions: temporary, recorded permissions to overwrite one tag.
+"""Exceptions: temporary, recorded permissions to overwrite one tag, or to delete it.
 
 Every method raises `immuproxy.ledger.redis.LedgerUnavailableError` when Redis does not answer.
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
 
 from immuproxy.ledger import keys
 from immuproxy.ledger.attention import Attention, Kind
@@ -15,12 +16,23 @@ from immuproxy.ledger.model import Event, without_time
 from immuproxy.ledger.redis import Store
 
 
+class Allows(StrEnum):
+    """What an exception lets through; never both."""
+
+    OVERWRITE = "overwrite"
+    DELETE = "delete"
+
+
+TO_DELETE = "may be deleted: "
+"""How the reason of a grant begins in the audit where it allows a delete."""
+
+
 @dataclass(frozen=True, slots=True)
 class Exemption:
     """One permission.
 
-    ``granted`` and ``ends`` in ms; ``digest`` is the only one that may be pushed, or empty for any; ``event`` is the
-    id of the event that granted it.
+    ``granted`` and ``ends`` in ms; ``digest`` is the only one that may be pushed, or that may be deleted, or empty for
+    any; ``event`` is the id of the event that granted it.
     """
 
     repository: str
@@ -31,10 +43,16 @@ class Exemption:
     event: str
     by: str
     reason: str
+    allows: Allows = Allows.OVERWRITE
 
-    def covers(self, digest: str, now_ms: int) -> bool:
-        """Whether a push of ``digest`` is permitted at ``now_ms``."""
-        return now_ms < self.ends and self.digest in {"", digest}
+    def covers(self, wish: Allows, digest: str, now_ms: int) -> bool:
+        """Whether a push of ``digest``, or the delete of a tag that holds it, is permitted at ``now_ms``."""
+        return self.allows is wish and now_ms < self.ends and self.digest in {"", digest}
+
+    @property
+    def words(self) -> str:
+        """What the audit says of its use; the event first, as a long reason may be cut."""
+        return f"event {self.event}, granted by {self.by or 'an operator'}: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +72,19 @@ class Exceptions:
         self._published = published
         self._attention = Attention(store)
 
-    async def grant(self, event: Event, *, lasts_ms: int) -> int:
+    async def grant(self, event: Event, *, lasts_ms: int, allows: Allows = Allows.OVERWRITE) -> int:
         """Permit what ``event`` (action exception, outcome granted) says, for ``lasts_ms``; returns when it ends (ms).
 
-        Its ``digest`` restricts the permission where it is not empty.
+        Its ``digest`` restricts the permission where it is not empty.  That it ``allows`` a delete is put in front of
+        its reason.
         """
+        told = replace(event, reason=TO_DELETE + event.reason) if allows is Allows.DELETE else event
         await self._store.do(self._store.client.sadd(keys.REPOSITORIES, event.repository))
         await self._attention.expect(Kind.EXCEPTION, event.repository)
         ends = await self._store.script(
             "exception_grant",
             [keys.exceptions(event.repository), keys.outbox(event.repository)],
-            [event.tag, lasts_ms, event.digest, event.id, without_time(event), event.actor, event.reason],
+            [event.tag, lasts_ms, event.digest, event.id, without_time(told), event.actor, event.reason, allows],
         )
         self._published(event.repository)
         return int(ends)
@@ -104,4 +124,5 @@ class Exceptions:
 
 
 def _exemption(repository: str, tag: str, value: bytes) -> Exemption:
-    return Exemption(repository, tag, **json.loads(value))
+    fields = json.loads(value)
+    return Exemption(repository, tag, **(fields | {"allows": Allows(fields.get("allows", Allows.OVERWRITE))}))

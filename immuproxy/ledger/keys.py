@@ -110,7 +110,7 @@ def compared_to(repository: str) -> str:
 
 
 def exceptions(repository: str) -> str:
-    """Hash: tag -> temporary permission to overwrite it."""
+    """Hash: tag -> temporary permission to overwrite or delete it."""
     return f"{PREFIX}{{{repository}}}:exceptions"
 
 

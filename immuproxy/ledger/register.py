@@ -57,6 +57,15 @@ class GoneTag:
     tombstone: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """A tag that only an exception lets go: the digest by which that was judged, and the event that granted it."""
+
+    tag: str
+    digest: str
+    event: str
+
+
 def _nobody(_repository: str) -> None:
     pass
 
@@ -337,23 +346,30 @@ class Register:
         deadline_ms: int,
         draft: Event,
         adopted: str = "",
+        permits: Sequence[Permit] = (),
     ) -> Step:
-        """Mark a digest as about to go: GRANTED, PINNED, BUSY or UNADOPTED (``delete_begin.lua``).
+        """Mark a digest as about to go: GRANTED, PINNED, BUSY, UNADOPTED or CHANGED (``delete_begin.lua``).
 
         Waits as the deciding steps do: with the mark lost, a push could come to need what is just going.
 
         ``holders``: the tags that may go with it; for as long as they hold it, they do not count as needing it.
         ``adopted``: what `begin_adoption` said before all tags were adopted; when the ledger was emptied since, the
-        step is UNADOPTED.
+        step is UNADOPTED.  ``permits``: those among the holders that only an exception lets go; where one no longer
+        holds, the step is CHANGED.
         """
+        first = [permit.tag for permit in permits]
+        others = [tag for tag in holders if tag not in first]
         await self._epoch.list(repository)
         reply = await self._store.durable_script(
             "delete_begin",
             [
-                *_slot(repository, "pins", "marks", "intents", "adopted"),
-                *(keys.tag(repository, tag) for tag in holders),
+                *_slot(repository, "pins", "marks", "intents", "adopted", "exceptions"),
+                *(keys.tag(repository, tag) for tag in (*first, *others)),
             ],
-            [digest, deadline_ms, draft.id, without_time(draft), adopted],
+            [
+                *(digest, deadline_ms, draft.id, without_time(draft), adopted),
+                *(item for permit in permits for item in (permit.tag, permit.digest, permit.event)),
+            ],
         )
         return Step(reply.decode())
 
@@ -489,6 +505,7 @@ _SLOT = {
     "claims": keys.claims,
     "deletes": keys.deletes,
     "adopted": keys.adopted,
+    "exceptions": keys.exceptions,
 }
 
 

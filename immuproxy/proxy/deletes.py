@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 from multidict import CIMultiDict
 
+from immuproxy.ledger.exceptions import Allows, Exceptions, Exemption
 from immuproxy.ledger.model import Action, Event, Outcome, Step, TagRecord
-from immuproxy.ledger.register import GoneTag, Register
+from immuproxy.ledger.register import GoneTag, Permit, Register
 from immuproxy.oci import names
 from immuproxy.oci.errors import OciError, unavailable
 from immuproxy.oci.routes import METHODS, Kind, Operation
@@ -22,11 +24,14 @@ from immuproxy.proxy.needed import by_whom
 from immuproxy.proxy.recovery import Recovery
 from immuproxy.proxy.refusals import first_message
 from immuproxy.proxy.upstream import Found, Upstream, UpstreamUnavailableError
-from immuproxy.rules.decide import decide_delete
-from immuproxy.rules.model import RuleSet
+from immuproxy.rules.decide import BY_EXCEPTION, decide_delete, shown
+from immuproxy.rules.model import Rule, RuleSet
 
 ADOPTIONS = 3
 """How often all tags of a repository are adopted for one delete, where the ledger is emptied each time after that."""
+
+JUDGED = 3
+"""How often one delete is judged, where an exception or its tag changes each time after that."""
 
 READ_AT_ONCE = 500
 """Records read in one round trip."""
@@ -34,6 +39,24 @@ READ_AT_ONCE = 500
 
 class _UnadoptedError(Exception):
     """The ledger was emptied after the tags of the repository were adopted."""
+
+
+class _ChangedError(Exception):
+    """An exception ended, or its tag changed, after the delete was judged."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Going:
+    """The tags that a delete takes along, and the exceptions without which some of them would stay."""
+
+    tags: tuple[GoneTag, ...] = ()
+    exceptions: tuple[Exemption, ...] = ()
+
+    @property
+    def permits(self) -> list[Permit]:
+        """The exceptions, each with the digest that its tag was seen to hold."""
+        held = {tag.name: tag.digest for tag in self.tags}
+        return [Permit(each.tag, held.get(each.tag, ""), each.event) for each in self.exceptions]
 
 
 class Deletes:
@@ -46,6 +69,7 @@ class Deletes:
         upstream: Upstream,
         recovery: Recovery,
         authority: Authority,
+        exceptions: Exceptions,
         *,
         longest: float,
     ) -> None:
@@ -55,6 +79,7 @@ class Deletes:
         self._upstream = upstream
         self._recovery = recovery
         self._authority = authority
+        self._exceptions = exceptions
         self._longest = longest
         self._adopted: dict[str, tuple[str, str]] = {}
 
@@ -63,9 +88,11 @@ class Deletes:
         refused = await self._authority.refuse_delete(operation, caller)
         if refused is not None:
             return refused
-        if operation.is_tag:
-            return await self._delete_tag(operation, caller)
-        return await self._delete_digest(operation, caller)
+        carry = self._delete_tag if operation.is_tag else self._delete_digest
+        for _ in range(JUDGED):
+            with suppress(_ChangedError):
+                return await carry(operation, caller)
+        raise unavailable("the tag, or the exception that allows its delete, changes all the time; try again")
 
     # --- by tag
 
@@ -76,14 +103,25 @@ class Deletes:
         known = self._known(repository, tag, caller) if rule.protects else self._register.read(repository, tag)
         found = await known
         held = found.committed.digest if found.committed else ""
-        verdict = decide_delete(rule, repository=repository, tag=tag)
+        exception = await self._exception(repository, tag, held, rule)
+        permitted = exception.words if exception else None
+        verdict = decide_delete(rule, repository=repository, tag=tag, permitted=permitted)
         draft = self._draft(Action.DELETE_TAG, caller, operation, tag=tag, digest=held)
         draft = replace(draft, rule=verdict.rule, rule_line=verdict.line, shadow=verdict.shadow)
         if rule.protects and not verdict.allowed:
             return await self._refuse(replace(draft, reason=verdict.reason), caller, operation)
-        gone = [GoneTag(tag, held, rule.protects and not rule.reuse_allowed)] if held else []
+        gone = (GoneTag(tag, held, rule.protects and not rule.reuse_allowed),) if held else ()
+        going = _Going(gone, (exception,) if exception else ())
         event = replace(draft, outcome=Outcome.DELETED, reason=verdict.reason)
-        return await self._forward(operation, caller, event, gone=gone, mark=f"tag:{tag}", holders=())
+        return await self._forward(operation, caller, event, going, mark=f"tag:{tag}")
+
+    async def _exception(self, repository: str, tag: str, held: str, rule: Rule) -> Exemption | None:
+        """The exception in force that lets the tag go while it holds ``held``, where its rule does not."""
+        if rule.delete_allowed or not rule.protects:
+            return None
+        found = await self._exceptions.of(repository, tag)
+        now = await self._register.now_ms() if found else 0
+        return found if found and found.covers(Allows.DELETE, held, now) else None
 
     async def _known(self, repository: str, tag: str, caller: Caller) -> TagRecord:
         """The record of a protected tag, adopted now if the ledger did not have it."""
@@ -111,17 +149,15 @@ class Deletes:
         manifest_route = operation.kind is Kind.MANIFEST
         action = Action.DELETE_MANIFEST if manifest_route else Action.DELETE_BLOB
         draft = self._draft(action, caller, operation, digest=digest)
-        going = await self._going(repository, digest) if manifest_route else []
-        if await self._register.pin_count(repository, digest) > len(going):
+        going = await self._going(repository, digest) if manifest_route else _Going()
+        if await self._register.pin_count(repository, digest) > len(going.tags):
             return await self._refuse_needed(draft, caller, operation)
         if manifest_route and not await self._is_manifest(repository, digest, caller):
             raise OciError(404, "MANIFEST_UNKNOWN", "manifest unknown", detail={"digest": digest})
         event = replace(draft, outcome=Outcome.DELETED, reason="no protected tag needs it")
-        if going:
-            event = replace(event, reason=f"its tags may be deleted: {', '.join(tag.name for tag in going)}")
-        return await self._forward(
-            operation, caller, event, gone=going, mark=digest, holders=[tag.name for tag in going], adopted=adopted
-        )
+        if going.tags:
+            event = replace(event, reason="; ".join(_why(going)))
+        return await self._forward(operation, caller, event, going, mark=digest, adopted=adopted)
 
     async def _is_manifest(self, repository: str, digest: str, caller: Caller) -> bool:
         """Whether the digest is a manifest's: 2.8 unlinks a layer that is deleted as a manifest (H33)."""
@@ -133,18 +169,24 @@ class Deletes:
                 return False
             raise
 
-    async def _going(self, repository: str, digest: str) -> list[GoneTag]:
-        """The tags that hold the digest and would go with it, when the rules let every one of them go."""
+    async def _going(self, repository: str, digest: str) -> _Going:
+        """The tags that hold the digest and would go with it, when its rule or an exception lets each of them go."""
         rules = self._rules()
         records = await self._register.records(repository, await self._register.holders.of(repository, digest))
         holders = [found.tag for found in records if found.committed and found.committed.digest == digest]
         matched = [rules.match(repository, tag) for tag in holders]
-        if not all(rule.delete_allowed or not rule.protects for rule in matched):
-            return []
-        return [
+        exceptions: list[Exemption] = []
+        for tag, rule in zip(holders, matched, strict=True):
+            exception = await self._exception(repository, tag, digest, rule)
+            if exception:
+                exceptions.append(exception)
+            elif rule.protects and not rule.delete_allowed:
+                return _Going()
+        gone = (
             GoneTag(tag, digest, rule.protects and not rule.reuse_allowed)
             for tag, rule in zip(holders, matched, strict=True)
-        ]
+        )
+        return _Going(tuple(gone), tuple(exceptions))
 
     async def _adopt_all(self, repository: str, caller: Caller) -> str:
         """Before the first delete in a repository, every protected tag of it gets its record, and its pins (H77).
@@ -214,24 +256,28 @@ class Deletes:
         operation: Operation,
         caller: Caller,
         event: Event,
+        going: _Going,
         *,
-        gone: list[GoneTag],
         mark: str,
-        holders: Sequence[str],
         adopted: str = "",
     ) -> Answer:
         """The mark, one DELETE, the outcome.  An unknown outcome keeps the mark until the sweep has looked (H35)."""
         repository = operation.repository
-        draft = replace(event, outcome=Outcome.FAILED, reason=record.UNKNOWN)
+        # An interrupted delete is told by its draft: with the exception that let it go.
+        unknown = event.reason if going.exceptions else record.UNKNOWN
+        draft = replace(event, outcome=Outcome.FAILED, reason=unknown)
         began = asyncio.get_running_loop().time()
         step = await self._register.begin_delete(
             repository,
             mark,
-            holders=holders,
+            holders=[tag.name for tag in going.tags],
             deadline_ms=round(self._longest * 1000),
             draft=draft,
             adopted=adopted,
+            permits=going.permits,
         )
+        if step is Step.CHANGED:
+            raise _ChangedError
         if step is Step.UNADOPTED:
             raise _UnadoptedError
         if step is Step.PINNED:
@@ -246,9 +292,16 @@ class Deletes:
         if answer.status >= 300:
             reason = f"the upstream answered {answer.status}: {first_message(answer)}"
             outcome = Outcome.MISSING if answer.status == 404 else Outcome.FAILED  # nothing was there to delete
-            event, gone = replace(event, outcome=outcome, reason=reason), []
-        await self._register.end_delete(repository, mark, record.timed(event, caller), gone)
+            event, going = replace(event, outcome=outcome, reason=reason), _Going()
+        await self._register.end_delete(repository, mark, record.timed(event, caller), going.tags)
         return answer
+
+
+def _why(going: _Going) -> Iterator[str]:
+    """Why tags may go with their digest: what the audit says, and by what it finds the use of an exception."""
+    yield f"its tags may be deleted: {', '.join(tag.name for tag in going.tags)}"
+    for exception in going.exceptions:
+        yield f"{BY_EXCEPTION}{shown(exception.words, 200)}"
 
 
 def _sent(caller: Caller) -> CIMultiDict[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from immuproxy.ledger.exceptions import Exceptions
+from immuproxy.ledger.exceptions import Allows, Exceptions
 from immuproxy.ledger.model import TagRecord
 from immuproxy.proxy.push import Library, Push
 from immuproxy.rules import model as rules
@@ -38,11 +38,9 @@ class Judge:
         )
 
     async def _permitted(self, push: Push, now_ms: int) -> str | None:
-        """The words of a temporary exception that covers the push; its event first, as a long reason may be cut."""
+        """The words of a temporary exception that covers the push."""
         found = await self._exceptions.of(push.repository, push.tag)
-        if found is None or not found.covers(push.manifest.digest, now_ms):
-            return None
-        return f"event {found.event}, granted by {found.by or 'an operator'}: {found.reason}"
+        return found.words if found and found.covers(Allows.OVERWRITE, push.manifest.digest, now_ms) else None
 
     async def _held(self, push: Push, found: TagRecord) -> rules.Held | None:
         if found.committed is None:

@@ -34,6 +34,10 @@ class Memory:
         same = before is not None and before[0].generation == held.generation and before[0].digest == held.digest
         self._known[place] = held, before[1] if before and same else self._clock()
 
+    def forget(self, repository: str, tag: str) -> None:
+        """The tag is not there any more."""
+        self._known.pop((repository, tag), None)
+
     def of(self, repository: str, tag: str) -> Committed | None:
         """What the tag held when it was read last."""
         known = self._known.get((repository, tag))

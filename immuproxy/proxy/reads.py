@@ -66,6 +66,7 @@ class Reads:
         except LedgerUnavailableError as error:
             return await self._without_ledger(operation, caller, rule, error)
         if found.committed is None:
+            self._memory.forget(operation.repository, operation.reference)
             return await self._uncommitted(operation, caller, rule, found)
         self._memory.keep(found, found.committed)
         return await self._committed(operation, caller, found, found.committed)

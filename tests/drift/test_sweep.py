@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,10 @@ import pytest
 from immuproxy.drift.service import service_caller
 from immuproxy.drift.sweep import Sweep
 from immuproxy.ledger import keys
+from immuproxy.ledger.exceptions import Allows
+from immuproxy.ledger.ids import new_event_id
 from immuproxy.ledger.model import Action, Event, Outcome, Step
+from immuproxy.ledger.redis import LedgerUnavailableError
 from immuproxy.ledger.register import Content
 from immuproxy.proxy import record
 from immuproxy.proxy.answers import Answer
@@ -83,6 +87,29 @@ async def test_h35_a_delete_that_landed_is_recorded_at_once(edge: RunningEdge) -
     await sweep_of(edge, quarantine=600).once()
     assert not await is_marked(edge, pushed.digest)
     assert [event.outcome for event in await edge.events(REPOSITORY)] == [Outcome.DELETED]
+
+
+async def test_a_delete_that_was_interrupted_still_names_the_exception_that_let_it_go(
+    edge: RunningEdge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pushed, register = image("one"), edge.parts.register
+    await edge.client.push(REPOSITORY, "1.0", pushed)
+    granted = Event(id=new_event_id(), action=Action.EXCEPTION, outcome=Outcome.GRANTED)
+    granted = replace(granted, repository=REPOSITORY, tag="1.0")
+    await edge.parts.exceptions.grant(granted, lasts_ms=60_000, allows=Allows.DELETE)
+
+    async def lost(*_args: object, **_values: object) -> bool:
+        raise LedgerUnavailableError("cut off")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(register, "end_delete", lost)
+        answer = await edge.client.ask("DELETE", f"/v2/{REPOSITORY}/manifests/{pushed.digest}")
+        assert answer.status == 503
+    await sweep_of(edge).once()
+    event = (await edge.events(REPOSITORY))[-1]
+    assert event.outcome is Outcome.DELETED
+    assert f"event {granted.id}, " in event.reason
+    assert (await register.read(REPOSITORY, "1.0")).tombstone is not None
 
 
 async def test_h34_what_is_being_deleted_is_not_adopted(edge: RunningEdge) -> None:
