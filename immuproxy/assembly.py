@@ -15,6 +15,8 @@ from immuproxy.ledger.register import Register
 from immuproxy.proxy.attempt import Limits
 from immuproxy.proxy.authority import Authority
 from immuproxy.proxy.caller import Caller
+from immuproxy.proxy.carrier import Carrier
+from immuproxy.proxy.closures import Closures
 from immuproxy.proxy.deletes import Deletes
 from immuproxy.proxy.guard import Guard
 from immuproxy.proxy.handler import Door, Edge
@@ -91,12 +93,16 @@ def assemble(
     looks = Looks(register, upstream)
     exceptions = Exceptions(store, published)
     judge = Judge(library, exceptions)
+    closures = Closures(register, library)
+    carrier = Carrier(register, upstream, closures)
     recovery = Recovery(register, upstream, library, limits)
     guard = Guard(
         register=register,
         epoch=epoch,
         upstream=upstream,
         library=library,
+        closures=closures,
+        carrier=carrier,
         looks=looks,
         judge=judge,
         recovery=recovery,
@@ -108,7 +114,7 @@ def assemble(
         rules,
         authority,
         guard,
-        Recorder(register, upstream, library, judge),
+        Recorder(register, upstream, judge, closures, carrier),
     )
     healer = Healer(register, account or upstream, choices.service)
     edge = Edge(
@@ -126,7 +132,13 @@ def assemble(
             pass_unknown=choices.pass_unknown,
         ),
         deletes=Deletes(
-            rules, register, upstream, recovery, authority, exceptions, longest=3 * choices.manifest_timeout
+            rules,
+            register,
+            upstream,
+            recovery=recovery,
+            authority=authority,
+            exceptions=exceptions,
+            longest=3 * choices.manifest_timeout,
         ),
         metrics=metrics,
         door=choices.door,

@@ -21,13 +21,13 @@ from tests.conversation import Answer
 
 @dataclass(frozen=True)
 class Request:
-    """One request on its way to the real server; `forward` sends it there."""
+    """One request on its way to the real server; `forward` sends it there, to another target where it is given one."""
 
     method: str
     target: str
     headers: CIMultiDict[str]
     body: bytes
-    forward: Callable[[], Awaitable[Answer]]
+    forward: Callable[..., Awaitable[Answer]]
 
     @property
     def is_manifest_put(self) -> bool:
@@ -64,10 +64,10 @@ async def between(server_url: str, act: Act = pass_on) -> AsyncIterator[Between]
             target, body = request.raw_path, await request.read()
             sent = CIMultiDict((k, v) for k, v in request.headers.items() if k.lower() not in NOT_COPIED)
 
-            async def forward() -> Answer:
+            async def forward(to: str = target) -> Answer:
                 async with session.request(
                     request.method,
-                    URL(server_url + target, encoded=True),
+                    URL(server_url + to, encoded=True),
                     headers=sent,
                     data=body or None,
                     allow_redirects=False,

@@ -154,6 +154,9 @@ class Sweep:
         return self._now - intent.time < self._limits.quarantine * 1000
 
     async def _finish(self, intent: Event) -> None:
+        if intent.action is Action.REPAIR:
+            await self._finish_repair(intent)
+            return
         if intent.action is not Action.PUSH:
             await self._finish_delete(intent)
             return
@@ -204,6 +207,17 @@ class Sweep:
             ended = replace(intent, reason="the push was interrupted, and the upstream does not hold its content")
         await self._register.conclude(intent.repository, ended)
 
+    async def _finish_repair(self, intent: Event) -> None:
+        """A manifest that was to be put back (H92)."""
+        if await self._seen(intent, intent.digest) == intent.digest:
+            reason = "the upstream has it again; recorded after the repair was interrupted"
+            ended = replace(intent, outcome=Outcome.HEALED, reason=reason)
+        elif self._may_still_land(intent):
+            return
+        else:
+            ended = replace(intent, reason="the repair was interrupted, and the upstream does not hold its content")
+        await self._register.conclude(intent.repository, ended)
+
     async def _finish_delete(self, intent: Event) -> None:
         """A delete: gone, or sure not to go any more, its mark is taken away, and the records of the tags that went."""
         seen = await self._seen(intent, intent.tag or intent.digest)
@@ -214,19 +228,24 @@ class Sweep:
         if not seen:
             ended = replace(intent, outcome=Outcome.DELETED, reason=_recorded_late(intent))
             gone = await self._gone(intent)
-        mark = f"tag:{intent.tag}" if intent.tag else intent.digest
+        mark = f"tag:{intent.tag}" if intent.tag else " ".join(_digests(intent))
         await self._register.end_delete(intent.repository, mark, ended, gone)
 
     async def _gone(self, intent: Event) -> list[GoneTag]:
         register, repository = self._register, intent.repository
-        tags = [intent.tag] if intent.tag else await register.holders.of(repository, intent.digest)
+        tags = [intent.tag] if intent.tag else await self._holders(intent)
         records = await register.records(repository, tags)
-        held = [found for found in records if found.committed and found.committed.digest == intent.digest]
-        rules = [self._rules().match(found.repository, found.tag) for found in held]
+        held = [(found, found.committed.digest) for found in records if found.committed]
+        gone = [(found, digest) for found, digest in held if digest in _digests(intent)]
+        rules = [self._rules().match(found.repository, found.tag) for found, _ in gone]
         return [
-            GoneTag(found.tag, intent.digest, rule.protects and not rule.reuse_allowed)
-            for found, rule in zip(held, rules, strict=True)
+            GoneTag(found.tag, digest, rule.protects and not rule.reuse_allowed)
+            for (found, digest), rule in zip(gone, rules, strict=True)
         ]
+
+    async def _holders(self, intent: Event) -> list[str]:
+        found = [await self._register.holders.of(intent.repository, digest) for digest in _digests(intent)]
+        return [tag for tags in found for tag in tags]
 
     async def _seen(self, intent: Event, reference: str) -> str:
         """The digest that the upstream shows; empty when it has none such.  A blob's digest is asked for as a blob."""
@@ -245,3 +264,8 @@ def _recorded_late(intent: Event) -> str:
     """The reason of a delete that went through unseen, with the exception that let it go."""
     permitted = f"; {intent.reason}" if BY_EXCEPTION in intent.reason else ""
     return f"recorded after the delete was interrupted{permitted}"
+
+
+def _digests(intent: Event) -> tuple[str, ...]:
+    """Of a delete: the digest that was asked for, and the one by which the upstream keeps the content (H81)."""
+    return tuple(filter(None, (intent.digest, intent.previous_digest)))

@@ -8,19 +8,20 @@ stored bytes, and tags are set right.  Blobs are nowhere but at the upstream: wh
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from immuproxy.drift import compare
 from immuproxy.drift.asking import Questions
 from immuproxy.drift.compare import Fault, Part, Problem
 from immuproxy.drift.healer import Healer
-from immuproxy.ledger.model import Action, Outcome, TagRecord
+from immuproxy.ledger.model import Action, Event, Outcome, Step, TagRecord
 from immuproxy.ledger.register import Register
 from immuproxy.oci import manifests
-from immuproxy.oci.names import digest_of
+from immuproxy.oci.names import digest_of, is_digest_of
 from immuproxy.proxy import headers, record
 from immuproxy.proxy.push import MAX_CLOSURE
+from immuproxy.proxy.refusals import first_message
 from immuproxy.proxy.upstream import UpstreamUnavailableError
 
 CHUNK = 100
@@ -129,7 +130,7 @@ class Verifier:
 
     async def _look(self, repository: str, digest: str) -> _Looked:
         seen, found = await self._questions.manifest(repository, digest)
-        fault = compare.manifest_fault(digest, seen)
+        fault = None if found and is_digest_of(digest, found.body) else compare.manifest_fault(digest, seen)
         known = found if found and fault is None else await self._register.stored(repository, digest)
         if known is None:
             return _Looked(fault)
@@ -160,8 +161,18 @@ class Verifier:
         sent = headers.without(self._questions.caller.headers, ())
         sent["Content-Type"] = stored.media_type
         caller = self._questions.caller.with_headers(sent)
+        reason = "a manifest that the tag needs was put back from the stored bytes"
+        event = record.own(Action.REPAIR, Outcome.HEALED, found.repository, tag=found.tag, digest=digest, reason=reason)
+        if not await self._intend(event):
+            return
         answer = await self._questions.upstream.put_manifest(found.repository, digest, stored.body, caller)
-        if answer.status in _ACCEPTED:
-            reason = "a manifest that the tag needs was put back from the stored bytes"
-            values = {"tag": found.tag, "digest": digest, "reason": reason}
-            await self._register.record(record.own(Action.REPAIR, Outcome.HEALED, found.repository, **values))
+        if answer.status not in _ACCEPTED:
+            reason = f"the upstream answered {answer.status}: {first_message(answer)}"
+            event = replace(event, outcome=Outcome.FAILED, reason=reason)
+        await self._register.conclude(found.repository, event)
+
+    async def _intend(self, event: Event) -> bool:
+        """Before the PUT (H92); false while a delete of the manifest is under way."""
+        draft = replace(event, outcome=Outcome.FAILED, reason=record.UNKNOWN)
+        needs = frozenset({event.digest})
+        return await self._register.intend(event.repository, "", needs, draft) is Step.OK

@@ -60,7 +60,10 @@ def pins(repository: str) -> str:
 
 
 def manifests(repository: str) -> str:
-    """Hash: digest -> stored manifest (media type and raw bytes), kept so that the upstream can be healed."""
+    """Hash: digest -> stored manifest (media type and raw bytes), kept so that the upstream can be healed.
+
+    ``needs <digest>`` -> what that manifest needs, space-separated, where it came after those who need it (H91).
+    """
     return f"{PREFIX}{{{repository}}}:manifests"
 
 

@@ -65,7 +65,8 @@ class Event:
     the log-in of the console, accepted that credential.  ``platforms`` are ``os/architecture[/variant]``.  ``size`` is
     in bytes: the manifest with its config and layers, or the sum an index states for its children.  ``duration_ms``
     runs from the request's head to the outcome.  ``rule_line`` is the line of the rule in the file in force.
-    ``shadow`` marks a push that a rule in shadow mode would have refused.
+    ``shadow`` marks a push that a rule in shadow mode would have refused.  ``previous_digest`` of a delete is the
+    digest by which the upstream kept the content, where it was asked for by another (H81).
     """
 
     id: str

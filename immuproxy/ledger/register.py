@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,10 +38,16 @@ from immuproxy.ledger.tag_names import standing_tags
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
-    """What a tag is to hold: the digest, every digest it needs (its own included), and the manifests' bytes."""
+    """What a tag is to hold: the digest, every digest it needs (its own included), and the manifests' bytes.
+
+    ``missing``: the children that the upstream did not have (H91).  ``unresolved``: the blobs of which it did not say
+    by which digest it keeps them (H81).
+    """
 
     digest: str
     needs: frozenset[str]
+    missing: frozenset[str] = frozenset()
+    unresolved: frozenset[str] = frozenset()
     stored: tuple[StoredManifest, ...] = ()
     media_type: str = ""
     size: int = 0
@@ -350,6 +356,7 @@ class Register:
     ) -> Step:
         """Mark a digest as about to go: GRANTED, PINNED, BUSY, UNADOPTED or CHANGED (``delete_begin.lua``).
 
+        ``digest``: by all its names, with a space in between (H81).
         Waits as the deciding steps do: with the mark lost, a push could come to need what is just going.
 
         ``holders``: the tags that may go with it; for as long as they hold it, they do not count as needing it.
@@ -391,12 +398,21 @@ class Register:
         """How many deletes in the repository have ended."""
         return int(await self._store.do(self._store.client.get(keys.deletes(repository))) or 0)
 
-    async def pin(self, repository: str, needs: Iterable[str]) -> None:
-        """Pin for good what a tag turns out to need beyond what was known when it was committed (H31)."""
+    async def attached(self, repository: str, digests: Sequence[str]) -> dict[str, bool]:
+        """Those of the digests that are pinned, and whether what they need is attached to them (H91)."""
         pipeline = self._store.client.pipeline(transaction=False)
-        for digest in needs:
-            pipeline.hincrby(keys.pins(repository), digest, 1)
-        await self._store.do(pipeline.execute())
+        pipeline.hmget(keys.pins(repository), digests)
+        for digest in digests:
+            pipeline.hexists(keys.manifests(repository), f"needs {digest}")
+        counts, *attached = await self._store.do(pipeline.execute())
+        return {digest: bool(there) for digest, count, there in zip(digests, counts, attached, strict=True) if count}
+
+    async def attach(self, repository: str, digest: str, needs: frozenset[str]) -> Step:
+        """Pin what a pinned manifest needs for as long as it is pinned: OK or DELETING (``attach.lua``)."""
+        reply = await self._store.script(
+            "attach", _slot(repository, "pins", "manifests", "marks"), [digest, " ".join(sorted(needs))]
+        )
+        return Step(reply.decode())
 
     async def pin_count(self, repository: str, digest: str) -> int:
         """How many tags, and pushes under way, need the digest."""

@@ -113,6 +113,14 @@ def blob_unknown(digest: str) -> OciError:
     return OciError(400, "MANIFEST_BLOB_UNKNOWN", message, detail={"digest": digest})
 
 
+def blob_unresolved(digest: str) -> OciError:
+    """A blob that a manifest names by another algorithm, and of which the upstream does not say by which digest it
+    keeps it: it could be deleted by that (H81).
+    """
+    message = f"the registry does not say by which digest it keeps {digest}; name it by its sha256 digest"
+    return OciError(400, "UNSUPPORTED", message, detail={"digest": digest})
+
+
 def unavailable(message: str, *, retry_after: int = 5) -> OciError:
     """The proxy cannot decide now; the client should try again (H78).  ``retry_after`` in seconds."""
     return OciError(503, "UNAVAILABLE", message, headers={"Retry-After": str(retry_after)})

@@ -23,10 +23,12 @@ TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}", re.ASCII)
 """Specification, "Pulling manifests": ``<reference>`` as a tag."""
 
 DIGEST = re.compile(r"sha256:[a-f0-9]{64}", re.ASCII)
-"""The one algorithm that the registry accepts for manifests (H8)."""
+"""The algorithm by which the proxy, and docker/distribution, keep all content."""
 
 ANY_DIGEST = re.compile(r"(?:sha256:[a-f0-9]{64}|sha384:[a-f0-9]{96}|sha512:[a-f0-9]{128})", re.ASCII)
-"""Every algorithm of the registry's digest library; blobs may use them."""
+"""Every algorithm of the registry's digest library; the same content has a digest by each of them (H81)."""
+
+ALGORITHMS = ("sha256", "sha384", "sha512")
 
 SHORTEST_DIGEST = len("sha256:") + 64
 """Characters."""
@@ -53,3 +55,14 @@ def is_digest(text: str) -> bool:
 def digest_of(content: bytes) -> str:
     """The digest by which the registry will know these raw bytes (H17)."""
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def spellings(content: bytes) -> tuple[str, ...]:
+    """All digests by which these raw bytes may be named, sha256 first (H81)."""
+    return tuple(f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}" for algorithm in ALGORITHMS)
+
+
+def is_digest_of(digest: str, content: bytes) -> bool:
+    """Whether ``digest``, of any of the algorithms, names these raw bytes."""
+    algorithm = digest.partition(":")[0]
+    return algorithm in ALGORITHMS and digest == f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}"

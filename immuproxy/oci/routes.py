@@ -112,6 +112,8 @@ def parse(method: str, target: str) -> Operation:
         # Nothing but `tag` means anything on a manifest, and what means nothing today may mean something to
         # another upstream tomorrow: the query is read here and never forwarded (H11).
         tags = _query_tags(query) if method == "PUT" else ()
+        if tags and ":" in reference and not names.is_digest(reference):
+            raise errors.bad_digest("a push that sets tags must name its manifest by a sha256 digest")
         return Operation(method, kind, repository, reference, tags=tags)
     return Operation(method, kind, repository, reference, query=query if mark else "")
 
@@ -210,10 +212,9 @@ def _name_fault(repository: str) -> str:
 
 
 def _check_reference(reference: str) -> None:
-    """A tag or a sha256 digest; a colon never makes a tag (H8)."""
+    """A tag or a digest; a colon never makes a tag (H8)."""
     if ":" in reference:
-        if not names.is_digest(reference):
-            raise errors.bad_digest("a manifest's digest must be sha256: and 64 lower-case hexadecimal digits")
+        _check_digest(reference)
     elif not names.is_tag(reference):
         raise errors.bad_tag("a tag must be 1 to 128 letters, digits, _ . or -, and start with a letter, digit or _")
 

@@ -12,14 +12,17 @@ from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.model import Event, Outcome, Reply, State, Step, TagRecord
 from immuproxy.ledger.register import Register
 from immuproxy.oci import errors
+from immuproxy.oci.errors import OciError
 from immuproxy.proxy import answers, record
 from immuproxy.proxy.again import once_more
 from immuproxy.proxy.answers import Answer
 from immuproxy.proxy.attempt import Attempt, Limits, Retry, Waiting
+from immuproxy.proxy.carrier import Carrier
+from immuproxy.proxy.closures import Closures
 from immuproxy.proxy.failpoints import Failpoint, reach
 from immuproxy.proxy.judge import Judge
 from immuproxy.proxy.looks import Looks
-from immuproxy.proxy.push import Push, blobs_of, is_stored
+from immuproxy.proxy.push import Push, blobs_of
 from immuproxy.proxy.recovery import Recovery
 from immuproxy.proxy.refusals import Refusals
 from immuproxy.proxy.upstream import Found, Upstream, UpstreamUnavailableError
@@ -39,6 +42,8 @@ class Claiming:
         judge: Judge,
         recovery: Recovery,
         refusals: Refusals,
+        closures: Closures,
+        carrier: Carrier,
         limits: Limits,
     ) -> None:
         """All parts are shared with the other ways of a request."""
@@ -49,6 +54,8 @@ class Claiming:
         self._judge = judge
         self._recovery = recovery
         self._refusals = refusals
+        self._closures = closures
+        self._carrier = carrier
         self._limits = limits
 
     async def acquire(self, attempt: Attempt) -> Answer | None:
@@ -136,17 +143,11 @@ class Claiming:
         return push.created()
 
     async def _restored(self, push: Push, event: Event) -> Answer:
-        """The upstream has lost what the tag holds, and the client brings it back."""
-        answer = await self._upstream.put_manifest(push.repository, push.tag, push.manifest.body, push.caller)
-        if answer.status >= 300:
-            refused = replace(event, outcome=Outcome.FAILED, reason=f"the upstream answered {answer.status}")
-            await self._register.record(record.timed(refused, push.caller))
-            return answer
-        if not await is_stored(self._upstream, push):
-            raise errors.unavailable("the upstream has lost this manifest and did not take it back; try again")
+        """The upstream has lost what the tag holds, and the client brings it back (H92)."""
         again = replace(event, reason="the tag already holds this digest; the upstream had lost it and has it again")
-        await self._register.record(record.timed(again, push.caller))
-        return push.created()
+        await self._carrier.intend_again(push, again)
+        answer = await self._carrier.send(push, push.tag, again, looks=True)
+        return push.created() if answer.status < 300 else answer
 
     # --- the claim is ours
 
@@ -159,6 +160,7 @@ class Claiming:
                 await self._look(attempt)
                 attempt.verdict = await self._judge.push(push, reply.record, now_ms=reply.now)
             lacking = await self._lacking(attempt)
+            await self._closures.find(push.repository, attempt.content.missing, push.caller)
             reach(Failpoint.POST_PROBE)
         except BaseException:
             await self.release(attempt)
@@ -168,16 +170,23 @@ class Claiming:
             return await self._refusals.push(push, attempt.verdict, reply.record)
         return await self._without(attempt, lacking) if lacking else None
 
-    async def _lacking(self, attempt: Attempt) -> str:
+    async def _lacking(self, attempt: Attempt) -> OciError | None:
+        """Why the content could not be pulled: a registry takes it whose descriptor cache outlived a blob (H25, H36);
+        or could not be kept from being deleted (H81).
+        """
         if attempt.verdict is None or attempt.verdict.outcome is Decision.REFUSE:
-            return ""
-        return await self._looks.lacking(attempt.push.repository, blobs_of(attempt.content), attempt.push.caller)
+            return None
+        push, blobs = attempt.push, blobs_of(attempt.content)
+        lacking = await self._looks.lacking(push.repository, blobs, push.caller)
+        if lacking:
+            return errors.blob_unknown(lacking)
+        unresolved = [blob for blob in blobs if blob in attempt.content.unresolved]
+        return errors.blob_unresolved(unresolved[0]) if unresolved else None
 
-    async def _without(self, attempt: Attempt, lacking: str) -> Answer:
-        """Refuse what could not be pulled: a registry takes it whose descriptor cache outlived the blob (H25, H36)."""
-        reason = f"the upstream gives out no byte of {lacking}, which the manifest needs"
-        await self.release(attempt, record.timed(replace(attempt.push.draft, reason=reason), attempt.push.caller))
-        return answers.error(errors.blob_unknown(lacking))
+    async def _without(self, attempt: Attempt, lacking: OciError) -> Answer:
+        event = replace(attempt.push.draft, reason=lacking.message)
+        await self.release(attempt, record.timed(event, attempt.push.caller))
+        return answers.error(lacking)
 
     async def _look(self, attempt: Attempt) -> None:
         """Does the upstream already have the tag?  Then it predates us, or came by another way: adopt it (H71)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -67,10 +67,10 @@ class Deletes:
         rules: Callable[[], RuleSet],
         register: Register,
         upstream: Upstream,
+        *,
         recovery: Recovery,
         authority: Authority,
         exceptions: Exceptions,
-        *,
         longest: float,
     ) -> None:
         """``longest``: seconds that one delete may take at the upstream."""
@@ -148,26 +148,53 @@ class Deletes:
         repository, digest = operation.repository, operation.reference
         manifest_route = operation.kind is Kind.MANIFEST
         action = Action.DELETE_MANIFEST if manifest_route else Action.DELETE_BLOB
+        digests = await self._digests(operation, caller)
         draft = self._draft(action, caller, operation, digest=digest)
-        going = await self._going(repository, digest) if manifest_route else _Going()
-        if await self._register.pin_count(repository, digest) > len(going.tags):
-            return await self._refuse_needed(draft, caller, operation)
-        if manifest_route and not await self._is_manifest(repository, digest, caller):
-            raise OciError(404, "MANIFEST_UNKNOWN", "manifest unknown", detail={"digest": digest})
+        draft = replace(draft, previous_digest=digests[-1] if len(digests) > 1 else "")
+        if not all(digests):
+            reason = "the registry does not say by which digest it keeps it"
+            return await self._refuse(replace(draft, reason=reason), caller, operation)
+        going = await self._going(repository, digests[-1]) if manifest_route else _Going()
+        if await self._is_needed(repository, digests, len(going.tags)):
+            return await self._refuse_needed(draft, caller, operation, digests[-1])
+        if manifest_route and not await self._manifest(repository, digest, caller):
+            raise _unknown(operation)
         event = replace(draft, outcome=Outcome.DELETED, reason="no protected tag needs it")
         if going.tags:
             event = replace(event, reason="; ".join(_why(going)))
-        return await self._forward(operation, caller, event, going, mark=digest, adopted=adopted)
+        return await self._forward(operation, caller, event, going, mark=" ".join(digests), adopted=adopted)
 
-    async def _is_manifest(self, repository: str, digest: str, caller: Caller) -> bool:
-        """Whether the digest is a manifest's: 2.8 unlinks a layer that is deleted as a manifest (H33)."""
+    async def _digests(self, operation: Operation, caller: Caller) -> tuple[str, ...]:
+        """The digest asked for, then the one by which the upstream keeps the content, where that is another (H81);
+        empty where it does not say.
+        """
+        repository, digest = operation.repository, operation.reference
+        if names.is_digest(digest):
+            return (digest,)
+        if operation.kind is Kind.MANIFEST:
+            found = await self._manifest(repository, digest, caller)
+            kept = found.digest if found else None
+        else:
+            kept = await self._upstream.blob_digest(repository, digest, caller)
+        if kept is None:
+            raise _unknown(operation)
+        return tuple(dict.fromkeys((digest, kept)))
+
+    async def _is_needed(self, repository: str, digests: Sequence[str], going: int) -> bool:
+        """By any of its digests, by more than the ``going`` tags that hold it by the last of them."""
+        counts = [await self._register.pin_count(repository, digest) for digest in digests]
+        return any(counts[:-1]) or counts[-1] > going
+
+    async def _manifest(self, repository: str, digest: str, caller: Caller) -> Found | None:
+        """The manifest of a digest; 2.8 unlinks a layer that is deleted as a manifest (H33)."""
         try:
-            return isinstance(await self._upstream.probe(repository, digest, caller), Found)
+            found = await self._upstream.probe(repository, digest, caller)
         except UpstreamUnavailableError:
             # Asked for a layer as a manifest, 2.8 answers 500.
             if await self._upstream.has_blob(repository, digest, caller):
-                return False
+                return None
             raise
+        return found if isinstance(found, Found) else None
 
     async def _going(self, repository: str, digest: str) -> _Going:
         """The tags that hold the digest and would go with it, when its rule or an exception lets each of them go."""
@@ -224,9 +251,9 @@ class Deletes:
         draft = record.draft(action, caller, operation.repository, tag=tag, digest=digest)
         return replace(draft, actor_confirmed=self._authority.confirms_delete(operation, caller))
 
-    async def _refuse_needed(self, draft: Event, caller: Caller, operation: Operation) -> Answer:
+    async def _refuse_needed(self, draft: Event, caller: Caller, operation: Operation, digest: str) -> Answer:
         """A refusal that names the tag which needs the digest, and the rule which holds it."""
-        found = await by_whom(self._register, self._rules(), operation.repository, operation.reference)
+        found = await by_whom(self._register, self._rules(), operation.repository, digest)
         event = replace(draft, reason=found.reason)
         if found.rule is not None:
             event = replace(event, rule=found.rule.name, rule_line=found.rule.line)
@@ -302,6 +329,11 @@ def _why(going: _Going) -> Iterator[str]:
     yield f"its tags may be deleted: {', '.join(tag.name for tag in going.tags)}"
     for exception in going.exceptions:
         yield f"{BY_EXCEPTION}{shown(exception.words, 200)}"
+
+
+def _unknown(operation: Operation) -> OciError:
+    kind = "manifest" if operation.kind is Kind.MANIFEST else "blob"
+    return OciError(404, f"{kind.upper()}_UNKNOWN", f"{kind} unknown", detail={"digest": operation.reference})
 
 
 def _sent(caller: Caller) -> CIMultiDict[str]:

@@ -11,12 +11,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from immuproxy.ledger.epoch import Epoch
-from immuproxy.ledger.register import Register
+from immuproxy.ledger.register import Content, Register
 from immuproxy.proxy import record
 from immuproxy.proxy.amends import Amends
 from immuproxy.proxy.answers import Answer
 from immuproxy.proxy.attempt import Attempt, Limits, Retry, renewed
+from immuproxy.proxy.carrier import Carrier
 from immuproxy.proxy.claiming import Claiming
+from immuproxy.proxy.closures import Closures
 from immuproxy.proxy.judge import Judge
 from immuproxy.proxy.looks import Looks
 from immuproxy.proxy.push import Library, Push
@@ -37,6 +39,8 @@ class Guard:
         epoch: Epoch,
         upstream: Upstream,
         library: Library,
+        closures: Closures,
+        carrier: Carrier,
         looks: Looks,
         judge: Judge,
         recovery: Recovery,
@@ -45,6 +49,7 @@ class Guard:
     ) -> None:
         """All parts are shared with the other ways of a request."""
         self._library = library
+        self._closures = closures
         self._looks = looks
         self._amends = Amends(register, lease=limits.lease)
         self._sending = Sending(register, upstream, recovery, limits)
@@ -56,6 +61,8 @@ class Guard:
             judge=judge,
             recovery=recovery,
             refusals=refusals,
+            closures=closures,
+            carrier=carrier,
             limits=limits,
         )
         self._several = Several(self._claiming, self._sending, self._amends)
@@ -66,7 +73,7 @@ class Guard:
         Run it in a task of its own that outlives the client (H47).  Raises `immuproxy.oci.errors.OciError` (503 when
         nothing can be decided now), `UpstreamUnavailableError` and `LedgerUnavailableError`.
         """
-        content = await self._library.content(push.repository, push.manifest, push.caller)
+        content = await self._content(push)
         while True:
             attempt = Attempt(push, content, record.new_token())
             try:
@@ -82,14 +89,17 @@ class Guard:
         ``pushes`` in the order of their tags, so that two such pushes cannot wait for each other.  Returns the first
         answer that is no success; what was set before the upstream gave that answer stays set.  Raises like `push`.
         """
-        first = pushes[0]
-        content = await self._library.content(first.repository, first.manifest, first.caller)
-        return await self._several.push(pushes, content)
+        return await self._several.push(pushes, await self._content(pushes[0]))
 
     async def ended(self) -> None:
         """Before the ledger's connection closes."""
         await self._looks.ended()
         await self._amends.ended()
+
+    async def _content(self, push: Push) -> Content:
+        content = await self._library.content(push.repository, push.manifest, push.caller)
+        await self._closures.bring_guarded(push, content)
+        return content
 
     async def _carry(self, attempt: Attempt) -> Answer:
         """From the claim to the commit."""

@@ -10,7 +10,7 @@ from immuproxy.ledger.register import Content, Register
 from immuproxy.oci import growth, manifests
 from immuproxy.oci.errors import OciError, unavailable
 from immuproxy.oci.manifests import Manifest
-from immuproxy.proxy import answers
+from immuproxy.proxy import answers, spellings
 from immuproxy.proxy.answers import Answer
 from immuproxy.proxy.caller import Caller
 from immuproxy.proxy.upstream import Found, Upstream, UpstreamUnavailableError
@@ -39,6 +39,7 @@ class Push:
 @dataclass(slots=True)
 class _Walk:
     needs: set[str] = field(default_factory=set)
+    missing: set[str] = field(default_factory=set)
     stored: dict[str, StoredManifest] = field(default_factory=dict)
 
 
@@ -56,9 +57,12 @@ class Library:
         """
         walk = _Walk()
         await self._visit(repository, manifest, caller, walk)
+        kept = await spellings.kept_as(self._upstream, repository, walk.needs, walk.stored.values(), caller)
         return Content(
             digest=manifest.digest,
-            needs=frozenset(walk.needs),
+            needs=frozenset(walk.needs | set(kept.values()) - {""}),
+            missing=frozenset(walk.missing),
+            unresolved=frozenset(blob for blob, digest in kept.items() if not digest),
             stored=tuple(walk.stored.values()),
             media_type=manifest.media_type,
             size=manifest.size,
@@ -73,7 +77,9 @@ class Library:
         for child in manifest.children:
             if child not in walk.stored:
                 found = await self.manifest(repository, child, caller)
-                if found:
+                if found is None:
+                    walk.missing.add(child)
+                elif found.digest not in walk.stored:
                     await self._visit(repository, found, caller, walk)
 
     async def manifest(self, repository: str, digest: str, caller: Caller) -> Manifest | None:

@@ -11,7 +11,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from immuproxy.ledger.model import Action
-from immuproxy.oci import errors, manifests
+from immuproxy.oci import errors, manifests, names
 from immuproxy.oci.manifests import MAX_MANIFEST_BYTES, Manifest
 from immuproxy.oci.routes import Operation
 from immuproxy.proxy import bodies, record
@@ -59,7 +59,8 @@ class Pushes:
     async def _carry(self, operation: Operation, caller: Caller, body: bytes) -> Answer:
         references = (operation.reference, *operation.tags) if operation.is_tag else operation.tags
         if not references:
-            return await self._to_its_end(self._recorder.push_digest(self._by_digest(operation, caller, body)))
+            push = self._by_digest(operation, caller, body)
+            return await self._to_its_end(self._recorder.push_digest(push, operation.reference))
         return await self._to_its_end(self._push_tags(operation, caller, body, references))
 
     async def _push_tags(self, operation: Operation, caller: Caller, body: bytes, tags: Sequence[str]) -> Answer:
@@ -121,7 +122,7 @@ def _described(body: bytes, caller: Caller) -> Manifest:
 
 
 def _check_digest(operation: Operation, manifest: Manifest) -> None:
-    if not operation.is_tag and manifest.digest != operation.reference:
+    if not operation.is_tag and not names.is_digest_of(operation.reference, manifest.body):
         raise errors.bad_digest(f"the body's digest is {manifest.digest}, not the one in the request")
 
 

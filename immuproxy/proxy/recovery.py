@@ -17,6 +17,7 @@ from immuproxy.oci.errors import unavailable
 from immuproxy.proxy import headers, record
 from immuproxy.proxy.attempt import Limits
 from immuproxy.proxy.caller import Caller
+from immuproxy.proxy.closures import Closures
 from immuproxy.proxy.push import Library
 from immuproxy.proxy.upstream import DAMAGED, Found, Upstream, UpstreamUnavailableError
 from immuproxy.rules.model import Rule
@@ -27,6 +28,7 @@ class Recovery:
 
     def __init__(self, register: Register, upstream: Upstream, library: Library, limits: Limits) -> None:
         """Look at ``upstream``, write to ``register``."""
+        self._closures = Closures(register, library)
         self._limits = limits
         self._register = register
         self._upstream = upstream
@@ -45,7 +47,9 @@ class Recovery:
             reason="the upstream held this tag before the ledger knew it",
             **_described(content),
         )
-        return await self._register.adopt(repository, tag, content, event=event, reuse=rule.reuse_allowed)
+        reply = await self._register.adopt(repository, tag, content, event=event, reuse=rule.reuse_allowed)
+        await self._closures.find(repository, content.missing, caller)
+        return reply
 
     async def settle(self, found: TagRecord, caller: Caller, rule: Rule) -> bool:
         """Look what became of an armed claim; true when the tag is committed now, false when nothing has arrived (yet).
@@ -82,6 +86,7 @@ class Recovery:
             first=not found.committed,
             closing=closing,
         )
+        await self._closures.find(found.repository, content.missing, caller)
         return reply.record.committed is not None and reply.record.claim is None
 
     async def settle_or_mend(self, found: TagRecord, caller: Caller, rule: Rule) -> bool:

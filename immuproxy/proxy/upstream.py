@@ -20,7 +20,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from immuproxy.oci import manifests
-from immuproxy.oci.names import digest_of
+from immuproxy.oci.names import ANY_DIGEST, digest_of, is_digest_of
 from immuproxy.oci.routes import Kind, build_path
 from immuproxy.proxy import headers
 from immuproxy.proxy.answers import Answer
@@ -210,7 +210,19 @@ class Upstream:
         answer = await self.exchange("GET", build_path(Kind.BLOB, repository, digest), sent)
         if answer.status in {301, 302, 303, 307, 308}:
             answer = await self._elsewhere(answer.headers.get("Location", ""))
-        return answer.body if answer.status == 200 and digest_of(answer.body) == digest else None
+        return answer.body if answer.status == 200 and is_digest_of(digest, answer.body) else None
+
+    async def blob_digest(self, repository: str, digest: str, caller: Caller) -> str | None:
+        """By which digest the upstream keeps a blob, whatever it is asked by (H81): what ``Docker-Content-Digest``
+        says, empty where it says nothing, as where it redirects to storage; None where it has no such blob.
+        """
+        sent = headers.without(caller.headers, headers.CONDITIONAL | {"accept", "content-length", "content-type"})
+        answer = await self.exchange("HEAD", build_path(Kind.BLOB, repository, digest), sent)
+        if answer.status == 404:
+            return None
+        if answer.status >= 400:
+            raise UpstreamUnavailableError(f"the upstream answered {answer.status} when asked for {digest}")
+        return answer.digest if answer.status == 200 and ANY_DIGEST.fullmatch(answer.digest) else ""
 
     async def has_blob(self, repository: str, digest: str, caller: Caller) -> bool:
         """Whether the blob can be read: at least its first byte (H25)."""
@@ -259,7 +271,7 @@ def _verified(answer: Answer) -> Found:
         message = f"the upstream answered with {media_type}"
         raise UpstreamUnavailableError(message)
     digest = digest_of(answer.body)
-    if answer.digest not in {"", digest}:
+    if answer.digest and not is_digest_of(answer.digest, answer.body):
         message = f"the upstream says {answer.digest} and sends the bytes of {digest}"
         raise UpstreamUnavailableError(message)
     return Found(digest, media_type, answer.body)

@@ -37,9 +37,12 @@ SERVER_SECTIONS = ("upstream", "edge", "console", "redis", "log")
 REFERRERS_RULE = Rule(
     name=REFERRERS,
     policy=Policy.APPEND_ONLY,
-    tags=PatternList((parse(r"re:sha256-[a-f0-9]{64}(\.(sig|att|sbom))?", Axis.TAG),)),
+    tags=PatternList((parse(r"re:sha(256|384|512)-[a-f0-9]{64}(\.(sig|att|sbom))?", Axis.TAG),)),
 )
-"""Signing and SBOM tools must rewrite these tags, because the upstream has no referrers API (H21)."""
+"""Signing and SBOM tools must rewrite these tags, because the upstream has no referrers API (H21).
+
+Of every digest the first 64 digits stand in the tag (distribution specification, "Referrers Tag Schema").
+"""
 
 _AXES = {"repositories": Axis.REPOSITORY, "tags": Axis.TAG, "users": Axis.USER}
 _T = TypeVar("_T")

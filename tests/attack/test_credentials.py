@@ -128,7 +128,9 @@ async def test_a_malformed_credential_is_quoted_to_nobody(closed: Arena, name: s
 
 @EXPECTED_LATER
 @pytest.mark.parametrize("listener", ["edge", "console"])
-@pytest.mark.parametrize("first", ["GET /v2/ HTTP/9.9", "GET  HTTP/1.1", "G@T /v2/?password={} HTTP/1.1", "{} / HTTP/1.1"])
+@pytest.mark.parametrize(
+    "first", ["GET /v2/ HTTP/9.9", "GET  HTTP/1.1", "G@T /v2/?password={} HTTP/1.1", "{} / HTTP/1.1"]
+)
 async def test_a_malformed_request_line_is_quoted_to_nobody(closed: Arena, first: str, listener: str) -> None:
     line = first.format(SECRET) if "{}" in first else first
     raw = f"{line}\r\nHost: x\r\nAuthorization: Basic {SECRET}\r\n\r\n".encode()

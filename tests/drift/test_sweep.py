@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from immuproxy.drift.asking import Questions
 from immuproxy.drift.service import service_caller
 from immuproxy.drift.sweep import Sweep
+from immuproxy.drift.verifying import Verifier
 from immuproxy.ledger import keys
 from immuproxy.ledger.exceptions import Allows
 from immuproxy.ledger.ids import new_event_id
@@ -21,7 +23,7 @@ from immuproxy.proxy import record
 from immuproxy.proxy.answers import Answer
 from immuproxy.proxy.attempt import Limits
 from immuproxy.proxy.upstream import OutcomeUnknownError, Upstream
-from tests.conversation import Image, RunningEdge, edge_over, image
+from tests.conversation import Image, RunningEdge, edge_over, image, index
 from tests.servers import RedisServer, RegistryServer
 
 REPOSITORY = "team/app"
@@ -285,3 +287,61 @@ async def leave_armed(edge: RunningEdge, pushed: Image, tag: str, *, over_genera
         REPOSITORY, tag, content, token="armed", lease_ms=1, over_generation=over_generation
     )
     await edge.parts.register.arm(REPOSITORY, tag, content, token="armed", lease_ms=1, draft=draft, closing=None)
+
+
+class KilledError(Exception):
+    """Stands for the end of the process: nothing after it is done."""
+
+
+def kill_at_the_put(patched: pytest.MonkeyPatch, *, lands: bool) -> None:
+    real = Upstream.put_manifest
+
+    async def killed(self: Upstream, *arguments: Any, **named: Any) -> Answer:
+        if lands:
+            await real(self, *arguments, **named)
+        raise KilledError
+
+    patched.setattr(Upstream, "put_manifest", killed)
+
+
+@pytest.mark.parametrize("lands", [True, False])
+async def test_h92_a_push_that_brings_back_what_was_lost_has_its_event_whatever_happens(
+    edge: RunningEdge, monkeypatch: pytest.MonkeyPatch, lands: bool
+) -> None:
+    pushed = image("one")
+    await edge.client.push(REPOSITORY, "1.0", pushed)
+    await edge.direct.ask("DELETE", f"/v2/{REPOSITORY}/manifests/{pushed.digest}")
+    with monkeypatch.context() as patched:
+        kill_at_the_put(patched, lands=lands)
+        assert (await edge.client.put(REPOSITORY, "1.0", pushed)).status == 500
+    (intent,) = await edge.parts.register.intents(REPOSITORY)
+    assert (intent.action, intent.tag, intent.digest) == (Action.PUSH, "1.0", pushed.digest)
+    await sweep_of(edge).finish()
+    assert await edge.parts.register.intents(REPOSITORY) == []
+    event = (await edge.events(REPOSITORY))[-1]
+    assert (event.id, event.outcome) == (intent.id, Outcome.UNCHANGED if lands else Outcome.FAILED)
+    found = await edge.parts.register.read(REPOSITORY, "1.0")
+    assert found.committed is not None, "the tag keeps what it holds"
+    assert (await edge.client.put(REPOSITORY, "1.0", pushed)).status == 201
+    assert (await edge.direct.pull(REPOSITORY, "1.0")).digest == pushed.digest
+    assert [event.outcome for event in await edge.events(REPOSITORY)][2:] == [Outcome.UNCHANGED]
+
+
+@pytest.mark.parametrize("lands", [True, False])
+async def test_h92_a_repair_by_verify_has_its_event_whatever_happens(
+    edge: RunningEdge, monkeypatch: pytest.MonkeyPatch, lands: bool
+) -> None:
+    child = image("child")
+    await edge.client.push(REPOSITORY, "1.0", index(child))
+    await edge.direct.ask("DELETE", f"/v2/{REPOSITORY}/manifests/{child.digest}")
+    parts = edge.parts
+    verifier = Verifier(parts.register, parts.healer, Questions(parts.healer._upstream, service_caller(None, None)))
+    with monkeypatch.context() as patched:
+        kill_at_the_put(patched, lands=lands)
+        with pytest.raises(KilledError):
+            _ = [checked async for checked in verifier.run([REPOSITORY], heal=True)]
+    await sweep_of(edge).finish()
+    event = (await edge.events(REPOSITORY))[-1]
+    assert (event.action, event.outcome) == (Action.REPAIR, Outcome.HEALED if lands else Outcome.FAILED)
+    assert (event.tag, event.digest) == ("1.0", child.digest)
+    assert await parts.register.intents(REPOSITORY) == []

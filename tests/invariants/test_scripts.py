@@ -28,6 +28,7 @@ REPOSITORY = "team/app"
 TAGS = ("1.0", "2.0")
 DIGESTS = tuple(f"sha256:{letter * 64}" for letter in "abc")
 LAYERS = tuple(f"sha256:{number * 64}" for number in "123")
+LEAF = f"sha256:{'9' * 64}"
 LONG = 600_000
 
 Drawn = list[tuple[str, str, int, int]]
@@ -143,6 +144,12 @@ class Ledger:
             self.drafts.remove(draft)
         return step
 
+    async def attach(self, tag: str, number: int, choice: int) -> object:
+        """The manifest of a digest comes late, or what one of its layers turns out to need."""
+        if choice % 2:
+            return await self.register.attach(REPOSITORY, LAYERS[number], frozenset({LEAF}))
+        return await self.register.attach(REPOSITORY, DIGESTS[number], content(number).needs)
+
     async def conclude(self, tag: str, number: int, choice: int) -> object:
         draft = self.drafts[choice % len(self.drafts)] if self.drafts else self.event()
         if draft.id in {event.id for _, event in self.deletes} or await self.is_claims(draft):
@@ -197,8 +204,12 @@ class Ledger:
             for digest in fields.get(name, b"").decode().split()
         )
         pins = {digest.decode(): int(count) for digest, count in (await client.hgetall(keys.pins(REPOSITORY))).items()}
+        stored = {name.decode(): value for name, value in (await client.hgetall(keys.manifests(REPOSITORY))).items()}
+        manifests = {name for name in stored if not name.startswith("needs ")}
+        assert {name.removeprefix("needs ") for name in stored} <= set(pins)
+        for name in set(stored) - manifests:
+            needed.update(stored[name].decode().split())
         assert pins == dict(needed)
-        manifests = {digest.decode() for digest in await client.hkeys(keys.manifests(REPOSITORY))}
         held = {record.committed.digest for record in records.values() if record.committed}
         assert held <= manifests <= set(pins)
         assert set(await self.register.tags(REPOSITORY)) == {tag for tag in TAGS if records[tag].committed}
@@ -262,7 +273,7 @@ class Ledger:
         self.held.pop(tag, None)
 
 
-OTHERS = ("release", "adopt", "intend", "conclude", "begin_delete", "end_delete", "flush_scripts")
+OTHERS = ("release", "adopt", "intend", "attach", "conclude", "begin_delete", "end_delete", "flush_scripts")
 step = st.tuples(
     st.sampled_from(("claim", "arm", "commit") * 2 + OTHERS),
     st.sampled_from(TAGS),

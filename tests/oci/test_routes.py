@@ -43,7 +43,7 @@ _PARTS = {
     Kind.BASE: (st.just(""), st.just("")),
     Kind.CATALOG: (st.just(""), st.just("")),
     Kind.TAGS: (_repositories, st.just("")),
-    Kind.MANIFEST: (_repositories, _tags | _sha256),
+    Kind.MANIFEST: (_repositories, _tags | _digests),
     Kind.BLOB: (_repositories, _digests),
     Kind.UPLOADS: (_repositories, st.just("")),
     Kind.UPLOAD: (_repositories, _uploads),
@@ -277,8 +277,9 @@ def test_h7_a_name_outside_the_specification_is_refused(name: str) -> None:
         "x:1111",
         ":",
         "sha256:",
-        f"sha512:{HEX}{HEX}",
-        f"sha384:{HEX}{HEX[:32]}",
+        f"sha512:{HEX}",
+        f"sha384:{HEX}",
+        f"sha512:{HEX}{HEX.upper()}",
         f"sha256%3a{HEX.upper()}",
         "v1:",
     ],
@@ -286,6 +287,13 @@ def test_h7_a_name_outside_the_specification_is_refused(name: str) -> None:
 def test_h8_a_colon_never_makes_a_tag(reference: str) -> None:
     for method in ("GET", "PUT", "DELETE"):
         assert refusal(method, f"/v2/r/manifests/{reference}") == (400, "DIGEST_INVALID")
+
+
+def test_h81_a_manifest_may_be_named_by_any_algorithm_but_not_where_it_sets_tags() -> None:
+    for digest in (f"sha512:{HEX}{HEX}", f"sha384:{HEX}{HEX[:32]}"):
+        for method in ("GET", "HEAD", "PUT", "DELETE"):
+            assert parse(method, f"/v2/r/manifests/{digest}") == manifest("r", digest, method)
+        assert refusal("PUT", f"/v2/r/manifests/{digest}?tag=1.0") == (400, "DIGEST_INVALID")
 
 
 def test_h8_a_digest_may_be_escaped() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from immuproxy.ledger.model import Action, Outcome, Step
+from immuproxy.ledger.register import GoneTag
 from immuproxy.proxy import record
 from tests.conversation import RunningEdge, image, index, sha256
 
@@ -112,6 +113,23 @@ async def test_what_is_being_deleted_is_neither_drift_nor_put_back(edge: Running
     await edge.parts.register.end_delete("team/app", mark, draft)
     assert await edge.parts.healer.check(found), "the delete has failed, so the tag is to be there"
     assert (await edge.direct.pull("team/app", "1.0")).digest == pushed.digest
+
+
+@pytest.mark.parametrize("by", ["digest", "tag"])
+async def test_h92_a_push_of_what_is_being_deleted_does_not_bring_it_back(edge: RunningEdge, by: str) -> None:
+    edge.use_rules(DELETABLE)
+    pushed = image("one")
+    await edge.client.push("team/app", "1.0", pushed)
+    draft = record.own(Action.DELETE_TAG, Outcome.FAILED, "team/app", tag="1.0", digest=pushed.digest)
+    mark, holders = (pushed.digest, ["1.0"]) if by == "digest" else ("tag:1.0", [])
+    register = edge.parts.register
+    await register.begin_delete("team/app", mark, holders=holders, deadline_ms=60_000, draft=draft)
+    await edge.direct.ask("DELETE", f"/v2/team/app/manifests/{pushed.digest}")
+    answer = await edge.client.put("team/app", "1.0", pushed)
+    assert (answer.status, answer.error["code"]) == (503, "UNAVAILABLE")
+    assert (await edge.direct.pull("team/app", "1.0")).status == 404
+    await register.end_delete("team/app", mark, draft, [GoneTag("1.0", pushed.digest, tombstone=True)])
+    assert (await edge.client.put("team/app", "1.0", pushed)).status == 409
 
 
 async def test_h34_what_is_being_deleted_is_not_adopted(edge: RunningEdge) -> None:

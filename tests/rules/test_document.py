@@ -73,6 +73,10 @@ def test_mode_delete_and_reuse_are_read() -> None:
 def test_the_referrers_rule_comes_first_and_can_be_switched_off() -> None:
     tag = f"sha256-{'a' * 64}"
     text = "default: mutable\nrules: [{name: all, policy: mutable}]\n"
+    for digest in ("sha256", "sha384", "sha512"):  # each cut to 64 digits (H81)
+        for ending in ("", ".sig", ".att", ".sbom"):
+            assert rules_of(text).match("x", f"{digest}-{'a' * 64}{ending}").name == "referrers"
+    assert rules_of(text).match("x", f"sha512-{'a' * 63}").name == "all"
     for suffix in ("", ".sig", ".att", ".sbom"):
         assert rules_of(text).match("x", tag + suffix).name == "referrers"
         assert rules_of(f"referrers: false\n{text}").match("x", tag + suffix).name == "all"

@@ -56,12 +56,26 @@ local function pin(pins, needs)
   for digest in string.gmatch(needs or '', '%S+') do redis.call('HINCRBY', pins, digest, 1) end
 end
 
--- Whatever nothing needs any more is forgotten, and so are its stored bytes.
+-- Pin what a pinned manifest needs for as long as it is pinned itself, once for each (H91).
+local function attach(pins, manifests, digest, needs)
+  local others = {}
+  for need in string.gmatch(needs, '%S+') do
+    if need ~= digest then others[#others + 1] = need end
+  end
+  local closure = table.concat(others, ' ')
+  if redis.call('HSETNX', manifests, 'needs ' .. digest, closure) == 1 then pin(pins, closure) end
+end
+
+-- Whatever nothing needs any more is forgotten, and so are its stored bytes and what was attached to it.
 local function unpin(pins, manifests, needs)
-  for digest in string.gmatch(needs or '', '%S+') do
-    if redis.call('HINCRBY', pins, digest, -1) <= 0 then
-      redis.call('HDEL', pins, digest)
-      redis.call('HDEL', manifests, digest)
+  local left = {needs or ''}
+  while #left > 0 do
+    for digest in string.gmatch(table.remove(left), '%S+') do
+      if redis.call('HINCRBY', pins, digest, -1) <= 0 then
+        left[#left + 1] = redis.call('HGET', manifests, 'needs ' .. digest) or nil
+        redis.call('HDEL', pins, digest)
+        redis.call('HDEL', manifests, digest, 'needs ' .. digest)
+      end
     end
   end
 end
@@ -110,6 +124,7 @@ local function drop_record(key, tags, holders, pins, manifests, record, name)
 end
 
 -- Make `digest` what the tag holds.  `fields` is a flat list of what the console shows.
+-- Who else needs the digest may have come to need it while it was not there, so what it needs must outlive the tag (H91).
 local function hold(key, tags, holders, pins, manifests, record, now, name, digest, needs, fields)
   pin(pins, needs)
   unpin(pins, manifests, record.needs)
@@ -123,6 +138,8 @@ local function hold(key, tags, holders, pins, manifests, record, now, name, dige
   redis.call('ZADD', holders, 0, holding({digest = digest}, name))
   redis.call('HSET', key, 'digest', digest, 'needs', needs, 'since', text(now),
     'generation', tonumber(record.generation or 0) + 1, unpack(fields))
+  local own = string.find(record.claim_needs or '', digest, 1, true) and 2 or 1
+  if tonumber(redis.call('HGET', pins, digest)) > own then attach(pins, manifests, digest, needs) end
 end
 
 local function slice(list, from, count)

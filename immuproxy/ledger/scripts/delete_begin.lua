@@ -3,7 +3,8 @@
 --
 -- KEYS 1 pins  2 marks  3 intents  4 adopted  5 exceptions
 --      6.. records of the tags that may go with it, first those that only an exception lets go
--- ARGV 1 digest  2 how long the delete may take (ms)  3 event id  4 draft of the event
+-- ARGV 1 digest, by all names that the registry has for it (space-separated, H81)  2 how long the delete may take (ms)
+--      3 event id  4 draft of the event
 --      5 what the caller found in `adopted` before it adopted all tags of the repository, or '' where it need not
 --      6.. for each tag that only an exception lets go: its name, the digest by which it was judged ('' for none), the id
 --      of the event that granted the exception
@@ -18,12 +19,15 @@ for i = 6, #ARGV, 3 do
   if not exception or exception.event ~= ARGV[i + 2] or exception.ends <= now then return 'CHANGED' end
   if (redis.call('HGET', KEYS[6 + (i - 6) / 3], 'digest') or '') ~= ARGV[i + 1] then return 'CHANGED' end
 end
-local own = 0
+local own = {}
 for i = 6, #KEYS do
-  if redis.call('HGET', KEYS[i], 'digest') == ARGV[1] then own = own + 1 end
+  local held = redis.call('HGET', KEYS[i], 'digest')
+  if held then own[held] = (own[held] or 0) + 1 end
 end
-if tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or 0) > own then return 'PINNED' end
-if redis.call('ZSCORE', KEYS[2], ARGV[1]) then return 'BUSY' end
-redis.call('ZADD', KEYS[2], text(now + tonumber(ARGV[2])), ARGV[1])
+for digest in string.gmatch(ARGV[1], '%S+') do
+  if tonumber(redis.call('HGET', KEYS[1], digest) or 0) > (own[digest] or 0) then return 'PINNED' end
+end
+if marked(KEYS[2], ARGV[1]) then return 'BUSY' end
+for digest in string.gmatch(ARGV[1], '%S+') do redis.call('ZADD', KEYS[2], text(now + tonumber(ARGV[2])), digest) end
 redis.call('HSET', KEYS[3], ARGV[3], stamped(ARGV[4], now))
 return 'GRANTED'

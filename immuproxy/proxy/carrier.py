@@ -1,0 +1,94 @@
+"""One PUT between an intent and its outcome, for whatever no claim guards: a tag that may move, a manifest by digest,
+and what a tag holds already and the upstream has lost (H92).
+
+A proxy that dies in between leaves the intent, and the sweep finds out how it ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from immuproxy.ledger.ids import new_event_id
+from immuproxy.ledger.model import Event, Outcome, Step
+from immuproxy.ledger.register import Register
+from immuproxy.oci import errors
+from immuproxy.proxy import answers, record
+from immuproxy.proxy.answers import Answer
+from immuproxy.proxy.closures import Closures
+from immuproxy.proxy.failpoints import Failpoint, reach
+from immuproxy.proxy.push import Push
+from immuproxy.proxy.refusals import first_message
+from immuproxy.proxy.upstream import Found, OutcomeUnknownError, Upstream
+
+PAUSE = 0.1
+TRIES = 100
+
+
+class Carrier:
+    """Writes the intent, sends the one PUT, writes the outcome."""
+
+    def __init__(self, register: Register, upstream: Upstream, closures: Closures) -> None:
+        """All parts are shared with the guard."""
+        self._register = register
+        self._upstream = upstream
+        self._closures = closures
+
+    async def intend(self, push: Push, event: Event, *, moves: str) -> None:
+        """Write that the push may reach the upstream from now on.
+
+        ``event``: the one that a success will have; ``moves``: the tag that may come to hold something else, and whose
+        record goes where it still has one.
+        """
+        for _ in range(TRIES):
+            step = await self._register.intend(push.repository, moves, push.manifest.needs, _draft(event))
+            if step is Step.OK:
+                return
+            await asyncio.sleep(PAUSE)
+        raise errors.unavailable("another push or delete of this content has not ended yet; try again")
+
+    async def intend_again(self, push: Push, event: Event) -> None:
+        """As `intend`, for what the tag holds already; 503 while that is being deleted, which the push would undo."""
+        needs = push.manifest.needs | {push.manifest.digest, f"tag:{push.tag}"}
+        if await self._register.intend(push.repository, "", needs, _draft(event)) is not Step.OK:
+            raise errors.unavailable("what this tag holds is being deleted; try again")
+
+    async def send(self, push: Push, reference: str, event: Event, *, looks: bool = False) -> Answer:
+        """The PUT, once it is intended, and its outcome; ``looks``: a success counts only where it is seen (H16, H25).
+
+        Raises 503 where the outcome is unknown.
+        """
+        reach(Failpoint.PUT_SENT)
+        try:
+            answer = await self._upstream.put_manifest(push.repository, reference, push.manifest.body, push.caller)
+        except OutcomeUnknownError:
+            return await self._seen(push, reference, event)
+        reach(Failpoint.PUT_APPLIED)
+        if answer.status >= 300:
+            reason = f"the upstream answered {answer.status}: {first_message(answer)}"
+            await self._conclude(push, replace(event, outcome=Outcome.FAILED, reason=reason))
+            return answer
+        return await self._seen(push, reference, event) if looks else await self._arrived(push, event, answer)
+
+    async def _seen(self, push: Push, reference: str, event: Event) -> Answer:
+        """What the upstream shows decides; else the sweep will (H63)."""
+        found = await self._upstream.probe(push.repository, reference, push.caller)
+        if isinstance(found, Found) and found.digest == push.manifest.digest:
+            created = answers.created(push.repository, push.manifest.digest, push.caller.edge_origin)
+            return await self._arrived(push, event, created)
+        raise errors.unavailable("the upstream did not say whether it stored the push; try again")
+
+    async def _arrived(self, push: Push, event: Event, answer: Answer) -> Answer:
+        await self._closures.bring(push)
+        await self._conclude(push, event)
+        return answer
+
+    async def _conclude(self, push: Push, event: Event) -> None:
+        event = record.timed(event, push.caller)
+        if not await self._register.conclude(push.repository, event):
+            # The sweep took this proxy for dead and wrote how it looked then; this is how it ended.
+            await self._register.record(replace(event, id=new_event_id()))
+
+
+def _draft(event: Event) -> Event:
+    return replace(event, outcome=Outcome.FAILED, reason=record.UNKNOWN)
