@@ -89,13 +89,13 @@ async def serve(path: Path, config: Config) -> None:
 @asynccontextmanager
 async def running(path: Path, config: Config) -> AsyncIterator[Running]:
     """The whole service on its listeners."""
-    metrics = Metrics()
+    metrics = Metrics(__version__)
     rules = LiveRules(path, config, metrics)
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(open_ledger(config, alone=True))
-        upstream = await stack.enter_async_context(open_upstream(config))
+        store = await stack.enter_async_context(open_ledger(config, alone=True, answered=metrics.redis_seconds.observe))
+        upstream = await stack.enter_async_context(open_upstream(config, answered=metrics.asked_upstream))
         account = AccountUpstream(upstream, config.upstream.username, service_password(config))
-        projector = Projector(store)
+        projector = Projector(store, on_lag=metrics.outbox_lag.set)
         audit = Audit(store)
         door = await _door(config, store, audit, metrics)
         choices = _choices(config)

@@ -87,7 +87,10 @@ def assemble(
     limits = Limits.of(choices.manifest_timeout)
     epoch = Epoch(store, quarantine=limits.quarantine)
     register = Register(
-        store, epoch, published=published, recorded=lambda event: metrics.event(event.action, event.outcome)
+        store,
+        epoch,
+        published=published,
+        recorded=lambda event: metrics.event(event.action, event.outcome, shadow=event.shadow),
     )
     library = Library(register, upstream)
     looks = Looks(register, upstream)

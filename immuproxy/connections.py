@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -10,7 +10,8 @@ from immuproxy.config import Config
 from immuproxy.ledger import embedded
 from immuproxy.ledger.attached import reached
 from immuproxy.ledger.redis import Durability, Store, connect
-from immuproxy.proxy.upstream import Timeouts, Upstream, opened
+from immuproxy.ledger.turns import Turns
+from immuproxy.proxy.upstream import Answered, Timeouts, Upstream, opened
 
 
 class CannotOpenError(Exception):
@@ -18,8 +19,10 @@ class CannotOpenError(Exception):
 
 
 @asynccontextmanager
-async def open_ledger(config: Config, *, alone: bool = False) -> AsyncIterator[Store]:
-    """The ledger.
+async def open_ledger(
+    config: Config, *, alone: bool = False, answered: Callable[[float], None] | None = None
+) -> AsyncIterator[Store]:
+    """The ledger; ``answered`` is told the seconds of each of its answers.
 
     An embedded one is that of the proxy which runs already, else one that runs as long as the context; with ``alone``
     there must be no other.  Raises `CannotOpenError`.
@@ -32,7 +35,9 @@ async def open_ledger(config: Config, *, alone: bool = False) -> AsyncIterator[S
             if chosen.embedded is not None:
                 run = embedded.running if alone else reached
                 url = await stack.enter_async_context(run(Path(chosen.embedded)))
-            store = await stack.enter_async_context(connect(url, timeout=chosen.timeout, durability=wait))
+            turns = Turns(answered=answered) if answered else None
+            opening = connect(url, timeout=chosen.timeout, durability=wait, turns=turns)
+            store = await stack.enter_async_context(opening)
         except (embedded.EmbeddedRedisError, ValueError) as error:
             raise CannotOpenError(str(error)) from error
         except OSError as error:
@@ -41,14 +46,16 @@ async def open_ledger(config: Config, *, alone: bool = False) -> AsyncIterator[S
 
 
 @asynccontextmanager
-async def open_upstream(config: Config) -> AsyncIterator[Upstream]:
-    """The upstream, as clients are forwarded to it; raises `CannotOpenError`."""
+async def open_upstream(config: Config, *, answered: Answered | None = None) -> AsyncIterator[Upstream]:
+    """The upstream, as clients are forwarded to it; ``answered`` as of `Upstream`.  Raises `CannotOpenError`."""
     chosen = config.upstream
     timeouts = Timeouts(chosen.timeouts.connect, chosen.timeouts.manifest, chosen.timeouts.idle)
     ca_file = str(chosen.ca_file) if chosen.ca_file else None
     async with AsyncExitStack() as stack:
         try:
-            upstream = await stack.enter_async_context(opened(chosen.url, timeouts=timeouts, ca_file=ca_file))
+            upstream = await stack.enter_async_context(
+                opened(chosen.url, timeouts=timeouts, ca_file=ca_file, answered=answered)
+            )
         except OSError as error:  # a certificate that is none is one, too
             raise CannotOpenError(f"upstream.ca_file: {error}") from error
         yield upstream

@@ -13,6 +13,7 @@ import structlog
 from immuproxy.ledger.redis import LedgerUnavailableError, Store
 from immuproxy.proxy.upstream import Upstream, UpstreamUnavailableError
 from immuproxy.telemetry.metrics import Metrics
+from immuproxy.web.contexts.overview import status_dict
 from immuproxy.web.sources import PULLS, PUSHES, Part
 
 log = structlog.get_logger("immuproxy")
@@ -48,7 +49,10 @@ class Health:
 
     async def check(self) -> None:
         """Ask both, count and say what changed."""
-        for part in await self.parts():
+        parts = await self.parts()
+        shown = status_dict(parts)
+        self._metrics.ready(pulls=shown["ready"], pushes=shown["writes"], degraded=shown["status"] == "degraded")
+        for part in parts:
             self._metrics.up.labels(part.name).set(part.ok)
             before = self._said.get(part.name)
             if before is None or before.ok != part.ok:

@@ -169,6 +169,7 @@ class RunningEdge:
     parts: Parts
     port: int
     rules: list[RuleSet]
+    metrics: Metrics
 
     def use_rules(self, text: str) -> None:
         self.rules[0] = load_rules(text, "test.yml")
@@ -196,7 +197,8 @@ async def edge_over(
         store = await stack.enter_async_context(connect(redis_url, timeout=redis_timeout, durability=durability))
         timeouts = Timeouts(manifest=chosen.manifest_timeout)
         upstream = await stack.enter_async_context(opened(upstream_url, timeouts=timeouts))
-        parts = assemble(lambda: in_force[0], store, upstream, Metrics(), chosen)
+        metrics = Metrics()
+        parts = assemble(lambda: in_force[0], store, upstream, metrics, chosen)
         runner = web.ServerRunner(EdgeServer(parts.edge.handle))
         await runner.setup()
         stack.push_async_callback(parts.pushes.finished)
@@ -212,4 +214,5 @@ async def edge_over(
             parts=parts,
             port=port,
             rules=in_force,
+            metrics=metrics,
         )

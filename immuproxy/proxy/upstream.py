@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import math
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import aiohttp
 from aiohttp import ClientTimeout
@@ -49,6 +50,8 @@ _KEEPALIVE = 15.0
 
 Tls = ssl.SSLContext | bool
 """A context, or True for the system's authorities."""
+
+Answered = Callable[[str, float], None]
 
 
 class UpstreamUnavailableError(Exception):
@@ -90,15 +93,19 @@ class Timeouts:
 class Upstream:
     """The registry behind the proxy."""
 
-    def __init__(self, url: str, *, timeouts: Timeouts, tls: Tls = True) -> None:
-        """``url``: scheme, host, port.  Needs a running loop.  Use `opened`."""
+    def __init__(self, url: str, *, timeouts: Timeouts, tls: Tls = True, answered: Answered | None = None) -> None:
+        """``url``: scheme, host, port.  Needs a running loop.  Use `opened`.
+
+        ``answered(pool, seconds)`` is told how long the head of each answer took, from the wait for a connection on.
+        """
         self.url = url.rstrip("/")
         self.takes_pushes = True
         self.origin = headers.origin(self.url)
         self._timeouts = timeouts
         stream_timeout = ClientTimeout(total=None, sock_connect=timeouts.connect, sock_read=timeouts.idle)
-        self.data = _session(0, stream_timeout, tls)
-        self._control = _session(64, ClientTimeout(total=timeouts.manifest, sock_connect=timeouts.connect), tls)
+        manifest_timeout = ClientTimeout(total=timeouts.manifest, sock_connect=timeouts.connect)
+        self.data = _session(0, stream_timeout, tls, _timing("data", answered))
+        self._control = _session(64, manifest_timeout, tls, _timing("control", answered))
 
     async def close(self) -> None:
         """Close both pools."""
@@ -277,10 +284,28 @@ def _verified(answer: Answer) -> Found:
     return Found(digest, media_type, answer.body)
 
 
-def _session(limit: int, timeout: ClientTimeout, tls: Tls) -> aiohttp.ClientSession:
+def _timing(pool: str, answered: Answered | None) -> list[aiohttp.TraceConfig]:
+    if answered is None:
+        return []
+    clock = asyncio.get_running_loop().time
+    trace = aiohttp.TraceConfig()
+
+    async def begun(_session: aiohttp.ClientSession, context: SimpleNamespace, _told: object) -> None:
+        context.began = clock()
+
+    async def ended(_session: aiohttp.ClientSession, context: SimpleNamespace, _told: object) -> None:
+        answered(pool, clock() - context.began)
+
+    trace.on_request_start.append(begun)
+    trace.on_request_end.append(ended)
+    return [trace]
+
+
+def _session(limit: int, timeout: ClientTimeout, tls: Tls, traces: list[aiohttp.TraceConfig]) -> aiohttp.ClientSession:
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=limit, keepalive_timeout=_KEEPALIVE, ssl=tls),
         timeout=timeout,
+        trace_configs=traces,
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         trust_env=False,
@@ -294,9 +319,12 @@ def _session(limit: int, timeout: ClientTimeout, tls: Tls) -> aiohttp.ClientSess
 
 
 @asynccontextmanager
-async def opened(url: str, *, timeouts: Timeouts, ca_file: str | None = None) -> AsyncIterator[Upstream]:
+async def opened(
+    url: str, *, timeouts: Timeouts, ca_file: str | None = None, answered: Answered | None = None
+) -> AsyncIterator[Upstream]:
     """The upstream, for as long as the context lasts."""
-    upstream = Upstream(url, timeouts=timeouts, tls=ssl.create_default_context(cafile=ca_file) if ca_file else True)
+    tls = ssl.create_default_context(cafile=ca_file) if ca_file else True
+    upstream = Upstream(url, timeouts=timeouts, tls=tls, answered=answered)
     try:
         yield upstream
     finally:

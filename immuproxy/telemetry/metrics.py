@@ -1,77 +1,159 @@
-"""Every metric of the proxy, in one table."""
+"""Every metric of the proxy, in one table; docs/metrics.md has the same in words."""
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+import platform
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, Metric, ProcessCollector
+
+from immuproxy.telemetry import labels
+
+_SHORT = (0.0005, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
+_LONG = (*_SHORT[1:], 100)
+
+
+class _Registry(CollectorRegistry):
+    """Leaves out the ``_created`` series: they double each counter and histogram, and say when the process started."""
+
+    def collect(self) -> Iterable[Metric]:
+        for metric in super().collect():
+            metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
+            yield metric
 
 
 class Metrics:
-    """The metrics, in a registry of their own (no globals)."""
+    """The metrics, in a registry of their own (no globals).
 
-    def __init__(self) -> None:
-        """Make all of them, at zero."""
-        self.registry = CollectorRegistry()
+    Every series whose labels are known beforehand is there from the start, at zero: an alert on an increase misses the
+    first one of a series that appears with it.
+    """
+
+    def __init__(self, version: str = "") -> None:
+        """Make all of them, at zero; ``version`` is the proxy's own."""
+        self.registry = registry = _Registry()
+        ProcessCollector(registry=registry)
+        build = Info("immuproxy_build", "What runs: its version, and that of Python.", registry=registry)
+        build.info({"version": version, "python": platform.python_version()})
         self._requests = Counter(
-            "immuproxy_requests",
-            "Requests at the edge.",
-            ["kind", "method", "status"],
-            registry=self.registry,
+            "immuproxy_requests", "Requests at the edge.", ["kind", "method", "status"], registry=registry
         )
         self._seconds = Histogram(
             "immuproxy_request_duration_seconds",
             "Time from the head of a request to the end of its answer.",
             ["kind"],
-            buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100),
-            registry=self.registry,
+            buckets=_LONG,
+            registry=registry,
+        )
+        self.in_flight = Gauge(
+            "immuproxy_requests_in_flight", "Requests at the edge that are not answered yet.", registry=registry
         )
         self._events = Counter(
-            "immuproxy_events",
-            "Events recorded by this process.",
-            ["action", "outcome"],
-            registry=self.registry,
+            "immuproxy_events", "Events recorded by this process.", ["action", "outcome"], registry=registry
+        )
+        self._shadow = Counter(
+            "immuproxy_shadow_verdicts",
+            "Requests that a rule in shadow mode would have refused, and did not.",
+            ["action"],
+            registry=registry,
         )
         self._compared = Counter(
             "immuproxy_compared_tags",
             "Tags that the sweep of this process compared with the upstream.",
             ["result"],
-            registry=self.registry,
+            registry=registry,
         )
         self.open_drift = Gauge(
             "immuproxy_open_drift",
             "Tags in the whole ledger whose drift has not been healed, as the last sweep of this process found it.",
-            registry=self.registry,
+            registry=registry,
+        )
+        self.outbox_lag = Gauge(
+            "immuproxy_outbox_lag_seconds",
+            "Age of the oldest recorded event that is not in the audit yet, as this process last saw; 0 without any.",
+            registry=registry,
         )
         self.rules_reloads = Counter(
-            "immuproxy_rules_reloads",
-            "Changes of the rules file that were seen.",
-            ["result"],
-            registry=self.registry,
+            "immuproxy_rules_reloads", "Changes of the rules file that were seen.", ["result"], registry=registry
         )
         self.rules_differ = Gauge(
             "immuproxy_rules_differ",
             "Whether another proxy on the same Redis has another rules file (1) or not (0).",
-            registry=self.registry,
+            registry=registry,
         )
         self.up = Gauge(
             "immuproxy_up",
             "Whether a part that the proxy depends on answered when last asked (1) or not (0).",
             ["part"],
-            registry=self.registry,
+            registry=registry,
         )
+        self._ready = Gauge(
+            "immuproxy_ready",
+            "Whether these requests could be served when the parts were last asked (1) or not (0).",
+            ["requests"],
+            registry=registry,
+        )
+        self._degraded = Gauge(
+            "immuproxy_degraded", "Whether pulls could be served and not all else (1) or not (0).", registry=registry
+        )
+        self.redis_seconds = Histogram(
+            "immuproxy_redis_command_duration_seconds",
+            "Time from sending a command or script to Redis to its answer, without the wait for a connection.",
+            buckets=_SHORT,
+            registry=registry,
+        )
+        self._upstream_seconds = Histogram(
+            "immuproxy_upstream_request_duration_seconds",
+            "Time from sending a request to the upstream to the head of its answer, with the wait for a connection.",
+            ["pool"],
+            buckets=_LONG,
+            registry=registry,
+        )
+        self.certificate_expiry = Gauge(
+            "immuproxy_certificate_expiry_timestamp_seconds",
+            "When the certificate of a listener with TLS ends, in seconds since 1970.",
+            ["listener"],
+            registry=registry,
+        )
+        self._prepare()
 
     def compared(self, result: str) -> None:
         """Count one tag that the sweep compared: ``agrees``, ``drifted`` or ``unanswered``."""
         self._compared.labels(result).inc()
 
-    def event(self, action: str, outcome: str) -> None:
-        """Count one event."""
+    def event(self, action: str, outcome: str, *, shadow: bool = False) -> None:
+        """Count one event; ``shadow``: a rule in shadow mode would have refused it."""
         self._events.labels(action, outcome).inc()
+        if shadow:
+            self._shadow.labels(action).inc()
 
     def request(self, kind: str, method: str, status: int, seconds: float) -> None:
         """Count one request; methods outside the specification count as ``other``."""
-        shown = method if method in _METHODS else "other"
+        shown = method if method in labels.METHODS else "other"
         self._requests.labels(kind, shown, str(status)).inc()
         self._seconds.labels(kind).observe(seconds)
 
+    def asked_upstream(self, pool: str, seconds: float) -> None:
+        """Count one answer of the upstream: over ``data`` (streams) or ``control`` (manifests)."""
+        self._upstream_seconds.labels(pool).observe(seconds)
 
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
+    def ready(self, *, pulls: bool, pushes: bool, degraded: bool) -> None:
+        """What can be served now."""
+        self._ready.labels("pulls").set(pulls)
+        self._ready.labels("pushes").set(pushes)
+        self._degraded.set(degraded)
+
+    def _prepare(self) -> None:
+        for metric, known in (
+            (self._requests, labels.REQUESTS),
+            (self._seconds, [(kind,) for kind in labels.KINDS]),
+            (self._events, labels.EVENTS),
+            (self._shadow, labels.SHADOW),
+            (self._compared, labels.COMPARED),
+            (self.rules_reloads, labels.RELOADS),
+            (self.up, labels.PARTS),
+            (self._ready, labels.READY),
+            (self._upstream_seconds, labels.POOLS),
+        ):
+            for values in known:
+                metric.labels(*values)

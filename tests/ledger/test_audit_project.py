@@ -78,6 +78,21 @@ async def test_events_arrive_unchanged_and_the_outbox_is_empty(store: Store) -> 
     assert await outbox_lengths(store, events) == {0}
 
 
+async def test_how_long_the_oldest_event_has_waited_is_told_at_each_look(store: Store) -> None:
+    first, second = (replace(event, repository=event.id) for event in made_up_events(2))
+    await publish(store, second)
+    seconds, _ = await store.do(store.client.time())
+    await store.do(store.client.sadd(keys.REPOSITORIES, first.repository))
+    waiting: dict[Any, Any] = {"event": json.dumps(first.to_dict())}
+    await store.do(store.client.xadd(keys.outbox(first.repository), waiting, id=f"{(seconds - 100) * 1000}-0"))
+    told: list[float] = []
+    projector = Projector(store, on_lag=told.append)
+    await projector.sweep()
+    await projector.sweep()
+    assert 100 <= told[0] < 110
+    assert told[1] == 0
+
+
 async def test_what_a_script_encoded_is_read(store: Store) -> None:
     (event,) = made_up_events(1, start=START)
     by_script = "redis.call('XADD', KEYS[1], '*', 'event', cjson.encode(cjson.decode(ARGV[1]))) return 1"

@@ -27,7 +27,7 @@ _JITTER = random.Random()  # noqa: S311  # jitter, no secret; of its own, so tha
 OutboxEntry = tuple[bytes, dict[bytes, bytes]]
 
 
-def _ignore(_: Exception) -> None:
+def _ignore(_: Exception | float) -> None:
     """Failures are tried again anyway."""
 
 
@@ -41,12 +41,16 @@ class Projector:
         retry_seconds: float = 1.0,
         sweep_seconds: float = 5.0,
         on_failure: Callable[[Exception], None] = _ignore,
+        on_lag: Callable[[float], None] = _ignore,
     ) -> None:
-        """``sweep_seconds``: between two looks at every outbox.  ``on_failure`` is told of each failed try."""
+        """``sweep_seconds``: between two looks at every outbox.  ``on_failure`` is told of each failed try, ``on_lag``
+        at each look the seconds for which the oldest event has waited, and 0 where none has.
+        """
         self._store = store
         self._retry_seconds = retry_seconds
         self._sweep_seconds = sweep_seconds
         self._on_failure = on_failure
+        self._on_lag = on_lag
         self._dirty: set[str] = set()
         self._woken = asyncio.Event()
 
@@ -79,7 +83,9 @@ class Projector:
     async def sweep(self) -> int:
         """Project all that is in any outbox now; how many events were new.  Raises `LedgerUnavailableError`."""
         added = 0
-        for repository in await self._repositories_with_events():
+        waiting = await self._repositories_with_events()
+        self._on_lag(await self._since(min(waiting.values())) if waiting else 0.0)
+        for repository in waiting:
             added += await self.drain(repository)
         return added
 
@@ -138,21 +144,27 @@ class Projector:
         ids = [outbox_id for outbox_id, _ in batch]
         await self._store.do(self._store.client.xdel(keys.outbox(repository), *ids))
 
-    async def _repositories_with_events(self) -> list[str]:
-        found: list[str] = []
+    async def _since(self, ms: int) -> float:
+        seconds, microseconds = await self._store.do(self._store.client.time())  # its clock made the ids
+        return max(0.0, int(seconds) + int(microseconds) / 1e6 - ms / 1000)
+
+    async def _repositories_with_events(self) -> dict[str, int]:
+        """With the time (ms) of the oldest event that each has."""
+        found: dict[str, int] = {}
         members = await self._store.do(self._store.client.smembers(keys.REPOSITORIES))
         names = sorted(member.decode() for member in members)
         for at in range(0, len(names), _REPOSITORIES_A_CALL):
             chunk = names[at : at + _REPOSITORIES_A_CALL]
-            found += [name for name, length in zip(chunk, await self._lengths(chunk), strict=True) if length]
+            found |= {name: ms for name, ms in zip(chunk, await self._oldest(chunk), strict=True) if ms}
             await asyncio.sleep(0)  # thousands of replies are a while for everybody else on the loop
         return found
 
-    async def _lengths(self, names: Sequence[str]) -> list[int]:
+    async def _oldest(self, names: Sequence[str]) -> list[int]:
         pipeline = self._store.client.pipeline(transaction=False)
         for name in names:
-            pipeline.xlen(keys.outbox(name))
-        return [int(length) for length in await self._store.do(pipeline.execute())]
+            pipeline.xrange(keys.outbox(name), count=1)
+        found = await self._store.do(pipeline.execute())
+        return [int(first[0][0].partition(b"-")[0]) if first else 0 for first in found]
 
 
 def _is_wanted() -> bool:
