@@ -9,6 +9,7 @@ before the server was up.
 from __future__ import annotations
 
 import asyncio
+import signal
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,13 +98,18 @@ def _load_and_serve(path: Path) -> None:
 
 
 def _serve(path: Path, config: Config) -> None:
+    import structlog  # noqa: PLC0415
+
     from immuproxy import app  # noqa: PLC0415
     from immuproxy.connections import CannotOpenError  # noqa: PLC0415
     from immuproxy.telemetry import logs  # noqa: PLC0415
 
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the server has set its own handler
     logs.configure(level=config.log.level, form=config.log.format)
     for warning in config.warnings:
-        click.echo(f"{path}:{warning}", err=True)
+        structlog.get_logger("immuproxy").warning(
+            warning.message, file=str(path), line=warning.line, suggestion=warning.suggestion
+        )
     try:
         asyncio.run(app.serve(path, config))
     except CannotOpenError as error:

@@ -232,6 +232,16 @@ def test_a_changed_file_takes_effect_and_a_bad_one_does_not(
     assert served.put("1.0", image("one").body, image("one").media_type) == 409
 
 
+def test_warnings_at_the_start_are_lines_of_the_log(
+    serve: Callable[[str], Served], registry: RegistryServer, redis_server: RedisServer
+) -> None:
+    served = serve(file_for(registry, redis_server, "rules: [{name: trial, policy: immutable, mode: shadow}]"))
+    served.until_ready()
+    lines = [json.loads(line) for line in served.log.read_text().splitlines()]
+    (told,) = [line for line in lines if "shadow mode" in line["event"]]
+    assert (told["level"], told["file"], told["line"]) == ("warning", str(served.file), 3)
+
+
 def test_it_is_ready_within_a_second_and_stops_at_once(
     serve: Callable[[str], Served], registry: RegistryServer, redis_server: RedisServer
 ) -> None:
