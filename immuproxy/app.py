@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -17,44 +16,47 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from aiohttp import web
 
 from immuproxy import __version__
 from immuproxy.assembly import Choices, Parts, assemble
 from immuproxy.config import Config
-from immuproxy.connections import CannotOpenError, notifications_token, open_ledger, open_upstream, service_password
+from immuproxy.connections import (
+    CannotOpenError,
+    notifications_token,
+    open_ledger,
+    open_upstream,
+    service_password,
+    timeouts_of,
+)
 from immuproxy.drift.account import Account
 from immuproxy.drift.comparing import COMPARED_EVERY, RATE
 from immuproxy.drift.notifications import PATH as NOTIFICATIONS_PATH
 from immuproxy.drift.notifications import Notifications
 from immuproxy.drift.service import service_caller
 from immuproxy.drift.sweep import Sweep
+from immuproxy.following import follow
 from immuproxy.ledger.audit import Audit, Projector
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.redis import Store
 from immuproxy.ledger.replicas import Replicas
+from immuproxy.listeners import Tls, open_console, open_edge
 from immuproxy.listening import files
-from immuproxy.listening.accepting import accepting
 from immuproxy.live_rules import LiveRules
+from immuproxy.live_settings import LiveSettings
 from immuproxy.proxy import record
 from immuproxy.proxy.caller import Caller
-from immuproxy.proxy.handler import Door
 from immuproxy.proxy.push import Library
 from immuproxy.proxy.recovery import Recovery
-from immuproxy.proxy.server import EdgeServer, UnsafeParserError
 from immuproxy.proxy.tokens import AccountUpstream
 from immuproxy.proxy.upstream import Upstream
 from immuproxy.reading import RegistryContents
-from immuproxy.settings import TlsSettings
 from immuproxy.status import Health
 from immuproxy.telemetry.metrics import Metrics
-from immuproxy.values import Listen
 from immuproxy.web.access.doors import Door as ConsoleDoor
 from immuproxy.web.access.guard import leave_open
 from immuproxy.web.access.opening import open_door
 from immuproxy.web.access.users import UsersFileError
 from immuproxy.web.app import make_console
-from immuproxy.web.server import ConsoleRunner
 from immuproxy.web.sources import Pace, Sources
 
 log = structlog.get_logger("immuproxy")
@@ -74,23 +76,30 @@ class Running:
 
 
 async def serve(path: Path, config: Config) -> None:
-    """Serve until SIGINT or SIGTERM what ``config`` says, read from ``path``; raises `CannotOpenError`."""
+    """Serve until SIGINT or SIGTERM what ``config`` says, read from ``path``; raises `CannotOpenError`.
+
+    SIGHUP has all files read again at once.
+    """
     files.raise_limit()
-    stop = asyncio.Event()
+    stop, reload = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    async with running(path, config) as service:
+    loop.add_signal_handler(signal.SIGHUP, reload.set)
+    async with running(path, config, reload) as service:
         log.info("ready", edge=_shown(service.edge), console=_shown(service.console), version=__version__)
         await stop.wait()
         log.info("stopping: pushes under way are finished first")
 
 
 @asynccontextmanager
-async def running(path: Path, config: Config) -> AsyncIterator[Running]:
-    """The whole service on its listeners."""
+async def running(path: Path, config: Config, reload: asyncio.Event) -> AsyncIterator[Running]:
+    """The whole service on its listeners; ``reload`` is set where all files are to be read again at once."""
     metrics = Metrics(__version__)
-    rules = LiveRules(path, config, metrics)
+    settings = LiveSettings(config, metrics)
+    rules = LiveRules(path, config, metrics, settings.take)
+    tls = await Tls.read(config, metrics.certificate)
+    settings.used_by(tls.use)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_ledger(config, alone=True, answered=metrics.redis_seconds.observe))
         upstream = await stack.enter_async_context(open_upstream(config, answered=metrics.asked_upstream))
@@ -98,16 +107,16 @@ async def running(path: Path, config: Config) -> AsyncIterator[Running]:
         projector = Projector(store, on_lag=metrics.outbox_lag.set)
         audit = Audit(store)
         door = await _door(config, store, audit, metrics)
-        choices = _choices(config)
+        choices = _choices(config, settings)
+        settings.used_by(lambda changed: upstream.use(timeouts_of(changed)))
         parts = assemble(rules, store, upstream, metrics, choices, account=account, published=projector.notify)
         health = Health(store, upstream, metrics, strict=not config.redis.allow_unsafe_settings)
         await health.check()
         if health.unsafe:
             raise CannotServeError(health.unsafe)
         stack.push_async_callback(parts.pushes.finished)
-        edge_runner = web.ServerRunner(_edge_server(parts), shutdown_timeout=3 * choices.manifest_timeout)
         edge = await stack.enter_async_context(
-            _listening(edge_runner, config.edge.listen, "edge", _tls(config.edge.tls, "edge"), files.FOR_EDGE)
+            open_edge(config.edge, tls.edge, parts.edge.handle, patience=3 * choices.manifest_timeout)
         )
         console_app = make_console(
             replace(
@@ -120,21 +129,13 @@ async def running(path: Path, config: Config) -> AsyncIterator[Running]:
         notifications = Notifications(parts.register, parts.healer, notifications_token(config))
         console_app.router.add_post(NOTIFICATIONS_PATH, notifications.receive)
         leave_open(console_app, NOTIFICATIONS_PATH)  # it has a secret of its own, and what it hears is only a hint
-        console = await stack.enter_async_context(
-            _listening(
-                ConsoleRunner(console_app, room=files.room(files.FOR_CONSOLE)),
-                config.console.listen,
-                "console",
-                _tls(config.console.tls, "console"),
-                files.FOR_CONSOLE,
-            )
-        )
+        console = await stack.enter_async_context(open_console(config.console, tls.console, console_app))
         sweep = _sweep(choices.service, rules, parts, account, metrics)
         own = _account(config, choices.service, account, metrics)
         background = (
             *((own.watch,) if own else ()),
             projector.run,
-            partial(rules.follow, audit.append),
+            partial(follow, [rules.look, partial(rules.tell, audit.append), tls.look], reload),
             partial(rules.compare, Replicas(store)),
             sweep.run,
             notifications.run,
@@ -146,12 +147,12 @@ async def running(path: Path, config: Config) -> AsyncIterator[Running]:
         yield Running(edge, console, health)
 
 
-def _choices(config: Config) -> Choices:
+def _choices(config: Config, settings: LiveSettings) -> Choices:
     return Choices(
         manifest_timeout=config.upstream.timeouts.manifest,
         authorize_always=config.upstream.authorize == "always",
         pass_unknown=config.redis.reads_when_down == "pass-through",
-        door=Door(config.edge.trusted_proxies, config.edge.external_url),
+        door=lambda: settings.door,
         service=service_caller(config.upstream.username, service_password(config)),
     )
 
@@ -207,38 +208,6 @@ async def _door(config: Config, store: Store, audit: Audit, metrics: Metrics) ->
         return await open_door(config.console.auth, store, told, record.now_ms)
     except UsersFileError as error:
         raise CannotServeError(str(error)) from error
-
-
-def _tls(chosen: TlsSettings | None, name: str) -> ssl.SSLContext | None:
-    if chosen is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(chosen.cert, chosen.key)
-    except (OSError, ssl.SSLError) as error:
-        raise CannotServeError(f"{name}.tls: {chosen.cert} and {chosen.key} cannot be used: {error}") from error
-    return context
-
-
-def _edge_server(parts: Parts) -> EdgeServer:
-    try:
-        return EdgeServer(parts.edge.handle, room=files.room(files.FOR_EDGE))
-    except UnsafeParserError as error:
-        raise CannotServeError(str(error)) from error
-
-
-@asynccontextmanager
-async def _listening(
-    runner: web.BaseRunner, listen: Listen, name: str, tls: ssl.SSLContext | None, share: float
-) -> AsyncIterator[tuple[str, int]]:
-    """One listener; gives the address that it got.  ``share``: of all files, as of `immuproxy.listening.files`."""
-    async with AsyncExitStack() as stack:
-        opening = accepting(runner, listen, name, tls=lambda: tls, handshakes=files.room(share / 4))
-        try:
-            port = await stack.enter_async_context(opening)
-        except OSError as error:
-            raise CannotServeError(f"{name}.listen: cannot listen on {listen}: {error.strerror or error}") from error
-        yield (listen.host, port)
 
 
 @asynccontextmanager

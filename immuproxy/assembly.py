@@ -10,8 +10,10 @@ from immuproxy.drift.healer import Healer
 from immuproxy.drift.service import anonymous_service
 from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.exceptions import Exceptions
+from immuproxy.ledger.model import Event
 from immuproxy.ledger.redis import Store
 from immuproxy.ledger.register import Register
+from immuproxy.proxy.access_log import AccessLog
 from immuproxy.proxy.attempt import Limits
 from immuproxy.proxy.authority import Authority
 from immuproxy.proxy.caller import Caller
@@ -40,14 +42,14 @@ class Choices:
 
     ``manifest_timeout``: seconds for one manifest request.  ``authorize_always``: ask the upstream about each push,
     even where it seems to ask nobody for credentials.  ``pass_unknown``: while Redis is down, reads of tags that this
-    process knows nothing of go through.  ``service``: who the proxy is at the upstream where no client stands behind a
-    request.
+    process knows nothing of go through.  ``door`` is asked at each request.  ``service``: who the proxy is at the
+    upstream where no client stands behind a request.
     """
 
     manifest_timeout: float = 30.0
     authorize_always: bool = False
     pass_unknown: bool = True
-    door: Door = field(default_factory=Door)
+    door: Callable[[], Door] = Door
     service: Caller = field(default_factory=anonymous_service)
 
 
@@ -86,12 +88,13 @@ def assemble(
     """
     limits = Limits.of(choices.manifest_timeout)
     epoch = Epoch(store, quarantine=limits.quarantine)
-    register = Register(
-        store,
-        epoch,
-        published=published,
-        recorded=lambda event: metrics.event(event.action, event.outcome, shadow=event.shadow),
-    )
+    access_log = AccessLog()
+
+    def recorded(event: Event) -> None:
+        metrics.event(event.action, event.outcome, shadow=event.shadow)
+        access_log.recorded(event)
+
+    register = Register(store, epoch, published=published, recorded=recorded)
     library = Library(register, upstream)
     looks = Looks(register, upstream)
     exceptions = Exceptions(store, published)
@@ -145,5 +148,6 @@ def assemble(
         ),
         metrics=metrics,
         door=choices.door,
+        access_log=access_log,
     )
     return Parts(edge, pushes, register, epoch, exceptions, recovery, healer, limits)

@@ -1,4 +1,4 @@
-"""The rules in force: read from the file, read again when it changes, without a restart.
+"""The rules in force: read from the file, read again when it changes, without a restart; settings go to their taker.
 
 A good new version takes effect and is recorded as an event with its digest; a bad one is logged with its lines,
 counted, shown in the console, and the old one stays in force.
@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
@@ -20,6 +21,7 @@ from immuproxy.ledger.model import Action, ActorSource, Event, Outcome
 from immuproxy.ledger.redis import LedgerUnavailableError
 from immuproxy.ledger.replicas import Replicas
 from immuproxy.proxy import record
+from immuproxy.rules.fingerprint import fingerprint
 from immuproxy.rules.model import RuleSet
 from immuproxy.rules.problems import DocumentErrors
 from immuproxy.telemetry.metrics import Metrics
@@ -27,25 +29,27 @@ from immuproxy.web.sources import RulesInForce
 
 log = structlog.get_logger("immuproxy.rules")
 
-INTERVAL = 1.0
-"""Seconds between two looks at the file."""
-
 COMPARED_EVERY = 10.0
 """Seconds between two comparisons with the other proxies."""
 
 Append = Callable[[Event], Awaitable[object]]
 
+Take = Callable[[Config], tuple[str, ...]]
+"""Takes the settings of a new version; the keys that need a restart."""
+
 
 class LiveRules:
     """Holds the rule set in force and follows its file."""
 
-    def __init__(self, path: Path, config: Config, metrics: Metrics) -> None:
-        """``config``: what was read from ``path``."""
+    def __init__(self, path: Path, config: Config, metrics: Metrics, take: Take) -> None:
+        """``config``: what was read from ``path``; ``take`` gets each later version."""
         self._path = path
+        self._take = take
         self._metrics = metrics
         self._seen = config.digest
         self._differ = False
         self._state = _in_force(config)
+        self._fingerprint = fingerprint(config.rules)
         self._untold: list[Event] = [_event(Outcome.LOADED, config.digest, f"{path.name} at the start")]
 
     @property
@@ -57,19 +61,12 @@ class LiveRules:
         """The rule set in force."""
         return self._state.rules
 
-    async def follow(self, append: Append) -> None:
-        """Look at the file for ever; cancel it to stop.  ``append`` records an event."""
-        while True:
-            await self._tell(append)
-            await asyncio.sleep(INTERVAL)
-            await self.look()
-
     async def compare(self, replicas: Replicas) -> None:
         """Compare with the other proxies for ever (H57); cancel it to stop."""
         try:
             while True:
                 with contextlib.suppress(LedgerUnavailableError):
-                    self._say_whether_rules_differ(await replicas.announce(self._state.rules.digest))
+                    self._say_whether_rules_differ(await replicas.announce(self._fingerprint))
                 await asyncio.sleep(COMPARED_EVERY)
         finally:
             with contextlib.suppress(LedgerUnavailableError):
@@ -98,20 +95,28 @@ class LiveRules:
         except DocumentErrors as errors:
             self._reject(str(errors))
             return
-        self._state = _in_force(config)
+        self._load(config, await asyncio.to_thread(fingerprint, config.rules))
+
+    def _load(self, config: Config, print_: str) -> None:
+        waiting = self._take(config)
+        self._state = _in_force(config, waiting)
         self._metrics.rules_reloads.labels("loaded").inc()
-        log.info("rules loaded", file=self._path.name, digest=digest, rules=len(config.rules.rules))
-        self._untold.append(_event(Outcome.LOADED, digest, f"{self._path.name} changed"))
+        same = print_ == self._fingerprint
+        said = "configuration loaded; the rules are the same" if same else "configuration loaded with other rules"
+        log.info(said, file=self._path.name, digest=config.digest, rules=len(config.rules.rules))
+        self._fingerprint = print_
+        restart = f"; only after a restart: {', '.join(waiting)}" if waiting else ""
+        self._untold.append(_event(Outcome.LOADED, config.digest, f"{self._path.name} changed{restart}"))
 
     def _reject(self, problem: str) -> None:
         if self._state.error == problem:
             return
-        self._state = RulesInForce(self._state.rules, self._state.text, self._state.since, problem)
+        self._state = replace(self._state, error=problem)
         self._metrics.rules_reloads.labels("rejected").inc()
         log.error("new rules rejected; the old ones stay in force", file=self._path.name, problem=problem)
         self._untold.append(_event(Outcome.REJECTED, self._state.rules.digest, problem))
 
-    async def _tell(self, append: Append) -> None:
+    async def tell(self, append: Append) -> None:
         """Record what is not recorded yet; while Redis is away it waits here."""
         try:
             while self._untold:
@@ -121,9 +126,9 @@ class LiveRules:
             return
 
 
-def _in_force(config: Config) -> RulesInForce:
+def _in_force(config: Config, waiting: tuple[str, ...] = ()) -> RulesInForce:
     """The rules, with the file's text as it may be shown: passwords masked."""
-    return RulesInForce(config.rules, config.shown, record.now_ms())
+    return RulesInForce(config.rules, config.shown, record.now_ms(), restart_needed=waiting)
 
 
 def _event(outcome: Outcome, digest: str, reason: str) -> Event:

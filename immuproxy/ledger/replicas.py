@@ -20,10 +20,10 @@ class Replicas:
         self._store = store
         self._id = secrets.token_hex(8)
 
-    async def announce(self, rules_digest: str) -> frozenset[str]:
-        """Renew the entry; the digests of the rules files that all living proxies have, this one's included."""
+    async def announce(self, rules: str) -> frozenset[str]:
+        """Renew the entry; the fingerprints of the rules that all living proxies have, this one's included."""
         now, _ = await self._store.do(self._store.client.time())  # the proxies' own clocks may differ (H73)
-        mine = json.dumps({"rules": rules_digest, "seen": now})
+        mine = json.dumps({"rules": rules, "seen": now})
         await self._store.do(self._store.client.hset(keys.REPLICAS, self._id, mine))
         found = await self._store.do(self._store.client.hgetall(keys.REPLICAS))
         entries = {name: json.loads(value) for name, value in found.items()}

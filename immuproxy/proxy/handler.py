@@ -18,6 +18,7 @@ from immuproxy.oci import errors, names, routes
 from immuproxy.oci.errors import OciError
 from immuproxy.oci.routes import Kind, Operation
 from immuproxy.proxy import answers, bodies, caller, headers, stream
+from immuproxy.proxy.access_log import AccessLog
 from immuproxy.proxy.answers import Answer
 from immuproxy.proxy.caller import Caller
 from immuproxy.proxy.deletes import Deletes
@@ -27,7 +28,7 @@ from immuproxy.proxy.reads import Reads
 from immuproxy.proxy.upstream import Upstream, UpstreamUnavailableError
 from immuproxy.rules.model import RuleSet
 from immuproxy.telemetry.metrics import Metrics
-from immuproxy.values import MAX_SHOWN, Network
+from immuproxy.values import Network
 
 log = structlog.get_logger("immuproxy.edge")
 
@@ -62,7 +63,8 @@ class Edge:
         reads: Reads,
         deletes: Deletes,
         metrics: Metrics,
-        door: Door,
+        door: Callable[[], Door],
+        access_log: AccessLog,
     ) -> None:
         """The ways are made by the composition root."""
         self._rules = rules
@@ -73,6 +75,7 @@ class Edge:
         self._deletes = deletes
         self._metrics = metrics
         self._door = door
+        self._access_log = access_log
         self._known_by: RuleSet | None = None
         self._known: dict[str, bool] = {}
 
@@ -83,23 +86,36 @@ class Edge:
 
     async def _answered(self, request: web.BaseRequest) -> web.StreamResponse:
         started = asyncio.get_running_loop().time()
-        kind = "none"
+        kind, who = "none", None
         try:
             try:
                 operation = routes.parse(request.method, request.raw_path)
                 kind = operation.kind.value
-                response = await self._travel(request, operation, self._identify(request, started))
+                who = self._identify(request, started)
+                response = await self._travel(request, operation, who)
             except OciError as problem:
-                response = await answers.send(request, answers.error(problem))
-        except ConnectionError:
-            response = answers.gone()
-        self._account(request, kind, response, started)
+                response = await _refuse(request, problem)
+            except ConnectionError:
+                response = answers.gone()
+            self._account(request, response, kind, who, started)
+        finally:
+            self._access_log.end(who)
         await bodies.finish(request, response)
         return response
 
+    def _account(
+        self, request: web.BaseRequest, response: web.StreamResponse, kind: str, who: Caller | None, started: float
+    ) -> None:
+        seconds = asyncio.get_running_loop().time() - started
+        self._metrics.request(kind, request.method, response.status, seconds)
+        self._access_log.write(request, response, kind=kind, seconds=seconds, caller=who)
+
     def _identify(self, request: web.BaseRequest, started: float) -> Caller:
         bodies.check_expectation(request)
-        return caller.identify(request, trusted=self._door.trusted, external_url=self._door.external_url, now=started)
+        door = self._door()
+        who = caller.identify(request, trusted=door.trusted, external_url=door.external_url, now=started)
+        self._access_log.begin(who)
+        return who
 
     async def _travel(self, request: web.BaseRequest, operation: Operation, who: Caller) -> web.StreamResponse:
         try:
@@ -126,10 +142,9 @@ class Edge:
             case Kind.MANIFEST, _ if not operation.is_tag:
                 return await self._reads.read_digest(operation, who)
             case Kind.MANIFEST, _:
-                rules = self._rules()
-                if not rules.protects(operation.repository, operation.reference):
-                    return None
-                return await self._reads.read(operation, who, rules.match(operation.repository, operation.reference))
+                rule = self._rules().match(operation.repository, operation.reference)
+                self._access_log.decided_by(who, rule.name)
+                return await self._reads.read(operation, who, rule) if rule.protects else None
             case _:
                 return None
 
@@ -159,15 +174,9 @@ class Edge:
         )
         return Answer(answer.status, relocated, answer.body)
 
-    def _account(self, request: web.BaseRequest, kind: str, response: web.StreamResponse, started: float) -> None:
-        seconds = asyncio.get_running_loop().time() - started
-        self._metrics.request(kind, request.method, response.status, seconds)
-        log.info(
-            "request",
-            method=request.method,
-            target=request.raw_path.partition("?")[0][:MAX_SHOWN],
-            kind=kind,
-            status=response.status,
-            duration_ms=round(seconds * 1000),
-            peer=request.remote,
-        )
+
+async def _refuse(request: web.BaseRequest, problem: OciError) -> web.StreamResponse:
+    try:
+        return await answers.send(request, answers.error(problem))
+    except ConnectionError:
+        return answers.gone()

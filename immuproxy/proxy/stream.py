@@ -69,6 +69,7 @@ async def _sent(
                 data=_moving(request, limit) if bodies.is_expected(request) else None,
                 allow_redirects=False,
                 skip_auto_headers=_NEVER_ADDED,
+                timeout=upstream.stream_limits,
             )
 
     if operation.is_write or bodies.is_expected(request):

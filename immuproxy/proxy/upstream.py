@@ -12,7 +12,7 @@ import math
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import aiohttp
@@ -90,6 +90,13 @@ class Timeouts:
     idle: float = 300.0
 
 
+@dataclass(slots=True)
+class _Patience:
+    """The limits now, for all who ask over the same connections."""
+
+    timeouts: Timeouts
+
+
 class Upstream:
     """The registry behind the proxy."""
 
@@ -101,15 +108,29 @@ class Upstream:
         self.url = url.rstrip("/")
         self.takes_pushes = True
         self.origin = headers.origin(self.url)
-        self._timeouts = timeouts
-        stream_timeout = ClientTimeout(total=None, sock_connect=timeouts.connect, sock_read=timeouts.idle)
-        manifest_timeout = ClientTimeout(total=timeouts.manifest, sock_connect=timeouts.connect)
-        self.data = _session(0, stream_timeout, tls, _timing("data", answered))
-        self._control = _session(64, manifest_timeout, tls, _timing("control", answered))
+        self._patience = _Patience(timeouts)
+        self.data = _session(0, tls, _timing("data", answered))
+        self._control = _session(64, tls, _timing("control", answered))
 
     async def close(self) -> None:
         """Close both pools."""
         await asyncio.gather(self.data.close(), self._control.close())
+
+    def use(self, timeouts: Timeouts) -> None:
+        """Other limits from the next request on; but ``manifest``, from which leases were made, stays as it was."""
+        self._patience.timeouts = replace(timeouts, manifest=self._patience.timeouts.manifest)
+
+    @property
+    def stream_limits(self) -> ClientTimeout:
+        """For a stream on `data`."""
+        now = self._patience.timeouts
+        return ClientTimeout(total=None, sock_connect=now.connect, sock_read=now.idle)
+
+    @property
+    def whole_limits(self) -> ClientTimeout:
+        """For a request whose answer is read whole."""
+        now = self._patience.timeouts
+        return ClientTimeout(total=now.manifest, sock_connect=now.connect)
 
     def locate(self, target: str) -> URL:
         """The URL of a canonical target, sent exactly so (H3)."""
@@ -140,6 +161,7 @@ class Upstream:
                 data=body,
                 allow_redirects=False,
                 skip_auto_headers=_NEVER_ADDED,
+                timeout=self.whole_limits,
             ) as response:
                 received = await _bounded(response) if method != "HEAD" else b""
                 pairs = (
@@ -254,7 +276,9 @@ class Upstream:
         if not location.startswith(("http://", "https://")):
             return Answer(404, CIMultiDict())
         try:
-            async with self._control.get(URL(location, encoded=True), allow_redirects=False) as response:
+            async with self._control.get(
+                URL(location, encoded=True), allow_redirects=False, timeout=self.whole_limits
+            ) as response:
                 return Answer(response.status, CIMultiDict(), await _bounded(response))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise UpstreamUnavailableError(reason(error)) from error
@@ -301,10 +325,9 @@ def _timing(pool: str, answered: Answered | None) -> list[aiohttp.TraceConfig]:
     return [trace]
 
 
-def _session(limit: int, timeout: ClientTimeout, tls: Tls, traces: list[aiohttp.TraceConfig]) -> aiohttp.ClientSession:
+def _session(limit: int, tls: Tls, traces: list[aiohttp.TraceConfig]) -> aiohttp.ClientSession:
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=limit, keepalive_timeout=_KEEPALIVE, ssl=tls),
-        timeout=timeout,
         trace_configs=traces,
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,

@@ -78,7 +78,12 @@ class Metrics:
         )
         self.rules_differ = Gauge(
             "immuproxy_rules_differ",
-            "Whether another proxy on the same Redis has another rules file (1) or not (0).",
+            "Whether another proxy on the same Redis has other rules (1) or not (0).",
+            registry=registry,
+        )
+        self.restart_needed = Gauge(
+            "immuproxy_config_restart_needed",
+            "Settings that were changed in the file and are in force only after a restart.",
             registry=registry,
         )
         self.up = Gauge(
@@ -109,7 +114,7 @@ class Metrics:
             buckets=_LONG,
             registry=registry,
         )
-        self.certificate_expiry = Gauge(
+        self._certificate_expiry = Gauge(
             "immuproxy_certificate_expiry_timestamp_seconds",
             "When the certificate of a listener with TLS ends, in seconds since 1970.",
             ["listener"],
@@ -120,6 +125,10 @@ class Metrics:
     def compared(self, result: str) -> None:
         """Count one tag that the sweep compared: ``agrees``, ``drifted`` or ``unanswered``."""
         self._compared.labels(result).inc()
+
+    def certificate(self, listener: str, ends: float) -> None:
+        """The certificate of ``edge`` or ``console`` ends then, in seconds since 1970."""
+        self._certificate_expiry.labels(listener).set(ends)
 
     def event(self, action: str, outcome: str, *, shadow: bool = False) -> None:
         """Count one event; ``shadow``: a rule in shadow mode would have refused it."""

@@ -34,13 +34,15 @@ class RulesInForce:
     """The rules that decide now.
 
     ``text`` is the file they were read from, as it was then; ``since`` is when they came into force (ms).  ``error``
-    says why a newer version of the file is not in force, and is empty when there is none.
+    says why a newer version of the file is not in force, and is empty when there is none.  ``restart_needed``: settings
+    that were changed in the file since the start, and are not in force before a restart.
     """
 
     rules: RuleSet
     text: str = ""
     since: int = 0
     error: str = ""
+    restart_needed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

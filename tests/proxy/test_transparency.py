@@ -359,7 +359,7 @@ async def test_h49_relative_locations_stay_relative(
 async def test_h49_the_external_url_is_the_edges_name(
     start_registry: Callable[..., RegistryServer], redis_server: RedisServer
 ) -> None:
-    choices = Choices(door=Door(external_url="https://registry.example"))
+    choices = Choices(door=lambda: Door(external_url="https://registry.example"))
     async with edge_over(start_registry().url, redis_server.url, choices=choices) as edge:
         for location in await _locations(edge, SPOOFED):
             assert location.startswith("https://registry.example/v2/a/")

@@ -162,6 +162,7 @@ def rules_dict(in_force: RulesInForce) -> dict[str, Any]:
         "digest": in_force.rules.digest,
         "since": in_force.since or None,
         "error": in_force.error or None,
+        "restart_needed": list(in_force.restart_needed),
         "rules": len(in_force.rules.rules),
     }
 

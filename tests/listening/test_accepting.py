@@ -1,0 +1,81 @@
+"""Connections are taken one at a time, also where files run out, and handshakes are bounded (H89)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from structlog.testing import capture_logs
+
+from immuproxy.listening import accepting as accepting_module
+from immuproxy.listening.accepting import accepting
+from immuproxy.listening.certificates import Certificates
+from immuproxy.proxy.answers import Response
+from immuproxy.proxy.server import EdgeServer
+from immuproxy.values import Listen
+from tests.listening.test_certificates import AUTHORITY, files, issue, write_pair
+from tests.wire import ask, request, wire
+
+
+async def answer(_: web.BaseRequest) -> web.StreamResponse:
+    return Response(headers={"Content-Length": "0"})
+
+
+@contextlib.asynccontextmanager
+async def listener(tls: accepting_module.Tls, handshakes: int = 3, host: str = "127.0.0.1") -> AsyncIterator[int]:
+    runner = web.ServerRunner(EdgeServer(answer), shutdown_timeout=0.1)
+    async with accepting(runner, Listen(host, 0), "edge", tls=tls, handshakes=handshakes) as port:
+        yield port
+
+
+async def test_h89_where_files_run_out_it_is_said_once_and_goes_on_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real files are used up in `tests/test_listeners.py`; here a process goes on that has none at all."""
+    true, left = socket.socket.accept, [20]
+
+    def accept(sock: socket.socket) -> tuple[socket.socket, object]:
+        if left[0]:
+            left[0] -= 1
+            raise OSError(errno.EMFILE, "Too many open files")
+        return true(sock)
+
+    monkeypatch.setattr(socket.socket, "accept", accept)
+    monkeypatch.setattr(accepting_module, "PAUSE", 0.001)
+    with capture_logs() as logs:
+        async with listener(lambda: None) as port:
+            assert (await ask(port, request("GET", "/v2/"))).status == 200
+    assert [entry["event"] for entry in logs] == ["no new connection can be taken; raise the limit of open files"]
+
+
+async def test_h89_a_handshake_that_never_begins_makes_room_for_another(tmp_path: Path) -> None:
+    write_pair(tmp_path, issue())
+    trusted = ssl.create_default_context()
+    AUTHORITY.configure_trust(trusted)
+    async with contextlib.AsyncExitStack() as stack, asyncio.timeout(10):
+        port = await stack.enter_async_context(listener(await Certificates.read("edge", files(tmp_path)), handshakes=2))
+        first, *_ = [await stack.enter_async_context(wire(port)) for _ in range(4)]
+        assert await first.is_closed()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trusted)
+        writer.write(request("GET", "/v2/"))
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        writer.transport.abort()
+
+
+async def test_every_address_of_a_name_is_listened_on() -> None:
+    async with listener(lambda: None, host="localhost") as port:
+        assert (await ask(port, request("GET", "/v2/"))).status == 200
+
+
+async def test_a_taken_port_is_an_error_and_leaves_nothing_open() -> None:
+    async with listener(lambda: None) as port:
+        runner = web.ServerRunner(EdgeServer(answer))
+        with pytest.raises(OSError, match="in use"):
+            async with accepting(runner, Listen("127.0.0.1", port), "edge", tls=lambda: None, handshakes=1):
+                pass
+        assert runner.server is None
