@@ -318,10 +318,21 @@ class Deletes:
             raise UpstreamUnavailableError(f"the upstream answered {answer.status} to the delete")
         if answer.status >= 300:
             reason = f"the upstream answered {answer.status}: {first_message(answer)}"
-            outcome = Outcome.MISSING if answer.status == 404 else Outcome.FAILED  # nothing was there to delete
+            missing = answer.status == 404 or await self._is_no_tag(operation, caller)
+            outcome = Outcome.MISSING if missing else Outcome.FAILED
             event, going = replace(event, outcome=outcome, reason=reason), _Going()
         await self._register.end_delete(repository, mark, record.timed(event, caller), going.tags)
         return answer
+
+    async def _is_no_tag(self, operation: Operation, caller: Caller) -> bool:
+        """Whether a tag that was not deleted does not exist: 2.8, which deletes none by name, answers 400 to any."""
+        if not operation.is_tag:
+            return False
+        try:
+            seen = await self._upstream.probe(operation.repository, operation.reference, caller)
+        except UpstreamUnavailableError:
+            return False
+        return isinstance(seen, Answer) and seen.status == 404
 
 
 def _why(going: _Going) -> Iterator[str]:

@@ -82,6 +82,8 @@ def _set_up_templates(app: web.Application) -> None:
             "iso",
             "exact",
             "moment",
+            "short_moment",
+            "scale_number",
             "short_media_type",
             "left",
         )

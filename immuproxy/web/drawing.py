@@ -33,17 +33,60 @@ class Bar:
 
 
 @dataclass(frozen=True, slots=True)
-class Chart:
-    """Bars above and below a zero line; the labels are numbers, largest above, zero, largest below.
+class Column:
+    """Where one bucket stands: from ``x`` on."""
 
-    ``drifts`` are the middles of the buckets in which drift was found: a mark there counts nothing.
+    x: float
+    width: float
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A line across with its number; ``share`` is how far down it is, of 100."""
+
+    y: float
+    value: int
+
+    @property
+    def share(self) -> float:
+        """Of the height."""
+        return round(100 * self.y / HEIGHT, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A time below the drawing; ``share`` is how far to the right it is, of 100."""
+
+    share: float
+    time: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """Bars above and below a zero line, on one scale: a bar twice as long is twice as much, on either side.
+
+    ``drifts`` are the middles of the buckets in which drift was found: a mark there counts nothing.  ``form`` says how
+    exact times have to be to be told apart: ``time``, ``weekday`` or ``day``.
     """
 
     bars: tuple[Bar, ...]
+    columns: tuple[Column, ...]
     drifts: tuple[float, ...]
     zero: float
-    above: int
-    below: int
+    levels: tuple[Level, ...]
+    ticks: tuple[Tick, ...]
+    form: str
+
+
+LEAST = 3.0
+"""Units of height that a number above 0 gets at least, so that one refusal among a thousand pushes is seen."""
+
+_APART = 18.0
+"""Units between two numbers at the side that can be read."""
+
+_TICKS = 4
+
+_HOURS = 3_600_000
 
 
 def nice_ceiling(value: int) -> int:
@@ -57,38 +100,73 @@ def nice_ceiling(value: int) -> int:
 def chart(buckets: Sequence[Mapping[str, Any]]) -> Chart:
     """Pushes per bucket: what was let through stands above the line, what was refused or failed hangs below it.
 
-    So the two are told apart without colour.  Each bucket has the numbers ``accepted``, ``unchanged``, ``refused``,
-    ``failed`` and ``drift``.
+    So the two are told apart without colour.  Each bucket has the times ``since`` and ``until`` in ms, and the numbers
+    ``accepted``, ``unchanged``, ``refused``, ``failed`` and ``drift``.
     """
     above = nice_ceiling(max((_sum(bucket, UPWARD) for bucket in buckets), default=0))
     below = nice_ceiling(max((_sum(bucket, DOWNWARD) for bucket in buckets), default=0))
-    total = (above + below) or 1
-    # A side that has anything gets at least a fifth of the height, so that one refusal among a thousand pushes is seen.
-    share = min(max(above / total, 0.2 if above else 0.0), 0.8 if below else 1.0)
-    zero = HEIGHT * share
-    step = WIDTH / max(len(buckets), 1)
-    scales = (-zero / above if above else 0.0, (HEIGHT - zero) / below if below else 0.0)
+    spare = [len(keys) * LEAST if most else 0.0 for keys, most in ((UPWARD, above), (DOWNWARD, below))]
+    scale = (HEIGHT - sum(spare)) / ((above + below) or 1)
+    zero = round(spare[0] + above * scale, 2) if above or below else HEIGHT
+    columns = _columns(buckets)
     bars = [
         bar
-        for index, bucket in enumerate(buckets)
-        for keys, scale in zip((UPWARD, DOWNWARD), scales, strict=True)
-        for bar in _stack([(key, int(bucket[key]) * scale) for key in keys], index * step, step, zero)
+        for column, bucket in zip(columns, buckets, strict=True)
+        for keys, sign in ((UPWARD, -1), (DOWNWARD, 1))
+        for bar in _stack([(key, sign * _height(int(bucket[key]), scale)) for key in keys], column, zero)
     ]
-    drifts = [round((index + 0.5) * step, 2) for index, bucket in enumerate(buckets) if bucket["drift"]]
-    return Chart(tuple(bars), tuple(drifts), zero, above, below)
+    drifts = [
+        round(column.x + column.width / 2, 2)
+        for column, bucket in zip(columns, buckets, strict=True)
+        if bucket["drift"]
+    ]
+    sides = (Level(round(zero - above * scale, 2), above), Level(round(zero + below * scale, 2), below))
+    levels = (Level(zero, 0), *(level for level in sides if abs(level.y - zero) >= _APART))
+    return Chart(
+        tuple(bars), tuple(columns), tuple(drifts), zero, levels, tuple(_ticks(buckets, columns)), _form(buckets)
+    )
 
 
 def _sum(bucket: Mapping[str, Any], keys: Iterable[str]) -> int:
     return sum(int(bucket[key]) for key in keys)
 
 
-def _stack(heights: Iterable[tuple[str, float]], x: float, step: float, zero: float) -> Iterable[Bar]:
+def _height(count: int, scale: float) -> float:
+    return max(count * scale, LEAST) if count else 0.0
+
+
+def _columns(buckets: Sequence[Mapping[str, Any]]) -> list[Column]:
+    """As wide as their time is long: the last one may have only begun."""
+    if not buckets:
+        return []
+    start, end = int(buckets[0]["since"]), int(buckets[-1]["until"])
+    unit = WIDTH / max(end - start, 1)
+    return [
+        Column(round((int(one["since"]) - start) * unit, 2), round((int(one["until"]) - int(one["since"])) * unit, 2))
+        for one in buckets
+    ]
+
+
+def _ticks(buckets: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> Iterator[Tick]:
+    """The first bucket, and some more at even distances; the end is left to who knows whether it is now."""
+    stride = -(-len(buckets) // _TICKS) or 1
+    for bucket, column in list(zip(buckets, columns, strict=True))[::stride]:
+        yield Tick(round(100 * column.x / WIDTH, 2), int(bucket["since"]))
+
+
+def _form(buckets: Sequence[Mapping[str, Any]]) -> str:
+    hours = (int(buckets[-1]["until"]) - int(buckets[0]["since"])) / _HOURS if buckets else 0
+    return "time" if hours <= 26 else "weekday" if hours <= 100 else "day"  # a day, four, more
+
+
+def _stack(heights: Iterable[tuple[str, float]], column: Column, zero: float) -> Iterable[Bar]:
     """Rectangles one upon another from the zero line on; heights are negative upwards."""
-    at, gap = zero, min(step * 0.18, 4)
+    at, gap = zero, min(column.width * 0.18, 4)
     for key, height in heights:
         if height:
             top = round(min(at, at + height), 2)
-            yield Bar(round(x + gap / 2, 2), top, round(step - gap, 2), round(abs(height), 2), TONES[key])
+            x, width = round(column.x + gap / 2, 2), round(column.width - gap, 2)
+            yield Bar(x, top, width, round(abs(height), 2), TONES[key])
             at += height
 
 

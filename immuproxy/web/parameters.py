@@ -103,7 +103,7 @@ def _period(found: Search, now: int) -> Period:
         raise bad_parameter("since", f"since {since.text} is not before {said}.", _MOMENTS)
     if min(until.at, now) - since.at > LONGEST:
         raise bad_parameter("since", "The overview counts at most 366 days at once.", "Search the audit log for more.")
-    return Period(since.at, min(until.at, now), since.text, until.text)
+    return Period(since.at, min(until.at, now), since.text, until.text, now)
 
 
 def text_of(query: Query, name: str, longest: int = 300) -> str:

@@ -160,6 +160,22 @@ def duration(milliseconds: int | None) -> str:
     return f"{milliseconds} ms" if milliseconds < _SHOWN_IN_MS else f"{milliseconds / _SECOND:.1f} s"
 
 
+_SHORT_FORMS = {"time": "%H:%M", "weekday": "%a %H:%M", "day": "%-d %b"}
+
+
+def short_moment(milliseconds: int, form: str) -> str:
+    """A time below a chart, in UTC and without seconds: ``18:30``, ``Sat 18:30`` or ``21 Nov``."""
+    return _utc(milliseconds).strftime(_SHORT_FORMS[form])
+
+
+_THOUSANDS = 100_000
+
+
+def scale_number(number: int) -> str:
+    """A round number beside a chart: ``500``, ``20,000``, ``200k``."""
+    return f"{number:,}" if number < _THOUSANDS else f"{number // 1000:,}k"
+
+
 def iso_seconds(milliseconds: int) -> str:
     """``2026-11-23T18:53:22Z``, as a search takes it; part of a second is dropped."""
     return _utc(milliseconds).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -55,6 +55,7 @@ def _storied(auth: ConsoleAuth | None) -> Iterator[RunningConsole]:
     with running_redis() as redis, running_console(redis.url, ruling=story.rules(), auth=auth) as running:
         running.seed(story.story())
         running.run(story.hold(running.sources.register))
+        running.run(story.pair(running.sources.register))
         running.run(story.trouble(running.sources.register))
         running.run(story.permissions(running.sources.exceptions, running.sources.audit))
         yield running

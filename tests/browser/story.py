@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +13,7 @@ from immuproxy.ledger.exceptions import Exceptions
 from immuproxy.ledger.model import Action, ActorSource, Event, Outcome, StoredManifest
 from immuproxy.ledger.register import Content, Register
 from immuproxy.web.sources import RulesInForce
+from tests.conversation import sha256
 from tests.web.events import digest, in_force, now, push
 
 HOUR = 3_600_000
@@ -54,7 +56,7 @@ def rules() -> RulesInForce:
 def story() -> list[Event]:
     """All events, oldest first."""
     end = now()
-    return sorted([*_everyday(end), *_life_of_a_tag(end)], key=lambda event: event.time)
+    return sorted([*_everyday(end), *_life_of_a_tag(end), *_beside_it(end)], key=lambda event: event.time)
 
 
 def _everyday(end: int) -> Iterator[Event]:
@@ -108,6 +110,25 @@ def _told(chance: random.Random, outcome: Outcome, time: int, *what: str) -> Eve
     )
 
 
+def _beside_it(end: int) -> Iterator[Event]:
+    """What happens seldom: a long tag is refused, shadow rules speak, deletes end in every way."""
+    gateway: dict[str, Any] = {"repository": "platform/gateway", "tag": LONG_TAG, "rule": "referrers"}
+    grown = "the tag may only grow: rule referrers (built in), the pushed index leaves out an entry of the one it holds"
+    yield push(Outcome.REFUSED, time=end - 90_000, reason=f"platform/gateway:{LONG_TAG}: {grown}", **gateway)
+    why = "rule archive (line 18) would refuse this: the tag is frozen"
+    yield push(Outcome.OVERWRITTEN, time=end - HOUR, repository="web/shop", tag="latest", shadow=True, reason=why)
+    blob: dict[str, Any] = {"action": Action.DELETE_BLOB, "tag": "", "media_type": "", "size": None, "rule": ""}
+    for hours, (outcome, reason) in enumerate(_DELETES, 2):
+        yield push(outcome, time=end - hours * HOUR, digest=digest(f"blob {hours}"), reason=reason, **blob)
+
+
+_DELETES = (
+    (Outcome.DELETED, "no protected tag needs it"),
+    (Outcome.REFUSED, "a protected tag needs it"),
+    (Outcome.MISSING, "the upstream answered 404: blob unknown"),
+)
+
+
 def _life_of_a_tag(end: int) -> Iterator[Event]:
     repository, tag = LIFE
     first, second = digest("life one"), digest("life two")
@@ -147,6 +168,37 @@ def _life_of_a_tag(end: int) -> Iterator[Event]:
     yield told(Outcome.HEALED, end - 5 * HOUR + 2000, second, action=Action.REPAIR, **nobody)
 
 
+PAIR = ("platform/base", ("1.0.0", "1.1.0"))
+"""A repository, and two tags of images that can be compared."""
+
+LONG_TAG = "sha256-" + "ab12" * 16 + ".att"
+"""As long as the tags of attestations are."""
+
+
+async def pair(register: Register) -> None:
+    """Two images that differ in a layer and in what they say of themselves."""
+    repository, tags = PAIR
+    for number, tag in enumerate(tags):
+        about = {f"org.opencontainers.image.{name}": value.format(tag) for name, value in _SAID.items()}
+        layers = [_described("base", 4_012_345), _described(f"change {number}", 8_012_345)]
+        manifest = {"schemaVersion": 2, "mediaType": IMAGE, "config": _described(f"config {number}", 1_681)}
+        body = json.dumps(manifest | {"layers": layers, "annotations": about}).encode()
+        event = push(repository=repository, tag=tag, digest=sha256(body), media_type=IMAGE, size=9_000_000)
+        await _commit(register, event, 0, body)
+
+
+IMAGE = "application/vnd.oci.image.manifest.v1+json"
+_SAID = {
+    "version": "{}",
+    "revision": "{} of the branch that holds what was agreed upon, by the long name that people gave to it",
+    "source": "https://git.example.com/platform/base/-/tree/{}",
+}
+
+
+def _described(name: str, size: int) -> dict[str, Any]:
+    return {"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": digest(name), "size": size}
+
+
 _PARTS = b"""{"schemaVersion":2,"mediaType":"%s","annotations":{"org.opencontainers.image.revision":"4be1c0d"},
 "manifests":[
 {"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"%s","size":1681,
@@ -173,13 +225,13 @@ async def hold(register: Register) -> None:
         await register._store.do(register._store.client.delete(keys.outbox(repository)))
 
 
-async def _commit(register: Register, event: Event, generation: int) -> None:
-    body = _PARTS % (INDEX.encode(), digest("amd64").encode(), digest("arm64").encode())
+async def _commit(register: Register, event: Event, generation: int, written: bytes = b"") -> None:
+    body = written or _PARTS % (INDEX.encode(), digest("amd64").encode(), digest("arm64").encode())
     content = Content(
         digest=event.digest,
         needs=frozenset({event.digest}),
-        stored=(StoredManifest(event.digest, INDEX, body),),
-        media_type=INDEX,
+        stored=(StoredManifest(event.digest, event.media_type, body),),
+        media_type=event.media_type,
         size=event.size or 0,
         platforms=("linux/amd64", "linux/arm64"),
     )

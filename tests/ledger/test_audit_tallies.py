@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from immuproxy.ledger.audit import Audit, BadCursorError, RepositorySummary, tallies
 from immuproxy.ledger.audit.calendar import HOUR_MS
+from immuproxy.ledger.audit.entries import attempt
 from immuproxy.ledger.model import Event, Outcome
 from immuproxy.ledger.redis import Store, connect
 from tests.ledger.audit_events import DAY_MS, fill, made_up_events
@@ -36,6 +37,7 @@ async def audit(store: Store) -> Audit:
 FIELDS: dict[str, Callable[[Event], str]] = {
     "outcome": lambda event: event.outcome.value,
     "action": lambda event: event.action.value,
+    "attempt": lambda event: attempt(event.action, event.outcome),
     "repo": lambda event: event.repository,
     "actor": lambda event: event.actor,
     "rule": lambda event: event.rule,
@@ -43,7 +45,7 @@ FIELDS: dict[str, Callable[[Event], str]] = {
 }
 
 
-@pytest.mark.parametrize("field", ["outcome", "action", "rule", "repo"])
+@pytest.mark.parametrize("field", ["outcome", "action", "attempt", "rule", "repo"])
 async def test_a_chart_counts_each_bucket(audit: Audit, field: str) -> None:
     since, until = START + DAY_MS + 17, END - DAY_MS
     chart = await audit.counts(since, until, 7, field=field)
@@ -55,6 +57,16 @@ async def test_a_chart_counts_each_bucket(audit: Audit, field: str) -> None:
     within = {FIELDS[field](event) for event in EVENTS if since <= event.time < until}
     assert {series.value for series in chart.series} == within
     assert sum(series.total for series in chart.series) == sum(since <= event.time < until for event in EVENTS)
+
+
+@pytest.mark.parametrize(("action", "kind"), [("push", "push"), ("delete-tag", "delete"), ("delete-blob", "delete")])
+def test_an_attempt_is_a_push_a_delete_or_something_else(action: str, kind: str) -> None:
+    assert attempt(action, "refused") == f"{kind} refused"
+
+
+async def test_what_shadow_rules_would_have_refused_is_counted(audit: Audit) -> None:
+    since, until = START + DAY_MS + 17, END - DAY_MS
+    assert await audit.shadowed(since, until) == sum(event.shadow and since <= event.time < until for event in EVENTS)
 
 
 async def test_the_edges_of_a_chart_are_exact(audit: Audit) -> None:

@@ -161,3 +161,24 @@ async def test_h31_a_child_that_comes_after_its_index_brings_in_what_it_needs(ed
     for blob in child.blobs:
         answer = await edge.client.ask("DELETE", f"/v2/team/app/blobs/{sha256(blob)}")
         assert (answer.status, answer.error["code"]) == (405, "UNSUPPORTED")
+
+
+@pytest.mark.parametrize(
+    ("action", "path"), [("delete-blob", f"blobs/{sha256(b'never pushed')}"), ("delete-tag", "manifests/latest")]
+)
+async def test_a_delete_of_what_is_not_there_is_no_failure_of_the_registry(
+    edge: RunningEdge, action: str, path: str
+) -> None:
+    """A typo does not set off an alert on failures."""
+    await edge.client.push("team/app", "1.0", image("one"))
+    answer = await edge.client.ask("DELETE", f"/v2/team/app/{path}")
+    assert answer.status in {404, 400}  # 2.8 deletes no tag by name, and says 400 to that
+    (told,) = [event for event in await edge.events("team/app") if event.action == action]
+    assert told.outcome is Outcome.MISSING
+
+
+async def test_a_tag_that_the_registry_cannot_delete_is_a_failure(edge: RunningEdge) -> None:
+    await edge.client.push("team/app", "latest", image("one"))
+    answer = await edge.client.ask("DELETE", "/v2/team/app/manifests/latest")
+    (told,) = [event for event in await edge.events("team/app") if event.action is Action.DELETE_TAG]
+    assert told.outcome is (Outcome.DELETED if answer.status == 202 else Outcome.FAILED)  # 2.8 deletes none by name

@@ -21,9 +21,23 @@ def test_scales_end_in_round_numbers(value: int, ceiling: int) -> None:
     assert drawing.nice_ceiling(value) == ceiling
 
 
+Buckets = list[dict[str, int]]
+
+
+def timed(buckets: Buckets, step: int = 1_000, last: int = 1_000) -> Buckets:
+    """One after another; the last is shorter where it has only begun."""
+    placed = [one | {"since": at * step, "until": (at + 1) * step} for at, one in enumerate(buckets)]
+    if placed:
+        placed[-1]["until"] += last - step
+    return placed
+
+
+NONE = dict.fromkeys(("accepted", "unchanged", "refused", "failed", "drift"), 0)
+
+
 @given(st.lists(counts, max_size=90))
 def test_every_bar_lies_inside_the_drawing_on_its_side_of_the_line(buckets: list[dict[str, int]]) -> None:
-    drawn = drawing.chart(buckets)
+    drawn = drawing.chart(timed(buckets))
     assert len(drawn.bars) == sum(
         1 for bucket in buckets for name, value in bucket.items() if value and name != "drift"
     )
@@ -37,13 +51,38 @@ def test_every_bar_lies_inside_the_drawing_on_its_side_of_the_line(buckets: list
 
 
 def test_one_refusal_among_a_thousand_pushes_is_seen() -> None:
-    drawn = drawing.chart([{"accepted": 1000, "unchanged": 0, "refused": 1, "failed": 0, "drift": 0}])
-    assert next(bar for bar in drawn.bars if bar.tone == "bad").height >= drawing.HEIGHT / 5
+    drawn = drawing.chart(timed([NONE | {"accepted": 1000, "refused": 1}]))
+    assert next(bar for bar in drawn.bars if bar.tone == "bad").height >= drawing.LEAST
+    assert [level.value for level in drawn.levels] == [0, 1000], "no number that would lie upon another"
+
+
+def test_a_refusal_is_as_long_as_a_push() -> None:
+    drawn = drawing.chart(
+        timed([NONE | {"accepted": 50}, NONE | {"refused": 50}, NONE | {"accepted": 25, "failed": 10}])
+    )
+    good, bad, half, fifth = (bar.height for bar in drawn.bars)
+    assert good == pytest.approx(bad)
+    assert [half, fifth] == pytest.approx([good / 2, good / 5], abs=0.02)
+    assert [level.value for level in drawn.levels] == [0, 50, 50]
+    assert [abs(level.y - drawn.zero) for level in drawn.levels[1:]] == pytest.approx([good, good], abs=0.02)
+
+
+def test_a_step_that_has_only_begun_is_as_narrow_as_it_is_short() -> None:
+    drawn = drawing.chart(timed([NONE] * 4, last=500))
+    assert [column.width for column in drawn.columns] == pytest.approx([1000 / 3.5] * 3 + [500 / 3.5], abs=0.01)
+    assert drawn.columns[-1].x + drawn.columns[-1].width == pytest.approx(drawing.WIDTH, abs=0.02)
+
+
+@pytest.mark.parametrize(("step", "count", "form"), [(60, 60, "time"), (1_800, 48, "time"), (10_800, 56, "day")])
+def test_four_times_stand_below_and_the_end(step: int, count: int, form: str) -> None:
+    drawn = drawing.chart(timed([NONE] * count, step=step * 1_000, last=step * 1_000))
+    assert [tick.share for tick in drawn.ticks] == pytest.approx([0, 25, 50, 75])
+    assert drawn.form == form
 
 
 def test_nothing_pushed_draws_nothing() -> None:
     assert drawing.chart([]).bars == ()
-    assert drawing.chart([dict.fromkeys(("accepted", "unchanged", "refused", "failed", "drift"), 0)]).bars == ()
+    assert drawing.chart(timed([NONE])).bars == ()
 
 
 @given(st.text(max_size=80))

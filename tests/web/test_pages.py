@@ -282,3 +282,37 @@ async def test_the_overview_counts_what_happened(console: Console, seed: Seed) -
     await seed([push(), push(Outcome.UNCHANGED), push(Outcome.REFUSED, time=now())])
     text = await page(console, "/?range=1h")
     assert "1 accepted, 1 unchanged, 1 refused, 0 failed" in text
+
+
+async def test_the_overview_counts_by_what_was_tried(console: Console, seed: Seed) -> None:
+    await seed(
+        [
+            push(),
+            push(Outcome.CREATED, shadow=True),
+            push(Outcome.REFUSED, action=Action.DELETE_TAG),
+            push(Outcome.MISSING, action=Action.DELETE_BLOB),
+            push(Outcome.FAILED, action=Action.REPAIR),
+        ]
+    )
+    text = await page(console, "/?range=1h")
+    assert "2 accepted, 0 unchanged, 0 refused, 0 failed" in text
+    assert "0 deleted" in text
+    assert "1 missing" in text
+    async with console.get("/api/v1/overview?range=1h") as response:
+        told = await response.json()
+    assert told["deletes"] == {"deleted": 0, "refused": 1, "missing": 1, "failed": 0}
+    assert told["totals"]["shadow"] == 1
+    tiles = re.findall(r'class="tile" href="([^"]+)".*?class="figure">(\d+)<', text, re.DOTALL)
+    assert len(tiles) == 6
+    for link, count in tiles:
+        found = await page(console, unescape(link))
+        assert found.count("<tr data-id") == int(count), link
+
+
+async def test_the_audit_log_is_narrowed_to_what_shadow_rules_say(console: Console, seed: Seed) -> None:
+    await seed([push(), push(tag="2.0", shadow=True)])
+    text = await page(console, "/audit")
+    assert 'href="/audit?q=shadow:yes">would be refused</a>' in text
+    narrowed = await page(console, "/audit?q=shadow:yes")
+    assert narrowed.count("<tr data-id") == 1
+    assert 'aria-current="true">would be refused</a>' in narrowed

@@ -18,6 +18,7 @@ SHOWN_OUTCOMES = (
     Outcome.REFUSED,
     Outcome.FAILED,
     Outcome.DELETED,
+    Outcome.MISSING,
     Outcome.FOUND,
 )
 SHOWN_TIMES = ("1h", "24h", "7d", "30d")
@@ -66,18 +67,20 @@ def search_problem(text: str, error: SearchError) -> dict[str, Any]:
     }
 
 
-_SINGLE = frozenset({"outcome"})
+_SINGLE = frozenset({"outcome", "shadow"})
 
 
 def outcome_choices(search: Search) -> list[tuple[str, str, bool]]:
-    """Label, search and whether it is chosen, for each outcome that people narrow by."""
+    """Label, search and whether it is chosen, for each outcome that people narrow by, and for what shadow rules say."""
     chosen = {term.value for term in search.values("outcome")}
     bare = Search(tuple(term for term in search.terms if term.key not in _SINGLE), search.since, search.until)
-    every = [("all", bare.to_text(), not chosen)]
-    return every + [
+    shadow = [term.value for term in search.values("shadow")] == ["yes"]
+    every = [("all", bare.to_text(), not chosen and not shadow)]
+    outcomes = [
         (outcome.value, bare.with_term("outcome", outcome).to_text(), chosen == {outcome.value})
         for outcome in SHOWN_OUTCOMES
     ]
+    return [*every, *outcomes, ("would be refused", bare.with_term("shadow", "yes").to_text(), shadow)]
 
 
 def time_choices(search: Search) -> list[tuple[str, str, bool]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -64,13 +65,15 @@ _STEPS = (_MINUTE, 5 * _MINUTE, 15 * _MINUTE, 30 * _MINUTE, _HOUR, 3 * _HOUR, 6 
 class Period:
     """A stretch of time from one moment to another, in ms, and as they were written; ``until_text`` may be empty.
 
-    What is shown begins and ends on whole steps (minutes, quarters of an hour, days), so it may be a little longer.
+    What is shown begins and ends on whole steps (minutes, quarters of an hour, days), so it may be a little longer; but
+    it never ends after ``now``.
     """
 
     since: int
     until: int
     since_text: str
     until_text: str = ""
+    now: int = sys.maxsize
     name = ""
 
     @property
@@ -95,7 +98,7 @@ class Period:
     def label(self) -> str:
         """In words, behind "pushes"."""
         since, until = self.edges(self.until)
-        return f"from {iso_minutes(since)} to {iso_minutes(until)} UTC"
+        return f"from {iso_minutes(since)} to {iso_minutes(min(until, self.now))} UTC"
 
     @property
     def search(self) -> str:
@@ -109,14 +112,19 @@ class Period:
 
 
 GROUPS: Mapping[str, str] = {
-    Outcome.CREATED: "accepted",
-    Outcome.OVERWRITTEN: "accepted",
-    Outcome.UNCHANGED: "unchanged",
-    Outcome.REFUSED: "refused",
-    Outcome.FAILED: "failed",
-    Outcome.FOUND: "drift",
+    "push created": "accepted",
+    "push overwritten": "accepted",
+    "push unchanged": "unchanged",
+    "push refused": "refused",
+    "push failed": "failed",
+    "drift found": "drift",
 }
+"""What is drawn: attempts (`immuproxy.ledger.audit.entries.attempt`), put together as people think of them."""
+
 SERIES = ("accepted", "unchanged", "refused", "failed", "drift")
+
+DELETES = (Outcome.DELETED, Outcome.REFUSED, Outcome.MISSING, Outcome.FAILED)
+"""How a delete ends."""
 
 
 def buckets(chart: Chart) -> list[dict[str, Any]]:
@@ -136,6 +144,12 @@ def totals(chart: Chart) -> dict[str, int]:
     """The same summed up."""
     rows = buckets(chart)
     return {name: sum(row[name] for row in rows) for name in SERIES}
+
+
+def deletes(chart: Chart) -> dict[str, int]:
+    """How many deletes ended how."""
+    sums = {series.value: series.total for series in chart.series}
+    return {outcome.value: sums.get(f"delete {outcome}", 0) for outcome in DELETES}
 
 
 def sentence(sums: Mapping[str, int], label: str) -> str:
@@ -201,26 +215,31 @@ def overview_context(
     tops: Tops,
     latest_refusals: Sequence[Event],
     *,
+    shadowed: int,
     recorded: int,
     in_force: RulesInForce,
     parts: Sequence[Part],
+    now: int,
 ) -> dict[str, Any]:
-    """``recorded`` counts all events that the audit holds."""
+    """``chart`` counts attempts, ``shadowed`` what shadow rules would have refused, ``recorded`` all that is held."""
     sums = totals(chart)
+    rows = [bucket | {"search": bucket_search(bucket)} for bucket in buckets(chart)]
+    rows[-1]["until"] = until = min(chart.edges[-1], now)  # the last step has only begun
     return {
         "range": {
             "name": chosen.name,
             "label": chosen.label,
             "since": chart.edges[0],
-            "until": chart.edges[-1],
+            "until": until,
             "asked": chosen.asked(),
             "search": chosen.search,
             "choices": list(RANGES),
             "sentence": sentence(sums, chosen.label),
         },
         "recorded": recorded,
-        "totals": sums,
-        "buckets": [bucket | {"search": bucket_search(bucket)} for bucket in buckets(chart)],
+        "totals": sums | {"shadow": shadowed},
+        "deletes": deletes(chart),
+        "buckets": rows,
         "refused_tags": [_tag_tally(tally) for tally in tops.refused_tags],
         "refused_actors": [{"actor": tally.value, "count": tally.count} for tally in tops.refused_actors],
         "active_repositories": [{"name": tally.value, "count": tally.count} for tally in tops.repositories],

@@ -23,24 +23,35 @@ async def overview(request: web.Request) -> web.Response:
 def tiles(context: dict[str, Any]) -> list[dict[str, Any]]:
     """The figures on top of the overview."""
     since = context["range"]["search"]
-    rows = (
-        (
-            "accepted",
-            "Accepted",
-            "good",
-            "plus",
-            f"outcome:created outcome:overwritten {since}",
-            "new or allowed to change",
-        ),
-        ("unchanged", "Unchanged", "calm", "equal", f"outcome:unchanged {since}", "pushed again, the same"),
-        ("refused", "Refused", "bad", "cross", f"outcome:refused {since}", "would have changed a tag"),
-        ("failed", "Failed", "odd", "bang", f"outcome:failed {since}", "the registry did not take it"),
-        ("drift", "Drift", "warn", "diamond", f"outcome:found {since}", "the registry says otherwise"),
-    )
     return [
-        {"label": label, "tone": tone, "shape": shape, "search": search, "hint": hint, "count": context["totals"][name]}
-        for name, label, tone, shape, search, hint in rows
+        {
+            "label": label,
+            "tone": tone,
+            "shape": shape,
+            "search": f"{search} {since}",
+            "hint": hint,
+            "count": context["totals"][name],
+        }
+        for name, label, tone, shape, search, hint in _TILES
     ]
+
+
+_TILES = (
+    (
+        "accepted",
+        "Accepted",
+        "good",
+        "plus",
+        "action:push outcome:created outcome:overwritten",
+        "new or allowed to change",
+    ),
+    ("unchanged", "Unchanged", "calm", "equal", "action:push outcome:unchanged", "pushed again, the same"),
+    ("refused", "Refused", "bad", "cross", "action:push outcome:refused", "would have changed a tag"),
+    ("shadow", "Would be refused", "warn", "eye", "shadow:yes", "by rules in shadow mode"),
+    ("failed", "Failed", "odd", "bang", "action:push outcome:failed", "the registry did not take it"),
+    ("drift", "Drift", "warn", "diamond", "action:drift outcome:found", "the registry says otherwise"),
+)
+"""Name among the totals, label, tone, shape, search and hint of each figure on top of the overview."""
 
 
 def add_routes(app: web.Application) -> None:

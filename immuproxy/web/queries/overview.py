@@ -18,10 +18,12 @@ SHOWN_REFUSALS = 6
 async def overview(sources: Sources, chosen: overviews.Range | overviews.Period) -> dict[str, Any]:
     """Counts, chart and leaders over a range."""
     audit = sources.audit
-    since, until = chosen.edges(sources.clock())
+    now = sources.clock()
+    since, until = chosen.edges(now)
     refused = Search().with_term("outcome", Outcome.REFUSED)
-    chart, recorded, latest, parts = await asyncio.gather(
-        audit.counts(since, until, chosen.buckets),
+    chart, shadowed, recorded, latest, parts = await asyncio.gather(
+        audit.counts(since, until, chosen.buckets, field="attempt"),
+        audit.shadowed(since, until),
         audit.total(),
         audit.events(refused, limit=SHOWN_REFUSALS),
         sources.status(),
@@ -31,9 +33,11 @@ async def overview(sources: Sources, chosen: overviews.Range | overviews.Period)
         chart,
         await _tops(sources, since, until),
         latest.events,
+        shadowed=shadowed,
         recorded=recorded,
         in_force=sources.rules(),
         parts=parts,
+        now=now,
     )
 
 

@@ -25,6 +25,18 @@ function showTimes(root) {
   });
 }
 
+const SHORT = {
+  time: { hour: "2-digit", minute: "2-digit", hourCycle: "h23" },
+  weekday: { weekday: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23" },
+  day: { day: "numeric", month: "short" },
+};
+
+function showChartTimes() {
+  for (const text of document.querySelectorAll("text[data-time]")) {
+    text.textContent = new Date(text.dataset.time).toLocaleString(undefined, SHORT[text.dataset.form]);
+  }
+}
+
 function growAges() {
   for (const time of document.querySelectorAll("time[data-relative]")) {
     time.textContent = age(new Date(time.dateTime).getTime());
@@ -62,6 +74,7 @@ document.addEventListener("keydown", (event) => {
 });
 
 showTimes(document);
+showChartTimes();
 setInterval(growAges, 30000);
 const note = document.getElementById("zone-note");
 if (note) note.textContent = `Times in ${Intl.DateTimeFormat().resolvedOptions().timeZone || "your zone"}; UTC on hover`;
