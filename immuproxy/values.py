@@ -42,9 +42,11 @@ def _suggest_duration(text: str) -> str:
 
 
 def format_duration(milliseconds: int) -> str:
-    """The shortest spelling that `parse_duration` reads back to the same value; ``0s`` for nothing."""
+    """As people write it; `parse_duration` reads it back to the same value.  ``30d``, not ``4w2d``; ``0s`` for nothing."""
     rest, parts = milliseconds, []
     for unit, size in _UNITS.items():
+        if unit == "w":
+            continue
         count, rest = divmod(rest, size)
         if count:
             parts.append(f"{count}{unit}")

@@ -63,9 +63,21 @@ def test_a_formatted_duration_reads_back(milliseconds: int) -> None:
     assert parse_duration(format_duration(milliseconds)) == milliseconds
 
 
+def test_a_duration_is_told_in_days_as_people_count_them() -> None:
+    assert format_duration(parse_duration("30d")) == "30d"
+    assert format_duration(parse_duration("2w")) == "14d"
+
+
 @pytest.mark.parametrize(
     ("milliseconds", "text"),
-    [(0, "0s"), (725_250, "12m5s"), (90_061_000, "1d1h"), (5_400_000, "1h30m"), (59_999, "59s")],
+    [
+        (0, "0s"),
+        (725_250, "12m5s"),
+        (90_061_000, "1d1h"),
+        (2_592_061_000, "30d"),
+        (5_400_000, "1h30m"),
+        (59_999, "59s"),
+    ],
 )
 def test_rough_durations_keep_two_units(milliseconds: int, text: str) -> None:
     assert roughly(milliseconds) == text

@@ -263,11 +263,11 @@ class Deletes:
         refused = replace(event, outcome=Outcome.REFUSED)
         await self._register.record(record.timed(refused, caller))
         allowed = tuple(method for method in METHODS[operation.kind] if method != "DELETE")
-        name = f"{operation.repository}:{operation.reference}" if operation.is_tag else operation.reference
         raise OciError(
             405,
             "UNSUPPORTED",
-            f"{name} cannot be deleted: {event.reason}",
+            # The reason of a rule names the tag, and says so already.
+            event.reason if operation.is_tag else f"{operation.reference} cannot be deleted: {event.reason}",
             headers={"Allow": ", ".join(allowed)},
             detail={
                 "repository": operation.repository,

@@ -99,7 +99,9 @@ def short_digest(digest: str) -> str:
 
 def size(octets: int | None) -> str:
     """Bytes for people, in powers of 1024; empty where they are not known."""
-    return "" if octets is None else humanize.naturalsize(octets, binary=True)
+    if octets is None:
+        return ""
+    return humanize.naturalsize(octets, binary=True).replace("Byte", "byte")
 
 
 def count(number: int) -> str:

@@ -163,6 +163,13 @@ async def test_h31_a_child_that_comes_after_its_index_brings_in_what_it_needs(ed
         assert (answer.status, answer.error["code"]) == (405, "UNSUPPORTED")
 
 
+async def test_a_refused_delete_says_so_once(edge: RunningEdge) -> None:
+    await edge.client.push("team/app", "1.0", image("one"))
+    answer = await edge.client.ask("DELETE", "/v2/team/app/manifests/1.0")
+    assert answer.error["message"].count("cannot be deleted") == 1
+    assert answer.error["message"].count("team/app:1.0") == 1
+
+
 @pytest.mark.parametrize(
     ("action", "path"), [("delete-blob", f"blobs/{sha256(b'never pushed')}"), ("delete-tag", "manifests/latest")]
 )

@@ -316,3 +316,11 @@ async def test_the_audit_log_is_narrowed_to_what_shadow_rules_say(console: Conso
     narrowed = await page(console, "/audit?q=shadow:yes")
     assert narrowed.count("<tr data-id") == 1
     assert 'aria-current="true">would be refused</a>' in narrowed
+
+
+@pytest.mark.parametrize(("octets", "told"), [(482, ">482 bytes<"), (1_500_000, "(1,500,000 bytes)")])
+async def test_a_size_is_told_in_bytes_once(console: Console, seed: Seed, octets: int, told: str) -> None:
+    await seed([push(id="sized", size=octets)])
+    text = await page(console, "/events/sized")
+    assert told in text
+    assert text.count("bytes") == 1

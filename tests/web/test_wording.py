@@ -26,6 +26,26 @@ def test_digests_are_short_and_other_algorithms_are_named() -> None:
 
 
 @pytest.mark.parametrize(
+    ("octets", "words"), [(None, ""), (1, "1 byte"), (482, "482 bytes"), (1_023, "1023 bytes"), (1_681, "1.6 KiB")]
+)
+def test_sizes_are_in_plain_words(octets: int | None, words: str) -> None:
+    assert wording.size(octets) == words
+
+
+@pytest.mark.parametrize(
+    ("time", "form", "words"),
+    [(0, "time", "00:00"), (90_000_000, "weekday", "Fri 01:00"), (90_000_000, "day", "2 Jan")],
+)
+def test_times_below_a_chart_have_no_seconds(time: int, form: str, words: str) -> None:
+    assert wording.short_moment(time, form) == words
+
+
+@pytest.mark.parametrize(("number", "words"), [(0, "0"), (20_000, "20,000"), (200_000, "200k"), (5_000_000, "5,000k")])
+def test_numbers_beside_a_chart_are_short(number: int, words: str) -> None:
+    assert wording.scale_number(number) == words
+
+
+@pytest.mark.parametrize(
     ("passed", "words"),
     [
         (-5, "just now"),
