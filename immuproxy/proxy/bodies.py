@@ -24,11 +24,23 @@ IDLE = 300.0
 WHOLE = 120.0
 """Seconds that a body which is read whole may take."""
 
+PATIENCE = 15.0
+LEAST = 16 * 1024
+"""Such a body is given up after so many seconds, counted anew with each byte at the rate of so many in a second, but
+never from further on than its last byte: whoever stalls keeps its room no longer than that (H87).
+"""
+
 SMALL = 256 * 1024
 """Bytes that are rather read and thrown away than paid for with a new connection."""
 
 ROOM = 256 * 1024 * 1024
 """Bytes of bodies that are kept whole at a time; a manifest of the usual size takes a hundred-thousandth of it."""
+
+KEPT = 8
+FIRST = 64 * 1024
+"""Of each so many bytes of the room one is for nothing but the first so many of each body: large ones leave room for
+small ones (H87).
+"""
 
 LINGER = 30.0
 LINGER_IDLE = 5.0
@@ -96,40 +108,50 @@ class Room:
 
     def __init__(self, size: int = ROOM) -> None:
         """``size`` in bytes."""
-        self._left = size
+        self._kept = size // KEPT
+        self._left = size - self._kept
 
     @contextmanager
     def share(self) -> Iterator[Callable[[int], None]]:
         """One request's share: call it with a number of bytes before they are kept; raises `OciError` 503."""
-        taken = 0
+        taken = first = 0
 
         def take(size: int) -> None:
-            nonlocal taken
-            if size > self._left:
+            nonlocal taken, first
+            small = min(size, FIRST - first, self._kept)
+            if size - small > self._left:
                 raise errors.unavailable("too many large manifests are on their way at once; try again")
-            self._left -= size
-            taken += size
+            self._kept -= small
+            self._left -= size - small
+            first += small
+            taken += size - small
 
         try:
             yield take
         finally:
             self._left += taken
+            self._kept += first
 
 
 async def read_whole(request: web.BaseRequest, limit: int, take: Callable[[int], None]) -> bytes:
     """The whole raw body; ``take`` is a `Room.share`.
 
-    Raises `OciError`: 413 over ``limit`` bytes, 408 when it takes longer than `WHOLE`, 503 when there is no room.
+    Raises `OciError`: 413 over ``limit`` bytes, 408 when it takes longer than `WHOLE` or is slower than `LEAST`, 503
+    when there is no room.
     """
     check_length(request, limit)
-    body = bytearray()
+    body, clock = bytearray(), asyncio.get_running_loop().time
+    ends = clock() + WHOLE
+    due = min(ends, clock() + PATIENCE)
     try:
-        async with asyncio.timeout(WHOLE):
+        async with asyncio.timeout_at(due) as patience:
             async for chunk in chunks(request):
                 take(len(chunk))
                 body += chunk
                 if len(body) > limit:
                     raise errors.too_large(limit)
+                due = min(ends, clock() + PATIENCE, due + len(chunk) / LEAST)
+                patience.reschedule(due)
     except TimeoutError as error:
         raise errors.too_slow("the request's body took too long") from error
     return bytes(body)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 
 import pytest
@@ -12,7 +13,7 @@ from multidict import CIMultiDict
 from immuproxy.oci.errors import OciError
 from immuproxy.proxy import answers, bodies
 from immuproxy.proxy.answers import Answer
-from tests.wire import ask, chunked, request, served, wire
+from tests.wire import Wire, ask, chunked, request, served, wire
 
 LIMIT = 1000
 EXPECT = ("Expect", "100-continue")
@@ -175,6 +176,61 @@ async def test_h45_a_body_that_only_dribbles_is_given_up_too(monkeypatch: pytest
         answer = await line.answer("PUT")
         dribbling.cancel()
         assert answer.error["message"] == "the request's body took too long"
+
+
+@pytest.mark.parametrize("head_start", [0, 500])
+async def test_h87_a_body_that_stalls_or_comes_too_slowly_is_given_up_soon(
+    monkeypatch: pytest.MonkeyPatch, head_start: int
+) -> None:
+    """However much of it came fast before."""
+    monkeypatch.setattr(bodies, "PATIENCE", 0.2)
+    monkeypatch.setattr(bodies, "LEAST", 1000)
+    async with served(echo) as port:
+        for rest in (b"", b"x"):
+
+            async def dribble(line: Wire, rest: bytes = rest) -> None:
+                await line.send(request("PUT", "/", [("Content-Length", "900")]) + b"x" * head_start)
+                while True:
+                    await line.send(rest)
+                    await asyncio.sleep(0.02)
+
+            async with wire(port) as line:
+                began = time.monotonic()
+                dribbling = asyncio.create_task(dribble(line))
+                answer = await line.answer("PUT")
+                dribbling.cancel()
+                assert (answer.status, answer.error["message"]) == (408, "the request's body took too long")
+                assert time.monotonic() - began < 2
+
+
+async def test_h87_a_body_at_a_fair_rate_may_take_longer_than_the_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "PATIENCE", 0.3)
+    monkeypatch.setattr(bodies, "LEAST", 400)
+    async with served(echo) as port, wire(port) as line:
+        await line.send(request("PUT", "/", [("Content-Length", "900")]))
+        for _ in range(9):
+            await line.send(b"x" * 100)
+            await asyncio.sleep(0.06)
+        assert (await line.answer("PUT")).status == 200
+
+
+def test_h87_large_bodies_leave_room_for_small_ones() -> None:
+    room = bodies.Room(8 * 1024 * 1024)
+    with contextlib.ExitStack() as stack:
+        large = [stack.enter_context(room.share()) for _ in range(2)]
+        for take in large:
+            take(bodies.FIRST)
+        large[0](7 * 1024 * 1024)
+        for take in large:
+            with pytest.raises(OciError) as caught:
+                take(1)
+            assert caught.value.status == 503
+        for _ in range(14):
+            stack.enter_context(room.share())(bodies.FIRST)
+        with pytest.raises(OciError):
+            stack.enter_context(room.share())(1)
+    with room.share() as again:
+        again(8 * 1024 * 1024 - 15 * bodies.FIRST)
 
 
 async def test_h50_a_broken_chunk_is_the_clients_fault() -> None:
