@@ -12,10 +12,14 @@ from immuproxy.oci.errors import OciError
 from immuproxy.proxy import answers, record
 from immuproxy.proxy.answers import Answer
 from immuproxy.proxy.push import Push
-from immuproxy.rules.model import Verdict
+from immuproxy.rules.model import Policy, Verdict
 
 PHRASE = "cannot be overwritten because the tag is immutable"
 """What scripts look for in the message; never changed."""
+
+_FIXED = ("", "Push it under a new tag; the digest that it holds would be accepted again")
+_GROWING = (" in what it lists already", "Push what keeps every entry that it holds, or use a new tag")
+"""What of a tag cannot be overwritten, and what to do instead."""
 
 
 class Refusals:
@@ -61,10 +65,8 @@ def _problem(push: Push, verdict: Verdict, found: TagRecord, event: Event) -> Oc
         "first_pushed_by": held.first_by or None,
         "adopted": held.first_adopted,
     }
-    message = (
-        f"tag {name} {PHRASE}: it holds {held.digest} since {_since(held)}; {verdict.reason}. "
-        "Push it under a new tag; the digest that it holds would be accepted again"
-    )
+    scope, advice = _GROWING if push.rule.policy is Policy.APPEND_ONLY else _FIXED
+    message = f"tag {name} {PHRASE}{scope}: it holds {held.digest} since {_since(held)}; {verdict.reason}. {advice}"
     return OciError(409, "DENIED", message, detail=detail)
 
 

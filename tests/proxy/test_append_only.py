@@ -10,6 +10,7 @@ import pytest
 
 from immuproxy.ledger import keys
 from immuproxy.oci.manifests import OCI_INDEX
+from immuproxy.proxy.refusals import PHRASE
 from tests.conversation import Answer, Image, RunningEdge, edge_over, image, index
 from tests.servers import RedisServer, RegistryServer
 
@@ -52,6 +53,14 @@ async def test_h21_an_index_gives_no_platform_another_image(edge: RunningEdge, e
     answer = await put(edge, *entries)
     assert (answer.status, answer.error["code"]) == (409, "DENIED")
     assert (await edge.client.pull(REPOSITORY, "1.0")).digest == held.digest
+
+
+async def test_h21_the_refusal_names_the_policy_and_what_would_be_taken(edge: RunningEdge) -> None:
+    await put(edge, FIRST, SECOND)
+    message = (await put(edge, FIRST, THIRD)).error["message"]
+    assert message.startswith(f"tag {REPOSITORY}:1.0 {PHRASE} in what it lists already: it holds sha256:")
+    assert "; the default (line 1) is append-only and the new index drops 1 of the 2 entries" in message
+    assert message.endswith(". Push what keeps every entry that it holds, or use a new tag")
 
 
 @pytest.mark.parametrize(

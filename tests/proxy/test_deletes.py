@@ -40,6 +40,54 @@ async def test_h29_to_h33_every_way_to_take_a_protected_tag_apart_is_closed(edge
     assert len(refused) == 9
 
 
+RULED = """
+default: mutable
+rules:
+  - {name: lists, tags: ["list-*"], policy: append-only}
+  - {name: loose, tags: ["2.*"], policy: immutable, delete: allow}
+  - {name: releases, tags: ["1.*"], policy: immutable}
+"""
+
+
+async def test_the_refusal_of_a_digest_names_the_tag_that_needs_it_and_its_rule(edge: RunningEdge) -> None:
+    edge.use_rules(RULED)
+    one, child, loose, moved = image("one"), image("child"), image("loose"), image("moved")
+    await edge.client.push("team/app", "1.0", one)
+    await edge.client.push("team/app", "list-1", index(child))
+    await edge.client.push("team/app", "2.0", loose)
+    await edge.client.push("team/app", "1.9", moved)
+    edge.use_rules(RULED.replace('["1.*"]', '["1.0"]'))
+
+    def needs(tag: str, rest: str) -> str:
+        return f"cannot be deleted: tag team/app:{tag} needs it, {rest}"
+
+    for path, needed_by, rule, message in (
+        (f"manifests/{one.digest}", "1.0", "releases", needs("1.0", "and rule releases (line 6) is immutable")),
+        (f"blobs/{sha256(one.blobs[1])}", "1.0", "releases", needs("1.0", "and rule releases (line 6) is immutable")),
+        (f"manifests/{child.digest}", "list-1", "lists", needs("list-1", "and rule lists (line 4) is append-only")),
+        (
+            f"blobs/{sha256(loose.blobs[0])}",
+            "2.0",
+            "loose",
+            needs("2.0", "and rule loose (line 5) is immutable; it allows deletes, so delete that tag first"),
+        ),
+        (
+            f"blobs/{sha256(moved.blobs[0])}",
+            "1.9",
+            "default",
+            needs(
+                "1.9",
+                "from when it was protected; the default (line 2) lets it move, so push or delete that tag first",
+            ),
+        ),
+    ):
+        answer = await edge.client.ask("DELETE", f"/v2/team/app/{path}")
+        assert (answer.status, answer.error["message"]) == (405, f"{path.partition('/')[2]} {message}")
+        assert (answer.error["detail"]["needed_by"], answer.error["detail"]["rule"]) == (needed_by, rule)
+        event = (await edge.events("team/app"))[-1]
+        assert (event.rule, f"cannot be deleted: {event.reason}") == (rule, message)
+
+
 async def test_h77_tags_that_predate_the_proxy_are_adopted_before_the_first_delete(edge: RunningEdge) -> None:
     old = image("old")
     await edge.direct.push("team/app", "0.9", old)
