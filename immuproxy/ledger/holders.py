@@ -14,7 +14,7 @@ INDEXED_AT_ONCE = 500
 """Tags in one step of the indexing."""
 
 LOOKED_AT_ONCE = 50
-MOST_LOOKED_AT = 1000
+MOST_LOOKED_AT = 300
 """Tags in one step, and in all, that are searched for one that needs a digest: each needs up to thousands."""
 
 

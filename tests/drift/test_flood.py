@@ -1,4 +1,4 @@
-"""A flood of forged notifications is not felt by those who read (H86)."""
+"""A flood of forged notifications, or of deletes of what is not there, is not felt by those who read (H86)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import itertools
 import json
 from collections.abc import Callable
 
+import pytest
+
 from immuproxy.drift.notifications import MAX_EVENTS, PATH
+from tests.conversation import Client
 from tests.servers import RedisServer, RegistryServer
 from tests.side_by_side import LIMIT, REPOSITORY, going_on, slowdown, two_proxies
 
@@ -22,7 +25,8 @@ def deletes(numbers: range) -> bytes:
     return json.dumps({"events": [{"action": "delete", "target": target} for target in targets]}).encode()
 
 
-async def test_h86_a_flood_of_hints_does_not_slow_the_reads_of_others(
+@pytest.mark.timeout(180)
+async def test_h86_a_flood_of_hints_or_of_idle_deletes_does_not_slow_the_reads_of_others(
     start_registry: Callable[..., RegistryServer], start_redis: Callable[..., RedisServer]
 ) -> None:
     async with two_proxies(start_registry, start_redis, tags=TAGS) as (attacked, quiet, session):
@@ -39,6 +43,15 @@ async def test_h86_a_flood_of_hints_does_not_slow_the_reads_of_others(
                 told.add(answer.status)
 
         async with going_on(flood, every=0.02):
+            assert await slowdown(attacked, quiet, session) < LIMIT
+        client = Client(attacked.url, session)
+
+        async def delete() -> None:
+            digest = f"sha256:e{next(numbers):063x}"
+            assert (await client.ask("DELETE", f"/v2/{REPOSITORY}/manifests/{digest}")).status == 404
+
+        await delete()
+        async with going_on(delete, every=0.02):
             assert await slowdown(attacked, quiet, session) < LIMIT
         assert 202 in told
         assert told <= {202, 429}

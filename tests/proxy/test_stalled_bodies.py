@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 
+import pytest
+
 from immuproxy.oci.manifests import MAX_MANIFEST_BYTES, OCI_MANIFEST
 from immuproxy.proxy.bodies import ROOM
 from tests.conversation import Client, image
@@ -15,6 +17,7 @@ from tests.wire import request, wire
 STALLED = 66
 
 
+@pytest.mark.timeout(180)
 async def test_h87_stalled_bodies_shut_nobody_out_and_slow_no_reads(
     start_registry: Callable[..., RegistryServer], start_redis: Callable[..., RedisServer]
 ) -> None:
