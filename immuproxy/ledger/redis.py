@@ -133,6 +133,7 @@ class Store:
         """
         self.client = client
         self._turns = turns or Turns()
+        self._durable_turns = self._turns.beside()
         self.distrusted = ""
         """Why nothing may be written for now; empty where it may."""
         self._durability = durability or Durability()
@@ -144,7 +145,7 @@ class Store:
         """
         self._check_trust()
         text, sha = _SCRIPTS[name]
-        async with self._asking():
+        async with _asking(self._turns):
             try:
                 return await _awaited(self.client.evalsha(sha, len(keys), *keys, *args))
             except NoScriptError:
@@ -160,7 +161,7 @@ class Store:
             return await self.script(name, keys, args)
         self._check_trust()
         call = ("EVAL", _SCRIPTS[name][0], len(keys), *keys, *args)
-        async with self._asking():
+        async with _asking(self._durable_turns):
             if isinstance(self.client, RedisCluster):
                 reply, confirmed = await in_cluster(self.client, keys[0], (call, wait))
             else:
@@ -181,7 +182,7 @@ class Store:
     async def do(self, command: Awaitable[Any] | Any) -> Any:
         """Await one plain command or pipeline of `client`, when its turn comes, with errors translated."""
         try:
-            async with self._asking():
+            async with _asking(self._turns):
                 return await _awaited(command)
         finally:
             if asyncio.iscoroutine(command):
@@ -201,11 +202,12 @@ class Store:
         )
         return dict(nodes[-1])
 
-    @asynccontextmanager
-    async def _asking(self) -> AsyncIterator[None]:
-        with _translated():
-            async with self._turns.turn():
-                yield
+
+@asynccontextmanager
+async def _asking(turns: Turns) -> AsyncIterator[None]:
+    with _translated():
+        async with turns.turn():
+            yield
 
 
 async def _awaited(command: Awaitable[Any] | Any) -> Any:
@@ -219,8 +221,8 @@ def _client(url: str, timeout: float) -> Client:
         "socket_connect_timeout": timeout,
         "retry": Retry(NoBackoff(), 0),
         "health_check_interval": 0,
-        # Never reached by those who wait for a turn: what asks without one finds room, too.
-        "max_connections": 2 * AT_ONCE,
+        # Never reached by those who wait for a turn of either kind: what asks without one finds room, too.
+        "max_connections": 3 * AT_ONCE,
         # Given, because the library would look its own version up on disk for each connection.
         "driver_info": DriverInfo(name="immuproxy", lib_version=__version__),
     }

@@ -45,12 +45,17 @@ class Turns:
         self, at_once: int = AT_ONCE, longest: float = LONGEST, answered: Callable[[float], None] = _nobody
     ) -> None:
         """``answered`` is told the seconds that each answer took, without the wait for the turn."""
+        self._at_once = at_once
         self._free = asyncio.Semaphore(at_once)
         self._longest = longest
         self._told = answered
         self._lateness = _Lateness()
         self._last_answer = -math.inf
         self._silent_at = -math.inf
+
+    def beside(self) -> Turns:
+        """As many again, for what may take long: nothing here waits behind it."""
+        return Turns(self._at_once, self._longest, self._told)
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:

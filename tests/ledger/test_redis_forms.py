@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 
 from immuproxy.ledger.embedded import running
 from immuproxy.ledger.model import Action, Outcome, Step
-from immuproxy.ledger.redis import Durability, LedgerUnavailableError
+from immuproxy.ledger.redis import Durability, LedgerUnavailableError, ProxyOverloadedError
 from immuproxy.ledger.register import Content
 from immuproxy.proxy import record
 from tests.conversation import RunningEdge, edge_over, image
@@ -100,6 +100,22 @@ async def test_h67_without_its_replicas_nothing_is_pushed(
         await check_nothing_is_pushed(edge, "team/app")
     if fate == "pause":
         replica.resume()  # a master that ends waits for it
+
+
+async def test_h82_reads_do_not_wait_behind_steps_that_wait_for_a_replica(
+    registry: RegistryServer, redis_server: RedisServer, replica: RedisServer
+) -> None:
+    replica.pause()
+    async with edge_over(registry.url, redis_server.url, durability=Durability(replicas=1, timeout=2.0)) as edge:
+        content, register = Content(digest=image("one").digest, needs=frozenset()), edge.parts.register
+        claims = [register.claim("team/app", f"1.{n}", content, token="t", lease_ms=5000) for n in range(100)]
+        waiting = asyncio.gather(*claims, return_exceptions=True)
+        await asyncio.sleep(0.3)
+        async with asyncio.timeout(1.0):
+            await register.read("team/app", "1.0")
+        assert not waiting.done()
+        replica.resume()
+        assert not [error for error in await waiting if isinstance(error, ProxyOverloadedError)]
 
 
 async def test_h67_without_its_replicas_nothing_is_deleted(
