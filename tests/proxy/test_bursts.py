@@ -81,6 +81,7 @@ async def test_h82_drifted_tags_pulled_together_from_a_fresh_proxy_all_give_what
             assert await pulled(client, tags) == right
 
 
+@pytest.mark.timeout(180)  # seconds on two idle cores, nearly a minute on crowded ones
 async def test_h82_two_thousand_pulls_and_six_hundred_pushes_at_one_moment_are_all_answered_right(
     registry: RegistryServer, redis_server: RedisServer, many_files: None
 ) -> None:
