@@ -11,11 +11,11 @@ import structlog
 from aiohttp import web
 
 from immuproxy.ledger.audit import BadCursorError
-from immuproxy.ledger.redis import LedgerUnavailableError
+from immuproxy.ledger.redis import LedgerUnavailableError, ProxyOverloadedError
 from immuproxy.web.access.forgery import token_of
 from immuproxy.web.access.identity import visit_of
 from immuproxy.web.contexts.overview import status_dict
-from immuproxy.web.problems import Problem, bad_parameter, ledger_down, not_found
+from immuproxy.web.problems import Problem, bad_parameter, ledger_down, not_found, overloaded
 from immuproxy.web.sources import Sources
 
 SOURCES: web.AppKey[Sources] = web.AppKey("sources", Sources)
@@ -80,7 +80,7 @@ def problem_of(error: Exception) -> Problem:
         case Problem():
             return error
         case LedgerUnavailableError():
-            return ledger_down(str(error))
+            return overloaded() if isinstance(error, ProxyOverloadedError) else ledger_down(str(error))
         case BadCursorError():
             message = "This cursor was not given out by the audit."
             return bad_parameter("cursor", message, "Leave the cursor out to begin with the newest.")

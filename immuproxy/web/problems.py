@@ -51,6 +51,19 @@ def bad_parameter(name: str, message: str, advice: str = "") -> Problem:
     return Problem(400, "bad_parameter", "This address asks for something impossible", message, advice, parameter=name)
 
 
+def overloaded() -> Problem:
+    """Redis was not asked, for want of something on this side (H82)."""
+    return Problem(
+        503,
+        "too_busy",
+        "Too busy",
+        "The proxy has more to do than it can just now, and could not ask Redis.",
+        "Load this page again in a moment.",
+        headers=(("Retry-After", "5"),),
+        links=(),
+    )
+
+
 def ledger_down(reason: str) -> Problem:
     """Redis did not answer."""
     return Problem(

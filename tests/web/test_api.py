@@ -9,6 +9,7 @@ from immuproxy.ledger.audit import Projector
 from immuproxy.ledger.model import Outcome, StoredManifest
 from immuproxy.ledger.redis import Store
 from immuproxy.ledger.register import Content
+from immuproxy.ledger.turns import Turns
 from immuproxy.web.sources import Sources
 from tests.servers import RedisServer
 from tests.web.conftest import Console, Seed
@@ -186,6 +187,14 @@ async def test_completion(console: Console, text: str, suggested: str) -> None:
 async def test_the_explanation_of_a_tag(console: Console) -> None:
     found = (await ask(console, "/rules/explain", tag="team/app:1.0", user="release-bot"))["explanation"]
     assert (found["rule"], found["policy"], found["line"]) == ("releases", "immutable", 6)
+
+
+async def test_a_redis_that_could_not_be_asked_is_not_said_to_be_away(
+    console: Console, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "_turns", Turns(at_once=1, longest=0.01))
+    async with store._turns.turn():
+        assert (await ask(console, "/events", 503))["error"]["code"] == "too_busy"
 
 
 async def test_without_redis_the_api_says_so(console: Console, redis_server: RedisServer) -> None:
