@@ -35,7 +35,7 @@ class LedgerUnavailableError(Exception):
 
 
 class ProxyOverloadedError(LedgerUnavailableError):
-    """The proxy itself is short of something: of turns, files, ports, or time to hear the reply (H82).
+    """The proxy itself is short of something: of turns, files, ports, time to hear the reply, or room at Redis (H82).
 
     It says nothing of Redis, so nothing may be done that only the absence of the ledger allows.
     """
@@ -45,7 +45,8 @@ class PasswordRefusedError(LedgerUnavailableError):
     """Redis asks for a user or password, and has not been given the right one."""
 
 
-_OWN_SHORTAGE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
+_NO_ROOM = "max number of clients reached"
+_SHORTAGE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
 
 
 @contextmanager
@@ -58,14 +59,14 @@ def _translated() -> Iterator[None]:
     except (OverloadedError, MaxConnectionsError) as error:
         raise ProxyOverloadedError(str(error) or type(error).__name__) from error
     except (RedisError, OSError, TimeoutError, SilenceError) as error:
-        kind = ProxyOverloadedError if _is_own_shortage(error) else LedgerUnavailableError
+        kind = ProxyOverloadedError if _is_shortage(error) else LedgerUnavailableError
         raise kind(str(error) or type(error).__name__) from error
 
 
-def _is_own_shortage(error: BaseException | None) -> bool:
-    """Whether the system gave no socket; redis-py hides its error behind its own."""
+def _is_shortage(error: BaseException | None) -> bool:
+    """Whether the system gave no socket, or Redis takes no more clients; redis-py hides the former behind its own."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno in _OWN_SHORTAGE:
+        if (isinstance(error, OSError) and error.errno in _SHORTAGE) or _NO_ROOM in str(error):
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -8,7 +8,7 @@ import os
 import resource
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
@@ -121,6 +121,11 @@ async def test_h82_no_file_for_a_connection_is_the_proxys_own_shortage(store: St
         found = await outcomes(store, 5)
     assert found == {ProxyOverloadedError: 5}
     assert await outcomes(store, 5) == {type(None): 5}
+
+
+async def test_h82_a_redis_that_takes_no_more_clients_is_not_away(start_redis: Callable[..., RedisServer]) -> None:
+    async with connect(start_redis(more={"maxclients": "10"}).url, timeout=1.0) as store:
+        assert set(await outcomes(store, 50)) == {ProxyOverloadedError, type(None)}
 
 
 @pytest.mark.parametrize("connected", [False, True])
