@@ -34,6 +34,7 @@ from immuproxy.ledger.model import (
 from immuproxy.ledger.records import FIELDS, finding_of, packed, record_of, reply_of, stored_of
 from immuproxy.ledger.redis import Argument, Store
 from immuproxy.ledger.tag_names import standing_tags
+from immuproxy.oci import names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -399,13 +400,19 @@ class Register:
         return int(await self._store.do(self._store.client.get(keys.deletes(repository))) or 0)
 
     async def attached(self, repository: str, digests: Sequence[str]) -> dict[str, bool]:
-        """Those of the digests that are pinned, and whether what they need is attached to them (H91)."""
+        """Those of the digests that are pinned, and whether all that they need is attached to them (H91).
+
+        Not for sure where something of it is named by another algorithm than sha256: it may not have been there (H81).
+        """
         pipeline = self._store.client.pipeline(transaction=False)
         pipeline.hmget(keys.pins(repository), digests)
-        for digest in digests:
-            pipeline.hexists(keys.manifests(repository), f"needs {digest}")
-        counts, *attached = await self._store.do(pipeline.execute())
-        return {digest: bool(there) for digest, count, there in zip(digests, counts, attached, strict=True) if count}
+        pipeline.hmget(keys.manifests(repository), [f"needs {digest}" for digest in digests])
+        counts, attached = await self._store.do(pipeline.execute())
+        return {
+            digest: needs is not None and all(map(names.is_digest, needs.decode().split()))
+            for digest, count, needs in zip(digests, counts, attached, strict=True)
+            if count
+        }
 
     async def attach(self, repository: str, digest: str, needs: frozenset[str]) -> Step:
         """Pin what a pinned manifest needs for as long as it is pinned: OK or DELETING (``attach.lua``)."""

@@ -45,8 +45,14 @@ class Closures:
         return bool(needed)
 
     async def bring_guarded(self, push: Push, content: Content) -> None:
-        """As `bring`, for a push that pins ``content`` itself.  By its own digest its commit attaches it."""
-        needed = await self._register.attached(push.repository, names.spellings(push.manifest.body)[1:])
+        """As `bring`, for a push that pins ``content`` itself.
+
+        By its own digest its commit attaches it; but what the tag holds already is not committed again, and may have
+        been taken in while the upstream did not have all that it names by another algorithm (H81).
+        """
+        own, *others = names.spellings(push.manifest.body)
+        known = all(map(names.is_digest, content.needs))
+        needed = await self._register.attached(push.repository, others if known else [own, *others])
         for digest, attached in needed.items():
             if not attached:
                 await self._attach(push.repository, digest, content)

@@ -28,7 +28,7 @@ REPOSITORY = "team/app"
 TAGS = ("1.0", "2.0")
 DIGESTS = tuple(f"sha256:{letter * 64}" for letter in "abc")
 LAYERS = tuple(f"sha256:{number * 64}" for number in "123")
-LEAF = f"sha256:{'9' * 64}"
+LEAVES = tuple(f"sha256:{number * 64}" for number in "89")
 LONG = 600_000
 
 Drawn = list[tuple[str, str, int, int]]
@@ -147,7 +147,8 @@ class Ledger:
     async def attach(self, tag: str, number: int, choice: int) -> object:
         """The manifest of a digest comes late, or what one of its layers turns out to need."""
         if choice % 2:
-            return await self.register.attach(REPOSITORY, LAYERS[number], frozenset({LEAF}))
+            leaves = LEAVES[: 1 + choice // 2 % 2]
+            return await self.register.attach(REPOSITORY, LAYERS[number], frozenset(leaves))
         return await self.register.attach(REPOSITORY, DIGESTS[number], content(number).needs)
 
     async def conclude(self, tag: str, number: int, choice: int) -> object:

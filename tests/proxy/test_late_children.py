@@ -14,7 +14,8 @@ import pytest
 
 from immuproxy.ledger import keys
 from tests.between import Between, Request, between
-from tests.conversation import Answer, RunningEdge, edge_over, image, index, sha256
+from tests.conversation import Answer, Image, RunningEdge, edge_over, image, index, sha256
+from tests.proxy.test_spellings import renamed, sha512, upload
 from tests.servers import RedisServer, RegistryServer
 
 REPOSITORY = "team/app"
@@ -108,9 +109,9 @@ class Scene:
         self.edge.use_rules(RULES.replace("old-*", "nothing").replace("latest", "latest, old-*"))
         assert (await self.edge.client.put(REPOSITORY, tag, INDEX.children[1])).status == 201
 
-    async def statuses_of_deletes(self) -> set[int]:
+    async def statuses_of_deletes(self, child: Image = CHILD) -> set[int]:
         """What a delete of the child, and of each thing that it needs, is answered."""
-        paths = [f"manifests/{CHILD.digest}", *(f"blobs/{sha256(blob)}" for blob in CHILD.blobs)]
+        paths = [f"manifests/{child.digest}", *(f"blobs/{sha256(blob)}" for blob in child.blobs)]
         return {(await self.edge.client.ask("DELETE", f"/v2/{REPOSITORY}/{path}")).status for path in paths}
 
 
@@ -223,3 +224,23 @@ async def test_h91_a_child_is_not_sent_while_what_it_needs_is_being_deleted(scen
     assert push is not None
     assert (await push).status == 400
     assert (await scene.edge.direct.pull(REPOSITORY, CHILD.digest)).status == 404
+
+
+async def test_h91_a_child_that_came_before_one_of_its_layers_needs_it_by_all_its_digests(scene: Scene) -> None:
+    """The first push of the child is refused by the registry, and by then what it needs is attached (H81)."""
+    child = renamed(CHILD)
+    outer = index(child)
+    await scene.edge.direct.push(REPOSITORY, CHILD.digest, CHILD)
+    for blob in child.blobs:
+        await upload(scene.edge.direct, blob, "sha512")
+    await scene.edge.direct.put(REPOSITORY, child.digest, child)
+    await scene.edge.direct.put(REPOSITORY, "1.0", outer)
+    gone = [*(f"blobs/{sha512(blob)}" for blob in child.blobs), f"manifests/{child.digest}"]
+    for path in gone:
+        assert (await scene.edge.direct.ask("DELETE", f"/v2/{REPOSITORY}/{path}")).status == 202
+    assert (await scene.edge.client.pull(REPOSITORY, "1.0")).digest == outer.digest
+    assert (await scene.edge.client.put(REPOSITORY, "latest", child)).status == 400
+    for blob in child.blobs:
+        await upload(scene.edge.client, blob, "sha512")
+    assert (await scene.edge.client.put(REPOSITORY, "latest", child)).status == 201
+    assert await scene.statuses_of_deletes(child) == {405}

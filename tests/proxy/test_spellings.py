@@ -73,6 +73,18 @@ async def test_h81_no_digest_of_what_a_protected_tag_needs_is_a_way_to_delete_it
         assert (await edge.direct.ask("GET", f"{BLOBS}/{named(algorithm, blob)}")).body == blob
 
 
+async def test_h81_a_layer_that_was_gone_when_its_tag_was_adopted_is_kept_once_its_image_is_pushed_again(
+    edge: RunningEdge,
+) -> None:
+    pushed = await uploaded(edge.client, "one")
+    await edge.direct.put(REPOSITORY, "1.0", pushed)
+    await edge.direct.ask("DELETE", f"{BLOBS}/{sha512(pushed.blobs[1])}")
+    assert (await edge.client.pull(REPOSITORY, "1.0")).body == pushed.body
+    await upload(edge.client, pushed.blobs[1], "sha512")
+    assert (await edge.client.put(REPOSITORY, "1.0", pushed)).status == 201
+    assert (await edge.client.ask("DELETE", f"{BLOBS}/{sha256(pushed.blobs[1])}")).status == 405
+
+
 async def test_h81_what_an_older_manifest_names_counts_where_it_cannot_be_read_surely(
     edge: RunningEdge,
 ) -> None:

@@ -56,14 +56,20 @@ local function pin(pins, needs)
   for digest in string.gmatch(needs or '', '%S+') do redis.call('HINCRBY', pins, digest, 1) end
 end
 
--- Pin what a pinned manifest needs for as long as it is pinned itself, once for each (H91).
+-- Pin what a pinned manifest needs for as long as it is pinned itself, each digest once (H91).
 local function attach(pins, manifests, digest, needs)
-  local others = {}
-  for need in string.gmatch(needs, '%S+') do
-    if need ~= digest then others[#others + 1] = need end
+  local name = 'needs ' .. digest
+  local known, all, more = {[digest] = true}, {}, {}
+  for need in string.gmatch(redis.call('HGET', manifests, name) or '', '%S+') do
+    known[need], all[#all + 1] = true, need
   end
-  local closure = table.concat(others, ' ')
-  if redis.call('HSETNX', manifests, 'needs ' .. digest, closure) == 1 then pin(pins, closure) end
+  for need in string.gmatch(needs, '%S+') do
+    if not known[need] then
+      known[need], all[#all + 1], more[#more + 1] = true, need, need
+    end
+  end
+  pin(pins, table.concat(more, ' '))
+  redis.call('HSET', manifests, name, table.concat(all, ' '))
 end
 
 -- Whatever nothing needs any more is forgotten, and so are its stored bytes and what was attached to it.

@@ -5,7 +5,7 @@
 -- ARGV 1 digest by which others need it  2 needs of the manifest (its own digest may be among them)
 -- Returns OK (attached now or before, or nobody needs the digest), or DELETING (a delete of something that it needs is
 -- under way; wait).
-if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 or redis.call('HEXISTS', KEYS[2], 'needs ' .. ARGV[1]) == 1 then return 'OK' end
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 'OK' end
 if marked(KEYS[3], ARGV[2]) then return 'DELETING' end
 attach(KEYS[1], KEYS[2], ARGV[1], ARGV[2])
 return 'OK'
