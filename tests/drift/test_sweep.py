@@ -28,6 +28,8 @@ from tests.servers import RedisServer, RegistryServer
 
 REPOSITORY = "team/app"
 LATER = 600_000
+AT_ONCE = -1.0
+"""A lease that is over within the very millisecond of its intent."""
 
 
 @pytest.fixture
@@ -316,7 +318,7 @@ async def test_h92_a_push_that_brings_back_what_was_lost_has_its_event_whatever_
         assert (await edge.client.put(REPOSITORY, "1.0", pushed)).status == 500
     (intent,) = await edge.parts.register.intents(REPOSITORY)
     assert (intent.action, intent.tag, intent.digest) == (Action.PUSH, "1.0", pushed.digest)
-    await sweep_of(edge).finish()
+    await sweep_of(edge, lease=AT_ONCE).finish()
     assert await edge.parts.register.intents(REPOSITORY) == []
     event = (await edge.events(REPOSITORY))[-1]
     assert (event.id, event.outcome) == (intent.id, Outcome.UNCHANGED if lands else Outcome.FAILED)
@@ -340,7 +342,7 @@ async def test_h92_a_repair_by_verify_has_its_event_whatever_happens(
         kill_at_the_put(patched, lands=lands)
         with pytest.raises(KilledError):
             _ = [checked async for checked in verifier.run([REPOSITORY], heal=True)]
-    await sweep_of(edge).finish()
+    await sweep_of(edge, lease=AT_ONCE).finish()
     event = (await edge.events(REPOSITORY))[-1]
     assert (event.action, event.outcome) == (Action.REPAIR, Outcome.HEALED if lands else Outcome.FAILED)
     assert (event.tag, event.digest) == ("1.0", child.digest)

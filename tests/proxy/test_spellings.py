@@ -17,7 +17,7 @@ from immuproxy.oci.manifests import OCI_INDEX, OCI_MANIFEST
 from immuproxy.proxy import record, spellings
 from tests.between import Act, Request, between
 from tests.conversation import Answer, Client, Image, RunningEdge, edge_over, image, sha256
-from tests.drift.test_sweep import sweep_of
+from tests.drift.test_sweep import AT_ONCE, sweep_of
 from tests.servers import RedisServer, RegistryServer
 
 REPOSITORY = "team/app"
@@ -148,7 +148,7 @@ async def test_h81_the_sweep_takes_away_every_mark_of_an_interrupted_delete(edge
     register = edge.parts.register
     await register.begin_delete(REPOSITORY, " ".join(both.values()), holders=[], deadline_ms=LATER, draft=draft)
     assert await edge.store.client.zcard(keys.marks(REPOSITORY)) == 2
-    await sweep_of(edge).once()
+    await sweep_of(edge, lease=AT_ONCE).once()
     assert not await edge.store.client.exists(keys.marks(REPOSITORY))
 
 

@@ -59,8 +59,9 @@ end
 -- Pin what a pinned manifest needs for as long as it is pinned itself, each digest once (H91).
 local function attach(pins, manifests, digest, needs)
   local name = 'needs ' .. digest
+  local before = redis.call('HGET', manifests, name)
   local known, all, more = {[digest] = true}, {}, {}
-  for need in string.gmatch(redis.call('HGET', manifests, name) or '', '%S+') do
+  for need in string.gmatch(before or '', '%S+') do
     known[need], all[#all + 1] = true, need
   end
   for need in string.gmatch(needs, '%S+') do
@@ -68,6 +69,7 @@ local function attach(pins, manifests, digest, needs)
       known[need], all[#all + 1], more[#more + 1] = true, need, need
     end
   end
+  if before and #more == 0 then return end
   pin(pins, table.concat(more, ' '))
   redis.call('HSET', manifests, name, table.concat(all, ' '))
 end
