@@ -40,6 +40,9 @@ PARSED = 256 * 1024
 PATIENCE = 10.0
 """Seconds that an envelope may take to arrive."""
 
+MAX_ARRIVING = 16
+"""Envelopes that arrive at a time."""
+
 MAX_EVENTS = 100
 """Events read of one envelope."""
 
@@ -99,6 +102,7 @@ class Notifications:
         self._healer = healer
         self._expected = f"Bearer {token}".encode() if token else b""
         self._waiting: dict[Hint, None] = {}
+        self._arriving = 0
         self._woken = asyncio.Event()
         self._parsed = Allowance(PARSED, MAX_BODY)
         self._readings, self._looks = Pace(READINGS), Pace(RATE)
@@ -112,11 +116,13 @@ class Notifications:
             return _error(
                 401, "not_allowed", "this needs the token of the notifications", {"WWW-Authenticate": "Bearer"}
             )
-        body = await _bounded(request)
+        if self._arriving >= MAX_ARRIVING or len(self._waiting) >= MAX_WAITING:
+            return _too_many()
+        body = await self._arrived(request)
         if body is None:
-            return _error(413, "too_large", f"an envelope has at most {MAX_BODY} bytes")
-        if len(self._waiting) >= MAX_WAITING or not self._parsed.take(len(body)):
-            return _error(429, "too_many", "too many hints are waiting", {"Retry-After": "1"})
+            return _error(413, "too_large", f"an envelope has at most {MAX_BODY} bytes, and comes soon")
+        if not self._parsed.take(len(body)):
+            return _too_many()
         try:
             hints = read(body)
         except (ValueError, RecursionError):
@@ -124,6 +130,13 @@ class Notifications:
         self._waiting.update(dict.fromkeys(hints[: MAX_WAITING - len(self._waiting)]))
         self._woken.set()
         return web.Response(status=202)
+
+    async def _arrived(self, request: web.Request) -> bytes | None:
+        self._arriving += 1
+        try:
+            return await _bounded(request)
+        finally:
+            self._arriving -= 1
 
     def _knows_token(self, request: web.Request) -> bool:
         told = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
@@ -179,6 +192,10 @@ async def _bounded(request: web.Request) -> bytes | None:
     except TimeoutError:
         return None
     return bytes(body)
+
+
+def _too_many() -> web.Response:
+    return _error(429, "too_many", "too many hints are waiting", {"Retry-After": "1"})
 
 
 def _error(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> web.Response:

@@ -22,6 +22,7 @@ from immuproxy.ledger.model import Action
 from tests.conversation import Client, RunningEdge, edge_over, image
 from tests.proxies import running_proxy
 from tests.servers import RedisServer, RegistryServer, free_port
+from tests.wire import request, wire
 
 
 def envelope(*events: Any) -> bytes:
@@ -134,6 +135,8 @@ async def test_h86_what_is_too_much_is_not_taken_and_a_registry_tells_it_again(
     edge: RunningEdge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(endpoint, "MAX_WAITING", 30)
+    monkeypatch.setattr(endpoint, "PARSED", 1)
+    monkeypatch.setattr(endpoint, "MAX_ARRIVING", 2)
     app = web.Application()
     app.router.add_post(PATH, Notifications(edge.parts.register, edge.parts.healer).receive)
     digests = [image(str(number)).digest for number in range(MAX_EVENTS)]
@@ -152,6 +155,14 @@ async def test_h86_what_is_too_much_is_not_taken_and_a_registry_tells_it_again(
         assert await told(endless()) == 413
         assert await told(b"no envelope" + b" " * (MAX_BODY // 2)) == 400
         assert await told(b"no envelope" + b" " * (MAX_BODY * 3 // 4)) == 429, "so much was parsed a moment ago"
+        async with wire(server.port or 0) as one, wire(server.port or 0) as other:
+            for line in (one, other):
+                await line.send(request("POST", PATH, [("Content-Length", "100")]) + b"half")
+            while await told(b"no envelope") == 400:
+                await asyncio.sleep(0.005)
+            assert await told(body) == 429, "two arrive already"
+        while await told(b"no envelope") != 400:
+            await asyncio.sleep(0.005)
         assert await told(body) == 202
         assert await told(body) == 429, "no more wait than thirty"
 
