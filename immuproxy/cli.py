@@ -27,7 +27,7 @@ INTERRUPTED = 130
 LATER = {
     "history": ("history:history", "Show the life of a tag or repository."),
     "tail": ("tail:tail", "Follow events as they happen."),
-    "allow": ("allow:allow", "Allow a tag to be overwritten for a while."),
+    "allow": ("allow:allow", "Allow a tag to be overwritten or deleted for a while."),
     "import": ("importing:import_", "Take the tags that the upstream holds into the ledger."),
     "verify": ("verify:verify", "Compare what the ledger holds with the upstream."),
     "simulate": ("simulate:simulate", "Replay the past under other rules."),

@@ -1,4 +1,4 @@
-"""What somebody must say to allow one tag to be overwritten for a while, wherever he says it, and its events.  Pure.
+"""What somebody must say to allow one tag to be overwritten or deleted for a while, wherever they say it.  Pure.
 
 Every mistake is an `UnfitError` that names the part at fault.
 """
@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from immuproxy.ledger.exceptions import Exemption
-from immuproxy.ledger.model import Event, Outcome
+from immuproxy.ledger.exceptions import Allows, Exemption
+from immuproxy.ledger.model import Event, Outcome, TagRecord
 from immuproxy.oci import names
 from immuproxy.rules.model import Rule
+from immuproxy.rules.problems import one_of
 from immuproxy.values import format_duration, parse_duration
 
 LONGEST_MS = 30 * 86_400_000
@@ -29,7 +30,7 @@ _T = TypeVar("_T")
 
 
 class UnfitError(ValueError):
-    """A part that cannot be used: ``part`` is tag, for, reason or digest."""
+    """A part that cannot be used: ``part`` is tag, for, reason, digest or allows."""
 
     def __init__(self, part: str, message: str) -> None:
         super().__init__(message)
@@ -38,8 +39,8 @@ class UnfitError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """An overwrite that somebody wants to allow: of which tag, for how long (ms), why, and of which digest (empty: of
-    any).
+    """What somebody wants to allow: of which tag, for how long (ms), why, of which digest (empty: of any), and whether
+    its overwrite or its delete.
     """
 
     repository: str
@@ -47,11 +48,12 @@ class Wish:
     lasts_ms: int
     reason: str
     digest: str = ""
+    allows: Allows = Allows.OVERWRITE
 
 
 def read_parts(typed: Mapping[str, str]) -> tuple[Wish | None, dict[str, str]]:
-    """A wish from ``tag`` (repository:tag), ``for``, ``reason`` and ``digest`` (empty: any), or what is wrong with each
-    part that is.
+    """A wish from ``tag`` (repository:tag), ``for``, ``reason``, ``digest`` (empty: any) and ``allows`` (empty: an
+    overwrite), or what is wrong with each part that is.
     """
     errors: dict[str, str] = {}
 
@@ -65,7 +67,8 @@ def read_parts(typed: Mapping[str, str]) -> tuple[Wish | None, dict[str, str]]:
     repository, tag = part("tag", read_reference, ("", ""))
     lasts, reason = part("for", read_duration, 0), part("reason", read_reason, "")
     digest = part("digest", read_digest, "") if typed.get("digest", "").strip() else ""
-    return (None if errors else Wish(repository, tag, lasts, reason, digest)), errors
+    allows = part("allows", read_allows, Allows.OVERWRITE)
+    return (None if errors else Wish(repository, tag, lasts, reason, digest, allows)), errors
 
 
 def read_reference(text: str) -> tuple[str, str]:
@@ -113,16 +116,34 @@ def read_reason(text: str) -> str:
     return text
 
 
+def read_allows(text: str) -> Allows:
+    """``overwrite``, as nothing at all does, or ``delete``."""
+    try:
+        return Allows(text or Allows.OVERWRITE)
+    except ValueError:
+        raise UnfitError("allows", f"{text!r} is not known here; it is {one_of(Allows)}") from None
+
+
 def granting(event: Event, rule: Rule) -> Event:
     """The event of a grant, with the rule that holds the tag."""
     return replace(event, rule=rule.name, rule_line=rule.line)
 
 
-def needless(rule: Rule, repository: str, tag: str) -> str:
-    """What to say where the tag may be overwritten anyway; empty where it may not."""
-    if rule.protects:
+def needless(rule: Rule, repository: str, tag: str, allows: Allows = Allows.OVERWRITE) -> str:
+    """What to say where the tag may be overwritten, or deleted, anyway; empty where it may not."""
+    if not rule.protects:
+        done = "overwritten" if allows is Allows.OVERWRITE else "deleted"
+        return f"{rule} does not hold {repository}:{tag}, so it may be {done} without an exception"
+    if allows is Allows.DELETE and rule.delete_allowed:
+        return f"{rule} lets {repository}:{tag} be deleted without an exception"
+    return ""
+
+
+def unknown(rule: Rule, found: TagRecord) -> str:
+    """What to ask where nothing is known of a tag that the rule would hold; empty where something is."""
+    if not rule.protects or found.committed or found.tombstone or found.claim:
         return ""
-    return f"{rule} does not hold {repository}:{tag}, so it may be overwritten without an exception"
+    return f"nobody has pushed or imported {found.repository}:{found.tag} yet; is the name right?"
 
 
 def ending(event: Event, exemption: Exemption) -> Event:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from immuproxy.ledger.exceptions import Exemption
-from immuproxy.ledger.model import Action, Event, Outcome
-from immuproxy.permission import MAX_REASON, Wish, ending, needless, read_parts
+from immuproxy.ledger.exceptions import Allows, Exemption
+from immuproxy.ledger.model import Action, Claim, Committed, Event, Outcome, State, TagRecord, Tombstone
+from immuproxy.permission import MAX_REASON, Wish, ending, needless, read_parts, unknown
 from tests.rules.files import rules_of
 
 GOOD = {"tag": "team/app:1.4", "for": "30m", "reason": "the key leaked", "digest": ""}
@@ -17,7 +19,10 @@ def test_all_parts_together() -> None:
     digest = f"sha256:{'a' * 64}"
     wish, _ = read_parts(GOOD | {"digest": digest})
     assert wish is not None
-    assert wish.digest == digest
+    assert (wish.digest, wish.allows) == (digest, Allows.OVERWRITE)
+    wish, _ = read_parts(GOOD | {"allows": "delete"})
+    assert wish is not None
+    assert wish.allows is Allows.DELETE
 
 
 @pytest.mark.parametrize(
@@ -37,6 +42,7 @@ def test_all_parts_together() -> None:
         ("reason", "x" * (MAX_REASON + 1), "at most 500"),
         ("reason", "turned \u202e round", "one line"),
         ("digest", "sha256:12", "no digest"),
+        ("allows", "push", "overwrite or delete"),
     ],
 )
 def test_each_mistake_is_said_of_its_part(part: str, typed: str, why: str) -> None:
@@ -61,3 +67,23 @@ def test_where_the_tag_may_move_anyway_that_is_said() -> None:
     rules = rules_of("default: mutable\nrules: [{name: r, tags: ['1'], policy: immutable}]")
     assert needless(rules.match("app", "1"), "app", "1") == ""
     assert "does not hold app:2" in needless(rules.match("app", "2"), "app", "2")
+    assert "does not hold app:2" in needless(rules.match("app", "2"), "app", "2", Allows.DELETE)
+
+
+def test_where_the_tag_may_be_deleted_anyway_that_is_said() -> None:
+    rules = rules_of("rules: [{name: r, tags: ['1'], policy: immutable, delete: allow}]")
+    assert needless(rules.match("app", "1"), "app", "1") == ""
+    assert needless(rules.match("app", "1"), "app", "1", Allows.DELETE) == (
+        "rule r (line 1) lets app:1 be deleted without an exception"
+    )
+    assert needless(rules.match("app", "2"), "app", "2", Allows.DELETE) == ""
+
+
+def test_a_tag_that_nobody_knows_is_asked_about() -> None:
+    protecting, moving = rules_of("default: immutable").default, rules_of("default: mutable").default
+    nobody, held = TagRecord("app", "1"), Committed("sha256:d", 1, 1, 1)
+    assert "nobody has pushed or imported app:1 yet; is the name right?" in unknown(protecting, nobody)
+    assert unknown(moving, nobody) == ""
+    assert unknown(protecting, replace(nobody, committed=held)) == ""
+    assert unknown(protecting, replace(nobody, tombstone=Tombstone(1, "sha256:d"))) == ""
+    assert unknown(protecting, replace(nobody, claim=Claim(State.ARMED, "sha256:d", "t", 1))) == ""

@@ -1,4 +1,4 @@
-"""``immuproxy allow``: exceptions, which are temporary and recorded permissions to overwrite one tag."""
+"""``immuproxy allow``: exceptions, which are temporary and recorded permissions to overwrite or delete one tag."""
 
 from __future__ import annotations
 
@@ -24,19 +24,20 @@ from immuproxy.commands.running import GOOD, WRONG, carry_out, ledger_of, now_ms
 from immuproxy.commands.screen import json_line, moment, say, short, table, warn
 from immuproxy.config import Config
 from immuproxy.ledger.epoch import Epoch
-from immuproxy.ledger.exceptions import Exceptions, Exemption
+from immuproxy.ledger.exceptions import Allows, Exceptions, Exemption
 from immuproxy.ledger.ids import new_event_id
 from immuproxy.ledger.model import Action, ActorSource, Event, Outcome
 from immuproxy.ledger.redis import Store
 from immuproxy.ledger.register import Register
 
-_HEADINGS = ("tag", "until", "digest", "granted by", "reason")
+_HEADINGS = ("tag", "allows", "until", "digest", "granted by", "reason")
 
 
 @click.command(
     context_settings=SETTINGS,
     epilog=examples(
         'immuproxy allow team/app:1.4 --for 30m --reason "rebuild without the debug key"',
+        'immuproxy allow team/app:1.4 --delete --for 30m --reason "the key leaked"',
         "immuproxy allow team/app:1.4 --end",
         "immuproxy allow --list",
     ),
@@ -46,6 +47,7 @@ _HEADINGS = ("tag", "until", "digest", "granted by", "reason")
 @click.option("--for", "lasts", metavar="DURATION", type=read_duration, help="How long, such as 30m; at most 30d.")
 @click.option("--reason", metavar="TEXT", help="Why; it stands in the audit.")
 @click.option("--digest", metavar="DIGEST", type=read_digest, help="Allow this digest only.")
+@click.option("--delete", is_flag=True, help="Allow the tag to be deleted, and not to be overwritten.")
 @click.option("--end", is_flag=True, help="End the tag's exception now.")
 @as_option
 @click.option("--list", "listing", is_flag=True, help="List the exceptions in force.")
@@ -57,18 +59,20 @@ def allow(
     lasts: int | None,
     reason: str | None,
     digest: str | None,
+    delete: bool,
     end: bool,
     name: str | None,
     listing: bool,
     as_json: bool,
 ) -> None:
-    """Allow one tag to be overwritten for a while, whatever its rule says.
+    """Allow one tag to be overwritten, or deleted, for a while, whatever its rule says.
 
-    It is recorded who allowed it and why, and each push that made use of it.  A later exception of the same tag takes
-    the place of the earlier one.
+    It is recorded who allowed it and why, and each push or delete that made use of it.  A later exception of the same
+    tag takes the place of the earlier one.
     """
+    grants = {"--for": lasts, "--digest": digest, "--delete": delete or None}
     if listing:
-        others = {"REPO:TAG": reference, "--for": lasts, "--digest": digest, "--end": end or None, "--as": name}
+        others = {"REPO:TAG": reference, **grants, "--end": end or None, "--as": name}
         _refuse_with("--list", others)
         carry_out(path, lambda config: _list(config, as_json=as_json))
     if reference is None:
@@ -76,13 +80,14 @@ def allow(
     repository, tag = split_reference(reference, tag_needed=True)
     _check_reason(reason)
     if end:
-        _refuse_with("--end", {"--for": lasts, "--digest": digest})
+        _refuse_with("--end", grants)
         event = _event(repository, tag, reason or "", actor=operator(name))
         carry_out(path, lambda config: _end(config, event, as_json=as_json))
     if lasts is None or not reason:
         raise click.UsageError("an exception needs --for and --reason")
     event = _event(repository, tag, reason, actor=operator(name), digest=digest or "")
-    carry_out(path, lambda config: _grant(config, event, lasts, as_json=as_json))
+    allows = Allows.DELETE if delete else Allows.OVERWRITE
+    carry_out(path, lambda config: _grant(config, event, lasts, allows, as_json=as_json))
 
 
 def _refuse_with(option: str, others: dict[str, Any]) -> None:
@@ -112,24 +117,27 @@ def _event(repository: str, tag: str, reason: str, *, actor: str, digest: str = 
     )
 
 
-async def _grant(config: Config, event: Event, lasts: int, *, as_json: bool) -> int:
+async def _grant(config: Config, event: Event, lasts: int, allows: Allows, *, as_json: bool) -> int:
     rule = config.rules.match(event.repository, event.tag)
     event = permission.granting(event, rule)
     async with ledger_of(config) as store:
-        ends = await _exceptions(store).grant(event, lasts_ms=lasts)
+        ends = await _exceptions(store).grant(event, lasts_ms=lasts, allows=allows)
         granted = await _exceptions(store).of(event.repository, event.tag)
         known = await Register(store, Epoch(store, quarantine=0.0)).read(event.repository, event.tag)
-    if rule.protects and known.committed is None:
-        warn(f"the ledger does not know {event.repository}:{event.tag} yet; is the name right?")
-    needless = permission.needless(rule, event.repository, event.tag)
-    if needless:
-        warn(needless)
+    needless = permission.needless(rule, event.repository, event.tag, allows)
+    for doubt in filter(None, (permission.unknown(rule, known), needless)):
+        warn(doubt)
     if as_json and granted:
         json_line(asdict(granted))
     else:
-        what = event.digest or "any image"
-        click.echo(f"{event.repository}:{event.tag} may be overwritten with {what} until {moment(ends)}")
+        click.echo(f"{event.repository}:{event.tag} may be {_what(allows, event.digest)} until {moment(ends)}")
     return GOOD
+
+
+def _what(allows: Allows, digest: str) -> str:
+    if allows is Allows.DELETE:
+        return f"deleted, {f'as long as it holds {digest}' if digest else 'whatever it holds'},"
+    return f"overwritten with {digest or 'any image'}"
 
 
 async def _end(config: Config, event: Event, *, as_json: bool) -> int:
@@ -163,7 +171,8 @@ async def _list(config: Config, *, as_json: bool) -> int:
 
 def _row(exemption: Exemption) -> tuple[str, ...]:
     name = f"{exemption.repository}:{exemption.tag}"
-    return name, moment(exemption.ends), short(exemption.digest) or "any", exemption.by, exemption.reason
+    digest = short(exemption.digest) or "any"
+    return name, exemption.allows, moment(exemption.ends), digest, exemption.by, exemption.reason
 
 
 def _exceptions(store: Store) -> Exceptions:

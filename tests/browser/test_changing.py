@@ -46,7 +46,7 @@ def test_an_administrator_allows_an_overwrite_and_ends_it(open_as: Open, scripte
     page = open_as(ADMINISTRATOR, f"/exceptions?tag={tag}", java_script_enabled=scripted)
     page.get_by_label("For how long").fill("40d")
     page.get_by_label("Why").fill("the key leaked")
-    page.get_by_role("button", name="Allow the overwrite").click()
+    page.get_by_role("button", name="Allow it").click()
     expect(page.locator("#for-wrong")).to_contain_text("at most")
     expect(page.get_by_label("Why")).to_have_value("the key leaked")
     page.get_by_label("For how long").fill("2h")

@@ -61,7 +61,7 @@ def test_what_an_administrator_sees_can_be_pictured(
     open_as: Open, tmp_path: Path, name: str, options: dict[str, Any]
 ) -> None:
     page = open_as(ADMINISTRATOR, "/exceptions", **options)
-    expect(page.get_by_role("button", name="Allow the overwrite")).to_be_visible()
+    expect(page.get_by_role("button", name="Allow it")).to_be_visible()
     kept(page, tmp_path, name, whole="viewport" not in options)
 
 

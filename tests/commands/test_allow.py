@@ -83,13 +83,30 @@ def test_only_one_digest_may_be_allowed(site: Site) -> None:
     assert [site.talk(push("three")), site.talk(push("two"))] == [409, 201]
 
 
+def test_a_tag_may_be_deleted_once_that_is_allowed(site: Site) -> None:
+    async def delete(edge: RunningEdge) -> int:
+        return (await edge.client.ask("DELETE", f"/v2/team/app/manifests/{image('one').digest}")).status
+
+    assert [site.talk(push("one")), site.talk(delete)] == [201, 405]
+    result = site.run("allow", "team/app:1.0", *FOR, "--delete")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith("team/app:1.0 may be deleted, whatever it holds, until 20")
+    assert [found["allows"] for found in site.lines("allow", "--list")] == ["delete"]
+    assert site.run("allow", "--list").stdout.splitlines()[1].split()[:2] == ["team/app:1.0", "delete"]
+    assert [site.talk(push("two")), site.talk(delete)] == [409, 202]
+    found = site.lines("history", "team/app")
+    told = {event["action"]: event["reason"] for event in found if event["outcome"] in {"granted", "deleted"}}
+    assert told["exception"] == "may be deleted: the key leaked"
+    assert "a temporary exception allows it: event " in told["delete-manifest"]
+
+
 def test_the_list_has_what_is_in_force(site: Site) -> None:
     assert site.run("allow", "--list").stderr == "no exception is in force\n"
     site.run("allow", "team/app:1.0", *FOR)
     site.run("allow", "team/web:2.0", "--for", "10ms", "--reason", "over at once")
     time.sleep(0.02)
     heading, row = site.run("allow", "--list").stdout.splitlines()
-    assert heading.split() == ["tag", "until", "digest", "granted", "by", "reason"]
+    assert heading.split() == ["tag", "allows", "until", "digest", "granted", "by", "reason"]
     assert row.split()[0] == "team/app:1.0"
     assert [found["tag"] for found in site.lines("allow", "--list")] == ["1.0"]
 
@@ -97,7 +114,16 @@ def test_the_list_has_what_is_in_force(site: Site) -> None:
 def test_a_tag_that_the_ledger_does_not_know_is_asked_about(site: Site) -> None:
     result = site.run("allow", "team/ap:1.0", *FOR)
     assert result.exit_code == 0
-    assert result.stderr == "warning: the ledger does not know team/ap:1.0 yet; is the name right?\n"
+    assert result.stderr == "warning: nobody has pushed or imported team/ap:1.0 yet; is the name right?\n"
+
+
+def test_a_tag_whose_name_stays_taken_is_known(site: Site) -> None:
+    async def delete(edge: RunningEdge) -> int:
+        edge.use_rules("rules: [{name: gone, policy: immutable, delete: allow}]")
+        return (await edge.client.ask("DELETE", f"/v2/team/app/manifests/{image('one').digest}")).status
+
+    assert [site.talk(push("one")), site.talk(delete)] == [201, 202]
+    assert site.run("allow", "team/app:1.0", *FOR).stderr == ""
 
 
 def test_what_has_no_exception_cannot_be_ended(site: Site) -> None:
@@ -128,6 +154,8 @@ def test_where_the_tag_may_move_anyway_that_is_said(site: Site) -> None:
         (("team/app:1.0", "--for", "30m", "--reason", "x", "--digest", "sha256:12"), "no digest"),
         (("team/app:1.0", "--end", "--for", "30m"), "--end does not go with --for"),
         (("team/app:1.0", "--list"), "--list does not go with REPO:TAG"),
+        (("team/app:1.0", "--end", "--delete"), "--end does not go with --delete"),
+        (("--list", "--delete"), "--list does not go with --delete"),
         (("--list", "--as", "anna"), "--list does not go with --as"),
     ],
 )

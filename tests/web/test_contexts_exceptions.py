@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from immuproxy.ledger.exceptions import Exemption
-from immuproxy.ledger.model import Action, Event, Outcome
+from immuproxy.ledger.model import Action, Event, Outcome, TagRecord
 from immuproxy.web.contexts.exceptions import Granted, Used, end_of, form_context, history_dict, standing_dict, uses
 from tests.web.events import NOW, in_force, push
 
@@ -48,11 +48,18 @@ def test_one_for_a_tag_that_may_move_anyway_says_so() -> None:
     rules = in_force().rules
     needed = Exemption("team/app", "1.0", 1, 2, "", "g", "anna", "why")
     needless = Exemption("team/app", "latest", 1, 2, "", "g", "anna", "why")
-    assert standing_dict(needed, Used(), rules)["needless"] == ""
-    assert "does not hold team/app:latest" in standing_dict(needless, Used(), rules)["needless"]
+    nobody = TagRecord("team/app", "1.0")
+    assert standing_dict(needed, Used(), rules, nobody)["needless"] == ""
+    assert "does not hold team/app:latest" in standing_dict(needless, Used(), rules, nobody)["needless"]
+
+
+def test_a_grant_to_delete_is_told_as_such() -> None:
+    deleting = told(Outcome.GRANTED, 0, id="g2", reason="may be deleted: leaked")
+    rows = [history_dict(Granted(event, standing=True, ended=None, used=Used())) for event in (GRANT, deleting)]
+    assert [(row["allows"], row["reason"]) for row in rows] == [("overwrite", "leaked"), ("delete", "leaked")]
 
 
 def test_the_form_keeps_what_was_typed() -> None:
     context = form_context({"tag": "x", "other": "y"}, {"tag": "no"})
-    assert context["form"] == {"tag": "x", "for": "", "reason": "", "digest": ""}
+    assert context["form"] == {"tag": "x", "for": "", "reason": "", "digest": "", "allows": ""}
     assert context["errors"] == {"tag": "no"}

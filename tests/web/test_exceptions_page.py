@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 from immuproxy.ledger.audit import Projector
+from immuproxy.ledger.exceptions import Allows
 from immuproxy.ledger.model import Action, ActorSource, Outcome
 from immuproxy.ledger.redis import Store
 from immuproxy.ledger.search import Search
@@ -79,7 +81,7 @@ async def test_what_is_unfit_is_said_beside_its_field_and_nothing_is_lost(
 async def test_nobody_else_may(closed_console: Console, console: Console, sources: Sources) -> None:
     token = await log_in(closed_console, VIEWER)
     page = await (await closed_console.get("/exceptions")).text()
-    assert "Allow the overwrite" not in page
+    assert "Allow it</button>" not in page
     assert "immuproxy allow" in page
     for client, data in ((closed_console, {**WISH, "token": token}), (console, WISH)):
         assert (await client.post("/exceptions", data=data)).status == 403
@@ -130,6 +132,7 @@ async def test_the_same_by_json(closed_console: Console, sources: Sources, store
         ({"reason": ""}, "reason"),
         ({"digest": "sha256:1"}, "digest"),
         ({"dgest": "x"}, "dgest"),
+        ({"allows": "push"}, "allows"),
     ],
 )
 async def test_json_that_is_unfit_names_the_part(
@@ -154,6 +157,73 @@ async def test_which_push_made_use_of_it_is_shown(closed_console: Console, sourc
     assert [(row["state"], [use["actor"] for use in row["used"]]) for row in found["history"]] == [
         ("in force", ["release-bot"])
     ]
+
+
+async def test_a_delete_is_allowed_by_form_and_its_use_is_shown(
+    closed_console: Console, sources: Sources, store: Store
+) -> None:
+    token = await log_in(closed_console, ADMINISTRATOR)
+    answer = await closed_console.post("/exceptions", data={**WISH, "allows": "delete", "token": token})
+    assert "may be deleted now" in await answer.text()
+    granted = await sources.exceptions.of("team/app", "1.4")
+    assert granted is not None
+    assert granted.allows is Allows.DELETE
+    why = f"a temporary exception allows it: event {granted.event}, granted by anna: the key leaked"
+    deleted: dict[str, Any] = {"digest": digest("one"), "reason": f"its tags may be deleted: 1.4; {why}"}
+    await Projector(store).sweep()
+    await sources.audit.append(push(Outcome.DELETED, action=Action.DELETE_MANIFEST, tag="", id="used", **deleted))
+    await sources.audit.append(push(Outcome.DELETED, action=Action.DELETE_TAG, tag="1.4", id="too", reason=why))
+    found = await (await closed_console.get("/api/v1/exceptions")).json()
+    for row in (found["exceptions"][0], found["history"][0]):
+        assert (row["allows"], row["reason"], [use["event"] for use in row["used"]]) == (
+            "delete", "the key leaked", ["too", "used"],
+        )  # fmt: skip
+    tag = await (await closed_console.get("/repositories/team/app/tags/1.4")).text()
+    assert "A delete is allowed" in tag
+
+
+async def test_a_name_that_nobody_knows_is_asked_about_and_leaves_no_phantom(
+    closed_console: Console, sources: Sources, store: Store
+) -> None:
+    await log_in(closed_console, ADMINISTRATOR)
+    await sources.audit.append(push(tag="1.0"))
+    for tag in ("typo/app:1.0", "team/app:l.0"):
+        await closed_console.post("/api/v1/exceptions", json=WISH | {"tag": tag})
+    await Projector(store).sweep()
+
+    async def asked(path: str) -> Any:
+        return await (await closed_console.get(f"/api/v1/{path}")).json()
+
+    found = await asked("exceptions")
+    assert all("is the name right?" in each["unknown"] for each in found["exceptions"])
+    assert "is the name right?" in await (await closed_console.get("/exceptions")).text()
+    listed = (await asked("repositories"))["repositories"]
+    assert [(row["repository"], row["tags"], row["events"]) for row in listed] == [("team/app", 1, 2)]
+    assert [row["tag"] for row in (await asked("repositories/team/app"))["tags"]] == ["1.0"]
+    for search in ("repo:typo/*", "repo:typo/app", "repo:team/app tag:l*"):
+        events = (await asked(f"events?q={quote(search)}"))["events"]
+        assert [event["action"] for event in events] == ["exception"], search
+    await sources.audit.append(push(repository="typo/app", tag="1.0"))
+    assert len((await asked("repositories"))["repositories"]) == 2
+
+
+async def test_what_an_exception_alone_named_is_forgotten_with_its_events(sources: Sources, store: Store) -> None:
+    event = push(Outcome.GRANTED, action=Action.EXCEPTION, repository="typo/app", tag="1.0")
+    await sources.audit.append(event)
+    await sources.audit.append(push(time=event.time + 1))
+    async for _ in sources.audit.prune(event.time + 1):
+        pass
+    assert [key async for key in store.client.scan_iter(match="*excepted*")] == []
+    assert [found.value for found in await sources.audit.facet_values("repo")] == ["team/app"]
+
+
+async def test_a_refused_delete_leads_an_administrator_to_the_form(closed_console: Console, sources: Sources) -> None:
+    await sources.audit.append(push(Outcome.REFUSED, action=Action.DELETE_TAG, id="no", digest=digest("two")))
+    await log_in(closed_console, ADMINISTRATOR)
+    page = await (await closed_console.get("/events/no")).text()
+    assert f"/exceptions?tag=team/app:1.0&amp;digest={digest('two')}&amp;allows=delete#allow" in page
+    form = await (await closed_console.get("/exceptions?tag=team/app:1.0&allows=delete")).text()
+    assert '<option value="delete" selected>' in form
 
 
 async def test_one_whose_time_is_over_is_not_in_force(closed_console: Console, sources: Sources, store: Store) -> None:

@@ -69,8 +69,19 @@ def values_key(field: str) -> str:
 
 
 def tags_key(repository: str) -> str:
-    """Sorted set: every tag that an event of the repository names, score = milliseconds of the last of them."""
+    """Sorted set: every tag that an event of the repository names, other than those of exceptions; score = milliseconds
+    of the last of them.
+    """
     return keys.audit(f"tags:{repository}")
+
+
+EXCEPTED = "excepted"
+"""Instead of `repo`: the field of the repositories that an exception names, which may be nobody's."""
+
+
+def excepted_tags_key(repository: str) -> str:
+    """Sorted set: as `tags_key`, of the tags that exceptions name."""
+    return keys.audit(f"excepted:{repository}")
 
 
 def sets_key(repository: str) -> str:
@@ -179,9 +190,13 @@ def hex_digits(digest: str) -> str:
 
 
 def _lasts(texts: Mapping[str, str], by_field: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    found = [(values_key(field), value) for field, value in by_field.items()]
+    """An exception may name what nobody knows, and that is not to be listed."""
+    excepted = texts["action"] == Action.EXCEPTION
+    names = dict.fromkeys(by_field) | {"repo": EXCEPTED if excepted else "repo"}
+    found = [(values_key(names[field] or field), value) for field, value in by_field.items()]
     if texts["tag"]:
-        found.append((tags_key(texts["repository"]), texts["tag"]))
+        key = excepted_tags_key if excepted else tags_key
+        found.append((key(texts["repository"]), texts["tag"]))
     return tuple(found)
 
 

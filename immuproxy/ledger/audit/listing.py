@@ -39,7 +39,7 @@ class Listing:
         """See `Audit.repositories`."""
         if order not in ORDERS:
             raise ValueError(f"{order!r} is no order; choose one of {', '.join(ORDERS)}")
-        known = await self._vocabulary.values("repo")
+        known = await self._vocabulary.repositories()
         wanted = _pattern_test(pattern)
         names = [name for name in known if name and wanted(name)]
         rows = await self._rows(names, known, order)

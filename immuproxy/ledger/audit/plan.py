@@ -101,14 +101,15 @@ class Planner:
         """The tags of one repository that match; None when that is not known, or they are too many."""
         if len(repositories) != 1:
             return None
-        key, found = entries.tags_key(repositories[0].value), list[str]()
-        for term in tags:
+        repository, found = repositories[0].value, dict[str, None]()
+        keys = (entries.tags_key(repository), entries.excepted_tags_key(repository))
+        for term, key in product(tags, keys):
             beginning = term.value if term.exact else re.split(r"[*?]", term.value)[0]
             async for name in scan_members(self._store, key, beginning):
-                found += matching_values([term], [name])
+                found |= dict.fromkeys(matching_values([term], [name]))
                 if len(found) > FEW_KEYS:
                     return None
-        return found
+        return list(found)
 
 
 async def scan_members(store: Store, key: str, beginning: str) -> AsyncIterator[str]:

@@ -84,13 +84,14 @@ class Pruner:
             await self._forget_tags(repository, before)
             if last < before and not await self._store.do(client.zcard(entries.tags_key(repository))):
                 await self._store.script("audit_forget", [entries.values_key("repo")], [before, repository])
-        for field in entries.VALUE_FIELDS:
+        for field in (*entries.VALUE_FIELDS, entries.EXCEPTED):
             if field != "repo":
                 await self._store.do(client.zremrangebyscore(entries.values_key(field), "-inf", f"({before}"))
 
     async def _forget_tags(self, repository: str, before: int) -> None:
         """Forget the tags without an event since that are not held: so every held tag is always among the tags."""
         client, key, kept = self._store.client, entries.tags_key(repository), 0
+        await self._store.do(client.zremrangebyscore(entries.excepted_tags_key(repository), "-inf", f"({before}"))
         older: dict[str, Any] = {"min": "-inf", "max": f"({before}"}
         while names := await self._store.do(client.zrangebyscore(key, **older, start=kept, num=_TAGS_A_STEP)):
             held = await self._store.do(client.zmscore(keys.tags(repository), names))

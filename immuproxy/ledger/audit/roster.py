@@ -34,8 +34,8 @@ _T = TypeVar("_T")
 class TagFacts:
     """What a list of tags says of one; times in milliseconds, 0 where there is none.
 
-    ``last``: its last event of any kind.  ``held``: since when the ledger holds it.  ``changed``: when it was last set
-    (or deleted, see ``gone``), to ``digest``, ``by`` whom.
+    ``last``: its last event of any kind but exceptions.  ``held``: since when the ledger holds it.  ``changed``: when
+    it was last set (or deleted, see ``gone``), to ``digest``, ``by`` whom.
     """
 
     tag: str

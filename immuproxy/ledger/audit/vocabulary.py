@@ -5,7 +5,7 @@ A refresh reads only the values that had an event since the last one, so it stay
 
 from __future__ import annotations
 
-from immuproxy.ledger.audit.entries import values_key
+from immuproxy.ledger.audit.entries import EXCEPTED, values_key
 from immuproxy.ledger.redis import Store
 
 Lasts = dict[str, int]
@@ -13,7 +13,7 @@ Lasts = dict[str, int]
 
 
 class Vocabulary:
-    """The values of the fields in `entries.VALUE_FIELDS`."""
+    """The values of the fields in `entries.VALUE_FIELDS`, and the repositories of exceptions."""
 
     def __init__(self, store: Store) -> None:
         """Nothing is read before the first use."""
@@ -23,6 +23,18 @@ class Vocabulary:
 
     async def values(self, field: str) -> Lasts:
         """All values of a field, as of now; do not change the answer.  ``""`` is among them where events have none."""
+        known = await self._values(field)
+        excepted = await self._values(EXCEPTED) if field == "repo" else {}
+        if not excepted:
+            return known
+        return known | {name: max(last, known.get(name, last)) for name, last in excepted.items()}
+
+    async def repositories(self) -> Lasts:
+        """Those that more is known of than an exception; do not change the answer."""
+        every, named = await self.values("repo"), await self._values("repo")
+        return every if len(every) == len(named) else {name: every[name] for name in named}
+
+    async def _values(self, field: str) -> Lasts:
         known = self._known.setdefault(field, {})
         since = self._newest.get(field, float("-inf"))
         size, newest = await self._read(field, since)

@@ -16,7 +16,7 @@ from immuproxy.web.parameters import limit_of, refuse_unknown
 from immuproxy.web.problems import bad_parameter
 from immuproxy.web.queries import exceptions as queries
 
-FIELDS = ("tag", "for", "reason", "digest")
+FIELDS = ("tag", "for", "reason", "digest", "allows")
 
 
 async def exceptions(request: web.Request) -> web.Response:

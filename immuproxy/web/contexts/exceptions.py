@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from immuproxy import permission
-from immuproxy.ledger.exceptions import Exemption
-from immuproxy.ledger.model import Event, Outcome
+from immuproxy.ledger.exceptions import TO_DELETE, Allows, Exemption
+from immuproxy.ledger.model import Event, Outcome, TagRecord
 from immuproxy.rules.model import RuleSet
 
 DURATIONS = (("30m", "30 minutes"), ("2h", "2 hours"), ("8h", "8 hours"), ("1d", "a day"), ("7d", "a week"))
@@ -17,7 +17,7 @@ DURATIONS = (("30m", "30 minutes"), ("2h", "2 hours"), ("8h", "8 hours"), ("1d",
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """The pushes that made use of a permission, newest first; ``more`` where there are others."""
+    """The pushes, or deletes, that made use of a permission, newest first; ``more`` where there are others."""
 
     pushes: tuple[Event, ...] = ()
     more: bool = False
@@ -45,11 +45,16 @@ def _used(used: Used) -> dict[str, Any]:
     return {"used": pushes, "used_more": used.more}
 
 
-def standing_dict(exemption: Exemption, used: Used, rules: RuleSet) -> dict[str, Any]:
-    """A permission in force; ``needless`` says where the tag may be overwritten anyway."""
+def standing_dict(exemption: Exemption, used: Used, rules: RuleSet, known: TagRecord) -> dict[str, Any]:
+    """A permission in force; ``needless`` says where it is not needed, ``unknown`` where nobody knows the tag."""
     rule = rules.match(exemption.repository, exemption.tag)
-    needless = permission.needless(rule, exemption.repository, exemption.tag)
-    return asdict(exemption) | {"needless": needless} | _used(used)
+    needless = permission.needless(rule, exemption.repository, exemption.tag, exemption.allows)
+    return asdict(exemption) | {"needless": needless, "unknown": permission.unknown(rule, known)} | _used(used)
+
+
+def allows_of(granted: Event) -> Allows:
+    """What a grant in the audit allows."""
+    return Allows.DELETE if granted.reason.startswith(TO_DELETE) else Allows.OVERWRITE
 
 
 def end_of(granted: Event, later: Sequence[Event]) -> Event | None:
@@ -79,7 +84,8 @@ def history_dict(each: Granted) -> dict[str, Any]:
         "digest": each.event.digest,
         "granted": each.event.time,
         "by": each.event.actor,
-        "reason": each.event.reason,
+        "reason": each.event.reason.removeprefix(TO_DELETE),
+        "allows": allows_of(each.event),
         "state": state,
         "ended": each.ended.time if each.ended and not each.standing else None,
         "ended_by": by,
@@ -103,7 +109,7 @@ def exceptions_context(
 def form_context(values: Mapping[str, str], errors: Mapping[str, str]) -> dict[str, Any]:
     """What stands in the form, and what is wrong with it, by the names of its fields."""
     return {
-        "form": {name: values.get(name, "") for name in ("tag", "for", "reason", "digest")},
+        "form": {name: values.get(name, "") for name in ("tag", "for", "reason", "digest", "allows")},
         "errors": dict(errors),
         "durations": DURATIONS,
     }

@@ -8,6 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from immuproxy import permission
+from immuproxy.ledger.exceptions import Allows
 from immuproxy.ledger.model import Action, Outcome
 from immuproxy.web.access import changing, event_by
 from immuproxy.web.answers import API, SOURCES, as_page
@@ -18,15 +19,18 @@ from immuproxy.web.problems import bad_parameter
 from immuproxy.web.queries import exceptions as queries
 
 SHOWN = 25
-FIELDS = ("tag", "for", "reason", "digest")
+FIELDS = ("tag", "for", "reason", "digest", "allows")
 USUAL = {"for": "30m"}
+DONE = ("granted", "deletable", "ended")
 
 
 async def exceptions(request: web.Request) -> web.Response:
-    """``tag`` and ``digest`` stand in the form already; ``granted`` and ``ended`` say what was done a moment ago."""
+    """``tag``, ``digest`` and ``allows`` stand in the form already; ``granted``, ``deletable`` and ``ended`` say what
+    was done a moment ago.
+    """
     query = request.query
-    written = {"tag": text_of(query, "tag"), "digest": text_of(query, "digest")}
-    done = {name: text_of(query, name) for name in ("granted", "ended")}
+    written = {name: text_of(query, name) for name in ("tag", "digest", "allows")}
+    done = {name: text_of(query, name) for name in DONE}
     return await _page(request, USUAL | written, {}, done=done)
 
 
@@ -41,7 +45,7 @@ async def _page(
     following, oldest = context["next_cursor"], context["history_cursor"]
     extra: dict[str, Any] = {
         **contexts.form_context(values, errors),
-        "done": {"granted": "", "ended": ""} | dict(done or {}),
+        "done": dict.fromkeys(DONE, "") | dict(done or {}),
         "next_href": with_query("/exceptions", cursor=following) if following else "",
         "first_href": "/exceptions" if cursor else "",
         "older_href": f"{with_query('/exceptions', history_cursor=oldest)}#history" if oldest else "",
@@ -61,7 +65,8 @@ async def grant(request: web.Request) -> web.Response:
         return await _page(request, values, errors)
     event = event_by(request, Action.EXCEPTION, Outcome.GRANTED)
     begun = await queries.grant(request.app[SOURCES], event, wish)
-    raise web.HTTPSeeOther(with_query("/exceptions", granted=f"{begun['repository']}:{begun['tag']}"))
+    done = "deletable" if wish.allows is Allows.DELETE else "granted"
+    raise web.HTTPSeeOther(with_query("/exceptions", **{done: f"{begun['repository']}:{begun['tag']}"}))
 
 
 async def end(request: web.Request) -> web.Response:

@@ -7,9 +7,9 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from immuproxy import permission
-from immuproxy.ledger.exceptions import Exemption
+from immuproxy.ledger.exceptions import Allows, Exemption
 from immuproxy.ledger.model import Action, Event, Outcome
-from immuproxy.ledger.search import TEXT, Moment, Search
+from immuproxy.ledger.search import TEXT, Moment, Search, Term
 from immuproxy.web.contexts import exceptions as contexts
 from immuproxy.web.problems import not_found
 from immuproxy.web.sources import Sources
@@ -22,6 +22,7 @@ _LATER = 50
 _LONGEST_MS = permission.LONGEST_MS + 3_600_000
 """No exception lasts longer, the time until the sweep ends it included."""
 
+DELETES = Term("action", "delete-*")
 GRANTS = Search().with_term("action", Action.EXCEPTION).with_term("outcome", Outcome.GRANTED)
 
 
@@ -34,13 +35,20 @@ async def exceptions(sources: Sources, *, limit: int, cursor: str = "", history_
     )
     now, rules = sources.clock(), sources.rules().rules
     standing = [exemption for exemption in page.found if exemption.ends > now]
-    used, history = await asyncio.gather(
-        asyncio.gather(*(_uses(sources, each.repository, each.tag, each.event, each.granted) for each in standing)),
+    used, records, history = await asyncio.gather(
+        asyncio.gather(*(_uses(sources, _place(each), each.event, each.granted, each.allows) for each in standing)),
+        asyncio.gather(*(sources.register.read(*_place(each)) for each in standing)),
         asyncio.gather(*(_granted(sources, event, now) for event in granted.events)),
     )
-    shown = [contexts.standing_dict(each, by, rules) for each, by in zip(standing, used, strict=True)]
+    shown = [
+        contexts.standing_dict(each, by, rules, known) for each, by, known in zip(standing, used, records, strict=True)
+    ]
     over = len(page.found) - len(standing)
     return contexts.exceptions_context(shown, history, count - over, (page.next_cursor, granted.next_cursor))
+
+
+def _place(each: Exemption | Event) -> tuple[str, str]:
+    return each.repository, each.tag
 
 
 async def _granted(sources: Sources, event: Event, now: int) -> contexts.Granted:
@@ -49,7 +57,7 @@ async def _granted(sources: Sources, event: Event, now: int) -> contexts.Granted
     until = event.time + _LONGEST_MS
     span = replace(search, since=Moment(event.time, str(event.time)), until=Moment(until, str(until)))
     used, later, standing = await asyncio.gather(
-        _uses(sources, event.repository, event.tag, event.id, event.time),
+        _uses(sources, _place(event), event.id, event.time, contexts.allows_of(event)),
         sources.audit.events(span, limit=_LATER),
         sources.exceptions.of(event.repository, event.tag),
     )
@@ -57,8 +65,12 @@ async def _granted(sources: Sources, event: Event, now: int) -> contexts.Granted
     return contexts.Granted(event, stands, contexts.end_of(event, later.events), used)
 
 
-async def _uses(sources: Sources, repository: str, tag: str, event_id: str, since: int) -> contexts.Used:
-    search = _of_tag(repository, tag).with_term("action", Action.PUSH).with_term(TEXT, f"event {event_id},")
+async def _uses(sources: Sources, place: tuple[str, str], event_id: str, since: int, allows: Allows) -> contexts.Used:
+    """A delete by digest names no tag, so it is looked for in the whole repository."""
+    search = _of_tag(*place).with_term("action", Action.PUSH)
+    if allows is Allows.DELETE:
+        search = Search((*Search().with_term("repo", place[0]).terms, DELETES))
+    search = search.with_term(TEXT, f"event {event_id},")
     page = await sources.audit.events(replace(search, since=Moment(since, str(since))), limit=SHOWN_USES)
     return contexts.uses(page.events, event_id, more=bool(page.next_cursor) and page.complete)
 
@@ -77,11 +89,19 @@ async def grant(sources: Sources, event: Event, wish: permission.Wish) -> dict[s
         digest=wish.digest,
         reason=wish.reason,
     )
-    ends = await sources.exceptions.grant(told, lasts_ms=wish.lasts_ms)
+    ends = await sources.exceptions.grant(told, lasts_ms=wish.lasts_ms, allows=wish.allows)
     begun = Exemption(
-        wish.repository, wish.tag, ends - wish.lasts_ms, ends, wish.digest, event.id, event.actor, wish.reason
+        wish.repository,
+        wish.tag,
+        ends - wish.lasts_ms,
+        ends,
+        wish.digest,
+        event.id,
+        event.actor,
+        wish.reason,
+        wish.allows,
     )
-    return contexts.standing_dict(begun, contexts.Used(), rules)
+    return contexts.standing_dict(begun, contexts.Used(), rules, await sources.register.read(*_place(begun)))
 
 
 async def end(sources: Sources, event: Event, *, only: str = "") -> dict[str, Any]:
