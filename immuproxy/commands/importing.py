@@ -113,6 +113,9 @@ def _tell(report: _Report, missing: Sequence[str], *, as_json: bool) -> None:
     if len(rows) > 1:
         rows.append(("all", *(str(sum(counts[result] for counts in report.counts.values())) for result in Result)))
     table(("repository", *Result), rows)
+    trial = sum(counts[Result.SHADOW] for counts in report.counts.values())
+    if trial:
+        say(f"shadow: {counted(trial, 'tag')} not protected yet, by rules on trial; import again when those end")
     for result, found in report.remarkable.items():
         for imported in found[:SHOWN]:
             name = f"{imported.repository}:{imported.tag}" if imported.tag else imported.repository

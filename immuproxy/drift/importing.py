@@ -20,7 +20,7 @@ from immuproxy.proxy import listing
 from immuproxy.proxy.listing import ListingRefusedError
 from immuproxy.proxy.recovery import Recovery
 from immuproxy.proxy.upstream import Found, UpstreamUnavailableError
-from immuproxy.rules.model import RuleSet
+from immuproxy.rules.model import Policy, RuleSet
 
 CHUNK = 500
 """Records read in one round trip."""
@@ -34,6 +34,7 @@ class Result(StrEnum):
     ADOPTED = "adopted"
     KNOWN = "known"
     MUTABLE = "mutable"
+    SHADOW = "shadow"
     GHOST = "ghost"
     UNREADABLE = "unreadable"
 
@@ -121,8 +122,9 @@ class Importer:
         repository, tag = found.repository, found.tag
         if found.committed is not None:
             return Imported(repository, tag, Result.KNOWN, found.committed.digest)
-        if not self._rules.protects(repository, tag):
-            return Imported(repository, tag, Result.MUTABLE)
+        rule = self._rules.match(repository, tag)
+        if not rule.protects:
+            return Imported(repository, tag, Result.MUTABLE if rule.policy is Policy.MUTABLE else Result.SHADOW)
         seen, manifest = await self._questions.manifest(repository, tag)
         if manifest is not None:
             return await self._adopt(found, manifest)

@@ -85,6 +85,21 @@ def test_lists_and_children_keep_to_the_rate_too(site: Site) -> None:
     assert time.monotonic() - began >= (4 - 1) / 4  # GET /v2/, the catalog, two lists
 
 
+def test_in_shadow_mode_nothing_is_taken_over_and_that_is_said(site: Site) -> None:
+    site.write(rules="rules: [{name: trial, policy: immutable, mode: shadow}]\n")
+
+    async def one_old_tag(edge: RunningEdge) -> None:
+        await edge.direct.push("team/app", "1.0", image("one"))
+
+    site.talk(one_old_tag)
+    result = site.run("import")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[1].split() == ["team/app", "0", "0", "0", "1", "0", "0"]
+    assert result.stderr == "shadow: 1 tag not protected yet, by rules on trial; import again when those end\n"
+    site.write(rules="rules: [{name: trial, policy: immutable}]\n")
+    assert [row["result"] for row in site.lines("import")] == ["adopted"]
+
+
 def test_h27_a_ghost_is_told_and_is_no_failure(site: Site, registry: RegistryServer) -> None:
     site.talk(old_tags)
     (registry.storage / REPOSITORIES / "team/app/_manifests/tags/ghost/index").mkdir(parents=True)
@@ -93,10 +108,10 @@ def test_h27_a_ghost_is_told_and_is_no_failure(site: Site, registry: RegistrySer
     assert result.stderr == "ghost: team/app:ghost: the upstream lists it and does not give it out\n"
     rows = [line.split() for line in result.stdout.splitlines()]
     assert rows == [
-        ["repository", "adopted", "known", "mutable", "ghost", "unreadable"],
-        ["team/app", "2", "0", "1", "1", "0"],
-        ["team/web", "1", "0", "0", "0", "0"],
-        ["all", "3", "0", "1", "1", "0"],
+        ["repository", "adopted", "known", "mutable", "shadow", "ghost", "unreadable"],
+        ["team/app", "2", "0", "1", "0", "1", "0"],
+        ["team/web", "1", "0", "0", "0", "0", "0"],
+        ["all", "3", "0", "1", "0", "1", "0"],
     ]
 
 
