@@ -62,6 +62,16 @@ def parse_origin(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
+def parse_upstream(url: str) -> str:
+    """As `parse_origin`, or ``unix:///path`` of a socket; raises `ValueError` with what is wrong."""
+    if not url.startswith("unix:"):
+        return parse_origin(url)
+    path = url.removeprefix("unix://")
+    if not path.startswith("/") or path.endswith("/") or "?" in path or "#" in path:
+        raise ValueError("this names no socket; write it as unix:///PATH, such as unix:///run/registry/registry.sock")
+    return url
+
+
 Seconds = Annotated[float, _from_text(_seconds)]
 """A duration such as ``10s``, in seconds."""
 
@@ -76,6 +86,9 @@ FilePath = Annotated[Path, AfterValidator(_beside_the_file)]
 
 Origin = Annotated[str, AfterValidator(parse_origin)]
 """Scheme, host and port of a URL."""
+
+UpstreamUrl = Annotated[str, AfterValidator(parse_upstream)]
+"""Scheme, host and port of a URL, or the path of a Unix socket."""
 
 Flag = Annotated[bool, Field(strict=True)]
 Count = Annotated[int, Field(strict=True, ge=0)]

@@ -113,6 +113,10 @@ def upstream(inner: str) -> str:
     return f"upstream: {{{inner}}}" + REST
 
 
+def test_an_upstream_may_be_a_socket() -> None:
+    assert config_of(upstream("url: 'unix:///run/registry.sock'")).upstream.url == "unix:///run/registry.sock"
+
+
 @pytest.mark.parametrize(
     ("url", "words"),
     [
@@ -127,9 +131,13 @@ def upstream(inner: str) -> str:
         ("http://r:0", "no URL"),
         ("'http://[::1'", "no URL"),
         ("'http://r x'", "no URL"),
+        ("unix://registry.sock", "unix:///PATH"),
+        ("unix:/run/registry.sock", "unix:///PATH"),
+        ("unix:///", "unix:///PATH"),
+        ("unix:///run/registry.sock?x=1", "unix:///PATH"),
     ],
 )
-def test_an_upstream_must_be_scheme_host_and_port(url: str, words: str) -> None:
+def test_an_upstream_must_be_scheme_host_and_port_or_a_socket(url: str, words: str) -> None:
     problem = the_problem(upstream(f"url: {url}"))
     assert words in str(problem)
     assert (problem.line, problem.column, problem.path) == (1, 17, "upstream.url")
@@ -149,6 +157,7 @@ def test_an_upstream_must_be_scheme_host_and_port(url: str, words: str) -> None:
         (upstream("url: http://r, password: x"), 1, 11, "belong together"),
         (upstream("url: http://r, username: u, password: x, password_file: y"), 1, 11, "not both"),
         (upstream("url: http://r, ca_file: x"), 1, 11, "no use with http"),
+        (upstream("url: 'unix:///r.sock', ca_file: x"), 1, 11, "no use with unix"),
         ("upstream: http://r" + REST, 1, 11, "upstream is a mapping"),
         (upstream("url: http://r") + "edge: {listen: 5000}", 3, 16, "127.0.0.1:5000"),
         (upstream("url: http://r") + "edge: {trusted_proxies: [10.0.0.1/8]}", 3, 26, "did you mean 10.0.0.0/8?"),

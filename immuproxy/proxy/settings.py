@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import SecretStr, model_validator
 
-from immuproxy.settings import FilePath, ListenAddress, Networks, Origin, Seconds, Settings, TlsSettings
+from immuproxy.settings import FilePath, ListenAddress, Networks, Origin, Seconds, Settings, TlsSettings, UpstreamUrl
 from immuproxy.values import Listen
 
 
@@ -25,7 +25,7 @@ class UpstreamSettings(Settings):
     ``authorize``: ``always`` asks the upstream about each push, ``auto`` only where it was seen to ask for credentials.
     """
 
-    url: Origin
+    url: UpstreamUrl
     username: str | None = None
     password: SecretStr | None = None
     password_file: FilePath | None = None
@@ -41,7 +41,8 @@ class UpstreamSettings(Settings):
         if has_password != (self.username is not None):
             raise ValueError("username and password (or password_file) belong together")
         if self.ca_file is not None and not self.url.startswith("https:"):
-            raise ValueError("ca_file is of no use with http; write https:// in url")
+            scheme = self.url.partition(":")[0]
+            raise ValueError(f"ca_file is of no use with {scheme}; write https:// in url")
         return self
 
 

@@ -107,7 +107,7 @@ class AccountUpstream(Upstream):
         given = {"Authorization": self._basic} if self._basic else {}
         began = asyncio.get_running_loop().time()
         try:
-            async with self._control.get(
+            async with self._elsewhere.get(
                 realm.update_query(asked), headers=given, allow_redirects=False, timeout=self.whole_limits
             ) as response:
                 status, received = response.status, await response.content.read(MAX_ANSWER)

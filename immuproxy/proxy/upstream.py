@@ -1,8 +1,9 @@
 """The only file that speaks HTTP to the upstream registry.
 
 Two pools: ``data`` for streams of any length, ``control`` for manifests, so that slow uploads never starve the protocol
-(H45).  No redirects are followed (H2, H44), nothing is decompressed (H38), no cookie is kept (H52), and the client
-library's silent second try of PUT and DELETE is switched off (H43).
+(H45); a third for what is not the registry itself: token servers, and storage that it redirects to.  No redirects are
+followed (H2, H44), nothing is decompressed (H38), no cookie is kept (H52), and the client library's silent second try
+of PUT and DELETE is switched off (H43).
 """
 
 from __future__ import annotations
@@ -38,6 +39,9 @@ READ_BUFFER = 256 * 1024
 TRIES = 4
 DAMAGED = 500
 """What the upstream answers about a link that a crash left empty (H16)."""
+
+THROUGH_SOCKET = "http://localhost"
+"""What the upstream is called behind a Unix socket, in ``Host``; clients hear the edge's name all the same."""
 
 PAUSE = 0.04
 """How often a manifest is asked for while the upstream answers 5xx, and the seconds in between."""
@@ -101,20 +105,23 @@ class Upstream:
     """The registry behind the proxy."""
 
     def __init__(self, url: str, *, timeouts: Timeouts, tls: Tls = True, answered: Answered | None = None) -> None:
-        """``url``: scheme, host, port.  Needs a running loop.  Use `opened`.
+        """``url``: scheme, host, port, or ``unix:///path``.  Needs a running loop.  Use `opened`.
 
         ``answered(pool, seconds)`` is told how long the head of each answer took, from the wait for a connection on.
         """
         self.url = url.rstrip("/")
         self.takes_pushes = True
-        self.origin = headers.origin(self.url)
+        path = self.url.removeprefix("unix://") if self.url.startswith("unix:") else ""
+        self._base = THROUGH_SOCKET if path else self.url
+        self.origin = headers.origin(self._base)
         self._patience = _Patience(timeouts)
-        self.data = _session(0, tls, _timing("data", answered))
-        self._control = _session(64, tls, _timing("control", answered))
+        self.data = _session(0, tls, _timing("data", answered), path)
+        self._control = _session(64, tls, _timing("control", answered), path)
+        self._elsewhere = _session(64, tls, _timing("control", answered))
 
     async def close(self) -> None:
-        """Close both pools."""
-        await asyncio.gather(self.data.close(), self._control.close())
+        """Close all pools."""
+        await asyncio.gather(self.data.close(), self._control.close(), self._elsewhere.close())
 
     def use(self, timeouts: Timeouts) -> None:
         """Other limits from the next request on; but ``manifest``, from which leases were made, stays as it was."""
@@ -134,7 +141,7 @@ class Upstream:
 
     def locate(self, target: str) -> URL:
         """The URL of a canonical target, sent exactly so (H3)."""
-        return URL(self.url + target, encoded=True)
+        return URL(self._base + target, encoded=True)
 
     def notice(self, status: int) -> None:
         """What it answered to the start of an upload or to a manifest: 405 says that it takes none (H26).
@@ -238,7 +245,7 @@ class Upstream:
         sent = headers.without(caller.headers, headers.CONDITIONAL | {"accept", "content-length", "content-type"})
         answer = await self.exchange("GET", build_path(Kind.BLOB, repository, digest), sent)
         if answer.status in {301, 302, 303, 307, 308}:
-            answer = await self._elsewhere(answer.headers.get("Location", ""))
+            answer = await self._redirected(answer.headers.get("Location", ""))
         return answer.body if answer.status == 200 and is_digest_of(digest, answer.body) else None
 
     async def blob_digest(self, repository: str, digest: str, caller: Caller) -> str | None:
@@ -271,12 +278,12 @@ class Upstream:
             raise UpstreamUnavailableError(f"the upstream answered {answer.status} when asked for {digest}")
         return answer.status >= 300 or bool(answer.body)
 
-    async def _elsewhere(self, location: str) -> Answer:
+    async def _redirected(self, location: str) -> Answer:
         """Follow a redirect to a storage service, without the client's credentials (H44)."""
         if not location.startswith(("http://", "https://")):
             return Answer(404, CIMultiDict())
         try:
-            async with self._control.get(
+            async with self._elsewhere.get(
                 URL(location, encoded=True), allow_redirects=False, timeout=self.whole_limits
             ) as response:
                 return Answer(response.status, CIMultiDict(), await _bounded(response))
@@ -325,9 +332,12 @@ def _timing(pool: str, answered: Answered | None) -> list[aiohttp.TraceConfig]:
     return [trace]
 
 
-def _session(limit: int, tls: Tls, traces: list[aiohttp.TraceConfig]) -> aiohttp.ClientSession:
+def _session(limit: int, tls: Tls, traces: list[aiohttp.TraceConfig], path: str = "") -> aiohttp.ClientSession:
+    """A pool of connections over TCP, or to the socket at ``path``."""
     session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=limit, keepalive_timeout=_KEEPALIVE, ssl=tls),
+        connector=aiohttp.UnixConnector(path, limit=limit, keepalive_timeout=_KEEPALIVE)
+        if path
+        else aiohttp.TCPConnector(limit=limit, keepalive_timeout=_KEEPALIVE, ssl=tls),
         trace_configs=traces,
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
