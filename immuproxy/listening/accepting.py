@@ -88,10 +88,12 @@ class _Acceptor:
         while True:
             try:
                 taken, _ = await self._loop.sock_accept(sock)
-            except OSError as error:  # where files did not run out, the client had gone before it was taken
+            except ConnectionError:  # the client had gone before it was taken
+                continue
+            except OSError as error:
                 if error.errno in EXHAUSTED:
                     self._shortage.met(error)
-                    await asyncio.sleep(PAUSE)
+                await asyncio.sleep(PAUSE)
                 continue
             self._hand_over(taken)
 

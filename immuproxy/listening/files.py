@@ -25,8 +25,12 @@ MOST = 20_000
 
 def raise_limit() -> int:
     """Raise the soft limit to the hard one, which needs no privilege; the limit from then on."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError) as error:  # the system's own limit may be lower by now
+        log.warning("the limit of open files cannot be raised", limit=soft, reason=str(error))
+        return soft
     return hard
 
 

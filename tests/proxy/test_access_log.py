@@ -81,3 +81,12 @@ async def test_who_cannot_be_made_out_is_told_by_the_other_end(edge: RunningEdge
         assert (await ask(edge.port, request("GET", "/nothing"))).status == 404
         (line,) = await lines(edge, 1, logs)
     assert (line["client"], line["user"], line["rule"], line["request_id"]) == ("127.0.0.1", "", "", "")
+
+
+async def test_nothing_is_kept_of_a_request_that_failed(edge: RunningEdge, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: object) -> None:
+        raise LookupError("a fault of our own")
+
+    monkeypatch.setattr(edge.parts.edge, "_travel", fail)
+    assert (await ask(edge.port, request("GET", "/v2/"))).status == 500
+    assert not edge.parts.edge._access_log._notes
