@@ -42,7 +42,7 @@ def _suggest_duration(text: str) -> str:
 
 
 def format_duration(milliseconds: int) -> str:
-    """As people write it; `parse_duration` reads it back to the same value.  ``30d``, not ``4w2d``; ``0s`` for nothing."""
+    """As people write it, ``30d`` and not ``4w2d``; `parse_duration` reads it back to the same value.  0 is ``0s``."""
     rest, parts = milliseconds, []
     for unit, size in _UNITS.items():
         if unit == "w":

@@ -25,13 +25,14 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _log = structlog.get_logger(__name__)
 
 NAVIGATION = (
-    ("overview", "/", "Overview"),
-    ("audit", "/audit", "Audit log"),
-    ("repositories", "/repositories", "Repositories"),
-    ("drift", "/drift", "Drift"),
-    ("exceptions", "/exceptions", "Exceptions"),
-    ("rules", "/rules", "Rules"),
+    ("overview", "/", "Overview", ""),
+    ("audit", "/audit", "Audit", "log"),
+    ("repositories", "/repositories", "Repositories", ""),
+    ("drift", "/drift", "Drift", ""),
+    ("exceptions", "/exceptions", "Exceptions", ""),
+    ("rules", "/rules", "Rules", ""),
 )
+"""Name, address, label, and the rest of the label where there is room for it."""
 
 
 def dumps(value: object) -> str:

@@ -275,7 +275,7 @@ async def test_the_overview_counts_from_one_time_to_another(console: Console, se
     assert "0 accepted, 0 unchanged, 0 refused, 0 failed" in before
     async with console.get("/?since=soon&until=") as response:
         assert response.status == 400
-        assert "Write a date such as 2026-01-31" in await response.text()
+        assert "or a date (2026-01-31, 2026-01-31T18:00Z)" in await response.text()
 
 
 async def test_the_overview_counts_what_happened(console: Console, seed: Seed) -> None:

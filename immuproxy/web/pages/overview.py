@@ -7,17 +7,39 @@ from typing import Any
 from aiohttp import web
 
 from immuproxy.web.answers import API, SOURCES, as_page
+from immuproxy.web.contexts.overview import RANGES, USUAL_RANGE, Period, Range
 from immuproxy.web.links import with_query
 from immuproxy.web.parameters import range_of
+from immuproxy.web.problems import Problem
 from immuproxy.web.queries import overview as queries
 
 
 async def overview(request: web.Request) -> web.Response:
-    sources = request.app[SOURCES]
-    context = await queries.overview(sources, range_of(request.query, sources.clock()))
+    sources, query = request.app[SOURCES], request.query
+    asked = {name: query.get(name, "") for name in ("since", "until")}
+    chosen, wrong = _chosen(request, sources.clock())
+    context = await queries.overview(sources, chosen)
     json_href = with_query(f"{API}/overview", **context["range"]["asked"])
-    extra = {"tiles": tiles(context), "empty": not context["recorded"], "json_href": json_href}
-    return await as_page(request, "overview.html", context | extra, place="overview")
+    extra = {
+        "tiles": tiles(context),
+        "empty": not context["recorded"],
+        "json_href": json_href,
+        "asked": asked,
+        "wrong": wrong,
+    }
+    return await as_page(
+        request, "overview.html", context | extra, place="overview", status=wrong.status if wrong else 200
+    )
+
+
+def _chosen(request: web.Request, now: int) -> tuple[Range | Period, Problem | None]:
+    """What is to be shown; for a date that makes no sense the usual range, and what is wrong with the date."""
+    try:
+        return range_of(request.query, now), None
+    except Problem as problem:
+        if problem.parameter not in {"since", "until"}:
+            raise
+        return RANGES[USUAL_RANGE], problem
 
 
 def tiles(context: dict[str, Any]) -> list[dict[str, Any]]:

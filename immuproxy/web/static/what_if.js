@@ -76,7 +76,8 @@ function end() {
   running.hidden = true;
   stop.hidden = true;
   replay.disabled = false;
-  document.getElementById("changed")?.focus();
+  document.getElementById("changed")?.focus({ preventScroll: true });
+  result.scrollIntoView({ block: "start" });
 }
 
 async function reasonOf(answer) {
