@@ -100,7 +100,7 @@ def _load_and_serve(path: Path) -> None:
 def _serve(path: Path, config: Config) -> None:
     import structlog  # noqa: PLC0415
 
-    from immuproxy import app  # noqa: PLC0415
+    from immuproxy import app, memory  # noqa: PLC0415
     from immuproxy.connections import CannotOpenError  # noqa: PLC0415
     from immuproxy.telemetry import logs  # noqa: PLC0415
 
@@ -110,6 +110,7 @@ def _serve(path: Path, config: Config) -> None:
         structlog.get_logger("immuproxy").warning(
             warning.message, file=str(path), line=warning.line, suggestion=warning.suggestion
         )
+    memory.give_back_large_blocks()
     try:
         asyncio.run(app.serve(path, config))
     except CannotOpenError as error:

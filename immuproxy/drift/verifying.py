@@ -20,7 +20,7 @@ from immuproxy.ledger.register import Register
 from immuproxy.oci import manifests
 from immuproxy.oci.names import digest_of, is_digest_of
 from immuproxy.proxy import headers, record
-from immuproxy.proxy.push import MAX_CLOSURE
+from immuproxy.proxy.closure import MAX_CLOSURE
 from immuproxy.proxy.refusals import first_message
 from immuproxy.proxy.upstream import UpstreamUnavailableError
 

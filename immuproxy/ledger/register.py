@@ -39,8 +39,10 @@ from immuproxy.oci import names
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
-    """What a tag is to hold: the digest, every digest it needs (its own included), and the manifests' bytes.
+    """What a tag is to hold: the digest, every digest it needs (its own included), and manifests' bytes.
 
+    ``stored`` are the manifests that are written by the step that makes the tag hold it, ``apart`` the digests of those
+    that `Register.keep` is called for one by one.  ``blobs`` are what cannot be missing from the registry.
     ``missing``: the children that the upstream did not have (H91).  ``unresolved``: the blobs of which it did not say
     by which digest it keeps them (H81).
     """
@@ -50,6 +52,8 @@ class Content:
     missing: frozenset[str] = frozenset()
     unresolved: frozenset[str] = frozenset()
     stored: tuple[StoredManifest, ...] = ()
+    apart: tuple[str, ...] = ()
+    blobs: tuple[str, ...] = ()
     media_type: str = ""
     size: int = 0
     platforms: tuple[str, ...] = ()
@@ -249,6 +253,11 @@ class Register:
             [token, lease_ms, _needs(content), draft.id, without_time(draft), without_time(closing)],
         )
         return reply_of(repository, tag, reply)
+
+    async def keep(self, repository: str, manifest: StoredManifest) -> bool:
+        """Store a manifest that is pinned; false when nothing needs it (any more) (``keep.lua``)."""
+        kept: list[Argument] = [manifest.digest, packed(manifest)]
+        return bool(await self._store.script("keep", _slot(repository, "pins", "manifests"), kept))
 
     async def release(
         self, repository: str, tag: str, *, token: str, event: Event | None, unarmed: bool = False

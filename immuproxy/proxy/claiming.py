@@ -22,7 +22,7 @@ from immuproxy.proxy.closures import Closures
 from immuproxy.proxy.failpoints import Failpoint, reach
 from immuproxy.proxy.judge import Judge
 from immuproxy.proxy.looks import Looks
-from immuproxy.proxy.push import Push, blobs_of
+from immuproxy.proxy.push import Library, Push
 from immuproxy.proxy.recovery import Recovery
 from immuproxy.proxy.refusals import Refusals
 from immuproxy.proxy.upstream import Found, Upstream, UpstreamUnavailableError
@@ -38,6 +38,7 @@ class Claiming:
         register: Register,
         epoch: Epoch,
         upstream: Upstream,
+        library: Library,
         looks: Looks,
         judge: Judge,
         recovery: Recovery,
@@ -50,6 +51,7 @@ class Claiming:
         self._register = register
         self._epoch = epoch
         self._upstream = upstream
+        self._library = library
         self._looks = looks
         self._judge = judge
         self._recovery = recovery
@@ -71,6 +73,8 @@ class Claiming:
                     return await self._claimed(attempt, reply)
                 case Step.RESUMED:
                     attempt.resumed = reply.record
+                    with suppress(UpstreamUnavailableError):
+                        await self._keep(attempt)
                     return None
                 case Step.COMMITTED | Step.DELETED:
                     answer = await self._held(attempt, reply)
@@ -161,6 +165,8 @@ class Claiming:
                 attempt.verdict = await self._judge.push(push, reply.record, now_ms=reply.now)
             lacking = await self._lacking(attempt)
             await self._closures.find(push.repository, attempt.content.missing, push.caller)
+            if not lacking and attempt.verdict.outcome is not Decision.REFUSE:
+                await self._keep(attempt)
             reach(Failpoint.POST_PROBE)
         except BaseException:
             await self.release(attempt)
@@ -176,12 +182,15 @@ class Claiming:
         """
         if attempt.verdict is None or attempt.verdict.outcome is Decision.REFUSE:
             return None
-        push, blobs = attempt.push, blobs_of(attempt.content)
+        push, blobs = attempt.push, attempt.content.blobs
         lacking = await self._looks.lacking(push.repository, blobs, push.caller)
         if lacking:
             return errors.blob_unknown(lacking)
         unresolved = [blob for blob in blobs if blob in attempt.content.unresolved]
         return errors.blob_unresolved(unresolved[0]) if unresolved else None
+
+    async def _keep(self, attempt: Attempt) -> None:
+        await self._library.keep(attempt.push.repository, attempt.content, attempt.push.caller)
 
     async def _without(self, attempt: Attempt, lacking: OciError) -> Answer:
         event = replace(attempt.push.draft, reason=lacking.message)

@@ -19,6 +19,7 @@ from immuproxy.ledger.register import Content, Register
 from immuproxy.oci import errors, names
 from immuproxy.oci.manifests import Manifest
 from immuproxy.proxy.caller import Caller
+from immuproxy.proxy.closure import Take, freely
 from immuproxy.proxy.push import Library, Push
 
 PAUSE = 0.1
@@ -41,7 +42,7 @@ class Closures:
         needed = await self._register.attached(push.repository, names.spellings(push.manifest.body))
         waiting = [digest for digest, attached in needed.items() if not attached]
         if waiting:
-            await self._attach_to(waiting, push.repository, push.manifest, push.caller)
+            await self._attach_to(waiting, push.repository, push.manifest, push.caller, push.take)
         return bool(needed)
 
     async def bring_guarded(self, push: Push, content: Content) -> None:
@@ -62,10 +63,12 @@ class Closures:
         for digest in sorted(missing):
             manifest = await self._library.manifest(repository, digest, caller)
             if manifest is not None:
-                await self._attach_to([digest], repository, manifest, caller)
+                await self._attach_to([digest], repository, manifest, caller, freely)
 
-    async def _attach_to(self, digests: Iterable[str], repository: str, manifest: Manifest, caller: Caller) -> None:
-        content = await self._library.content(repository, manifest, caller)
+    async def _attach_to(
+        self, digests: Iterable[str], repository: str, manifest: Manifest, caller: Caller, take: Take
+    ) -> None:
+        content = await self._library.content(repository, manifest, caller, take)
         for digest in digests:
             await self._attach(repository, digest, content)
         await self.find(repository, content.missing, caller)

@@ -57,6 +57,7 @@ class Guard:
             register=register,
             epoch=epoch,
             upstream=upstream,
+            library=library,
             looks=looks,
             judge=judge,
             recovery=recovery,
@@ -97,7 +98,7 @@ class Guard:
         await self._amends.ended()
 
     async def _content(self, push: Push) -> Content:
-        content = await self._library.content(push.repository, push.manifest, push.caller)
+        content = await self._library.content(push.repository, push.manifest, push.caller, push.take)
         await self._closures.bring_guarded(push, content)
         return content
 

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from immuproxy.ledger.model import Event, StoredManifest, TagRecord
 from immuproxy.ledger.register import Content, Register
 from immuproxy.oci import growth, manifests
-from immuproxy.oci.errors import OciError, unavailable
+from immuproxy.oci.errors import unavailable
 from immuproxy.oci.manifests import Manifest
 from immuproxy.proxy import answers, spellings
 from immuproxy.proxy.answers import Answer
 from immuproxy.proxy.caller import Caller
+from immuproxy.proxy.closure import Take, freely, walk
 from immuproxy.proxy.upstream import Found, Upstream, UpstreamUnavailableError
 from immuproxy.rules.model import Image, Rule
 
-MAX_CLOSURE = 1000
-"""Manifests that one index may reach; real ones reach about twenty."""
+LOOKED_AT_ONCE = 4
+"""Manifests of indexes that are read at a time, for all pushes together: each may be 4 MiB, and is kept for as long as
+it takes to read it (H85).
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Push:
-    """A manifest on its way to a tag.  ``draft`` is its event as long as the outcome is not known."""
+    """A manifest on its way to a tag.  ``draft`` is its event as long as the outcome is not known; ``take`` is to be
+    called before more is kept for it than its body.
+    """
 
     repository: str
     tag: str
@@ -30,17 +36,11 @@ class Push:
     caller: Caller
     rule: Rule
     draft: Event
+    take: Take = freely
 
     def created(self) -> Answer:
         """The answer to its success."""
         return answers.created(self.repository, self.manifest.digest, self.caller.edge_origin)
-
-
-@dataclass(slots=True)
-class _Walk:
-    needs: set[str] = field(default_factory=set)
-    missing: set[str] = field(default_factory=set)
-    stored: dict[str, StoredManifest] = field(default_factory=dict)
 
 
 class Library:
@@ -50,37 +50,40 @@ class Library:
         """Read through ``register`` to ``upstream``."""
         self._register = register
         self._upstream = upstream
+        self._turns = asyncio.Semaphore(LOOKED_AT_ONCE)
 
-    async def content(self, repository: str, manifest: Manifest, caller: Caller) -> Content:
-        """What a tag that holds ``manifest`` needs: the transitive closure (H31), and the bytes of every manifest in
-        it.
+    async def content(self, repository: str, manifest: Manifest, caller: Caller, take: Take = freely) -> Content:
+        """What a tag that holds ``manifest`` needs (`immuproxy.proxy.closure`); raises what its `walk` raises.
+
+        ``take`` is called before the bytes of a child are kept.
         """
-        walk = _Walk()
-        await self._visit(repository, manifest, caller, walk)
-        kept = await spellings.kept_as(self._upstream, repository, walk.needs, walk.stored.values(), caller)
-        return Content(
-            digest=manifest.digest,
-            needs=frozenset(walk.needs | set(kept.values()) - {""}),
-            missing=frozenset(walk.missing),
+
+        async def look(digest: str) -> Manifest | None:
+            async with self._turns:
+                return await self.manifest(repository, digest, caller)
+
+        content = await walk(manifest, look, take)
+        kept = await spellings.kept_as(self._upstream, repository, content.unresolved, caller)
+        return replace(
+            content,
+            needs=content.needs | set(filter(None, kept.values())),
             unresolved=frozenset(blob for blob, digest in kept.items() if not digest),
-            stored=tuple(walk.stored.values()),
-            media_type=manifest.media_type,
-            size=manifest.size,
-            platforms=manifest.platforms,
         )
 
-    async def _visit(self, repository: str, manifest: Manifest, caller: Caller, walk: _Walk) -> None:
-        walk.needs |= {manifest.digest, *manifest.needs}
-        walk.stored[manifest.digest] = StoredManifest(manifest.digest, manifest.media_type, manifest.body)
-        if len(walk.stored) > MAX_CLOSURE:
-            raise OciError(400, "UNSUPPORTED", f"the index reaches more than {MAX_CLOSURE} manifests")
-        for child in manifest.children:
-            if child not in walk.stored:
-                found = await self.manifest(repository, child, caller)
-                if found is None:
-                    walk.missing.add(child)
-                elif found.digest not in walk.stored:
-                    await self._visit(repository, found, caller, walk)
+    async def keep(self, repository: str, content: Content, caller: Caller) -> None:
+        """Store the manifests that do not travel with the commit; only for a tag that has its claim, or is committed.
+
+        Where that ends before the commit, no bytes are left behind (H85).
+        """
+        for digest in content.apart:
+            if not await self._register.is_stored(repository, digest):
+                async with self._turns:
+                    await self._keep(repository, digest, caller)
+
+    async def _keep(self, repository: str, digest: str, caller: Caller) -> None:
+        found = await self._upstream.probe(repository, digest, caller)
+        if isinstance(found, Found) and found.digest == digest:
+            await self._register.keep(repository, StoredManifest(digest, found.media_type, found.body))
 
     async def manifest(self, repository: str, digest: str, caller: Caller) -> Manifest | None:
         """One manifest by digest; None when the upstream has none such (a sparse index; the upstream judges that)."""
@@ -100,15 +103,16 @@ class Library:
         return replace(image, entries=keeps.digests, descriptors=keeps.descriptors, platforms=keeps.platforms)
 
     async def held(self, record: TagRecord, caller: Caller, rule: Rule) -> Image:
-        """What a committed tag holds, as ``rule`` sees it.
+        """What a committed tag holds, as ``rule`` sees it; read only where it asks more than the record tells.
 
         Raises 503 where the rule asks what the manifest lists and nobody gives it out: nothing may be dropped unseen.
         """
         if record.committed is None:
             message = "the tag holds nothing"
             raise ValueError(message)
-        digest = record.committed.digest
-        manifest = await self.manifest(record.repository, digest, caller)
+        digest, manifest = record.committed.digest, None
+        if rule.needs_labels or rule.needs_entries:
+            manifest = await self.manifest(record.repository, digest, caller)
         if manifest is not None:
             return await self.image(record.repository, manifest, caller, rule)
         if rule.needs_entries:
@@ -120,20 +124,24 @@ class Library:
         if not manifest.is_index:
             config = await self._config_labels(repository, manifest, caller)
             return {**config, **manifest.annotations}
-        children = [await self.manifest(repository, child, caller) for child in manifest.children]
-        images = [child for child in children if child and child.config and not child.subject]
-        shared = _common([await self._config_labels(repository, image, caller) for image in images])
-        return {**shared, **manifest.annotations}
+        shared: set[tuple[str, str]] | None = None
+        for child in manifest.children:
+            found = await self._image_labels(repository, child, caller)
+            if found:
+                shared = found if shared is None else shared & found
+        return {**dict(shared or ()), **manifest.annotations}
+
+    async def _image_labels(self, repository: str, digest: str, caller: Caller) -> set[tuple[str, str]]:
+        """One after the other, so that only one of the children is in memory (H85)."""
+        async with self._turns:
+            child = await self.manifest(repository, digest, caller)
+            if child is None or not child.config or child.subject:
+                return set()
+            return set((await self._config_labels(repository, child, caller)).items())
 
     async def _config_labels(self, repository: str, manifest: Manifest, caller: Caller) -> Mapping[str, str]:
         config = await self._upstream.small_blob(repository, manifest.config, caller) if manifest.config else None
         return manifests.config_labels(config) if config else {}
-
-
-def blobs_of(content: Content) -> tuple[str, ...]:
-    """The blobs without which the manifest, or one of its children, cannot be pulled; each once."""
-    kept = (manifests.describe(stored.body, stored.media_type) for stored in content.stored)
-    return tuple(dict.fromkeys(blob for manifest in kept for blob in manifests.required_blobs(manifest)))
 
 
 async def is_stored(upstream: Upstream, push: Push) -> bool:
@@ -147,8 +155,3 @@ async def is_stored(upstream: Upstream, push: Push) -> bool:
     except UpstreamUnavailableError:
         return False
     return isinstance(found, Found) and found.digest == push.manifest.digest
-
-
-def _common(all_labels: Iterable[Mapping[str, str]]) -> dict[str, str]:
-    pairs = [set(labels.items()) for labels in all_labels if labels]
-    return dict(set.intersection(*pairs)) if pairs else {}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import replace
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from typing import Any
 
 from aiohttp import web
@@ -18,12 +19,27 @@ from immuproxy.proxy import bodies, record
 from immuproxy.proxy.answers import Answer
 from immuproxy.proxy.authority import Authority
 from immuproxy.proxy.caller import Caller
+from immuproxy.proxy.closure import Take
 from immuproxy.proxy.guard import Guard
 from immuproxy.proxy.push import Push
 from immuproxy.proxy.recorded import Recorder
 from immuproxy.rules.model import Rule, RuleSet
 
 CREATED = 201
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A manifest as it came; ``take`` is the share of the room for bodies that lasts as long as its push."""
+
+    operation: Operation
+    caller: Caller
+    body: bytes
+    take: Take
+
+    @property
+    def content_type(self) -> str:
+        return self.caller.headers.get("Content-Type", "")
 
 
 class Pushes:
@@ -44,57 +60,61 @@ class Pushes:
 
     async def push(self, request: web.BaseRequest, operation: Operation, caller: Caller) -> Answer:
         """Carry one push; raises what `immuproxy.proxy.guard.Guard.push` raises."""
-        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        if {coding.lower() for coding in request.headers.getall("Content-Encoding", [])} - {"identity"}:
             raise errors.unsupported_media_type("a manifest must be sent without Content-Encoding")
         bodies.check_length(request, MAX_MANIFEST_BYTES)
         refused = await self._authority.refuse_push(operation.repository, caller)
         if refused is not None:
             return refused
-        with self._room.share() as take:
+        with ExitStack() as kept:
+            take = kept.enter_context(self._room.share())
             body = await bodies.read_whole(request, MAX_MANIFEST_BYTES, take)
             if not body:
                 raise errors.bad_manifest("the manifest is empty")
-            return await self._carry(operation, caller, body)
+            return await self._to_its_end(self._carry(_Sent(operation, caller, body, take)), kept)
 
-    async def _carry(self, operation: Operation, caller: Caller, body: bytes) -> Answer:
+    async def _carry(self, sent: _Sent) -> Answer:
+        operation = sent.operation
         references = (operation.reference, *operation.tags) if operation.is_tag else operation.tags
-        if not references:
-            push = self._by_digest(operation, caller, body)
-            return await self._to_its_end(self._recorder.push_digest(push, operation.reference))
-        return await self._to_its_end(self._push_tags(operation, caller, body, references))
+        if references:
+            return await self._push_tags(sent, references)
+        return await self._recorder.push_digest(self._by_digest(sent), operation.reference)
 
-    async def _push_tags(self, operation: Operation, caller: Caller, body: bytes, tags: Sequence[str]) -> Answer:
+    async def _push_tags(self, sent: _Sent, tags: Sequence[str]) -> Answer:
         """One manifest to one or more tags: the protected ones first, all or none of them (H11)."""
-        rules = self._rules()
-        matched = [(tag, rules.match(operation.repository, tag)) for tag in sorted(set(tags))]
+        rules, repository = self._rules(), sent.operation.repository
+        matched = [(tag, rules.match(repository, tag)) for tag in sorted(set(tags))]
         guarded = any(rule.protects for _, rule in matched)
-        manifest = _acceptable(body, caller) if guarded else _described(body, caller)
-        _check_digest(operation, manifest)
-        pushes = [self._push(operation.repository, tag, manifest, caller, rule) for tag, rule in matched]
+        manifest = _acceptable(sent) if guarded else _described(sent)
+        _check_digest(sent.operation, manifest)
+        pushes = [self._push(sent, manifest, tag, rule) for tag, rule in matched]
         answer = await self._guarded([push for push in pushes if push.rule.protects])
         for push in pushes:
             if not push.rule.protects and (answer is None or answer.status == CREATED):
                 answer = await self._recorder.push_tag(push)
         if answer is None:  # pragma: no cover  # there is at least one tag
             raise AssertionError
-        return _with_tags(answer, operation.tags)
+        return _with_tags(answer, sent.operation.tags)
 
     async def _guarded(self, pushes: Sequence[Push]) -> Answer | None:
         if len(pushes) > 1:
             return await self._guard.push_all(pushes)
         return await self._guard.push(pushes[0]) if pushes else None
 
-    def _by_digest(self, operation: Operation, caller: Caller, body: bytes) -> Push:
-        manifest = _described(body, caller)
-        _check_digest(operation, manifest)
-        return self._push(operation.repository, "", manifest, caller, self._rules().default)
+    def _by_digest(self, sent: _Sent) -> Push:
+        manifest = _described(sent)
+        _check_digest(sent.operation, manifest)
+        return self._push(sent, manifest, "", self._rules().default)
 
-    def _push(self, repository: str, tag: str, manifest: Manifest, caller: Caller, rule: Rule) -> Push:
+    def _push(self, sent: _Sent, manifest: Manifest, tag: str, rule: Rule) -> Push:
+        repository, caller = sent.operation.repository, sent.caller
         draft = record.draft(Action.PUSH, caller, repository, tag=tag, manifest=manifest)
         draft = replace(draft, actor_confirmed=self._authority.confirms(repository, caller))
         if tag:
             draft = replace(draft, rule=rule.name, rule_line=rule.line)
-        return Push(repository=repository, tag=tag, manifest=manifest, caller=caller, rule=rule, draft=draft)
+        return Push(
+            repository=repository, tag=tag, manifest=manifest, caller=caller, rule=rule, draft=draft, take=sent.take
+        )
 
     async def finished(self) -> None:
         """Wait for every push under way; each is bounded by the upstream's time limits."""
@@ -102,23 +122,28 @@ class Pushes:
             await asyncio.gather(*self._running, return_exceptions=True)
         await self._guard.ended()
 
-    async def _to_its_end(self, work: Coroutine[Any, Any, Answer]) -> Answer:
-        task = asyncio.create_task(work)
+    async def _to_its_end(self, work: Coroutine[Any, Any, Answer], kept: ExitStack) -> Answer:
+        """``kept`` is closed at the end of the work, which may be long after the client has gone."""
+        task, until_then = asyncio.create_task(work), kept.pop_all()
         self._running.add(task)
         task.add_done_callback(self._running.discard)
-        return await asyncio.shield(task)
+        task.add_done_callback(lambda _: until_then.close())
+        try:
+            return await asyncio.shield(task)
+        finally:
+            del task  # its error names this frame: a circle, in which the body would wait for the collector (H85)
 
 
-def _acceptable(body: bytes, caller: Caller) -> Manifest:
+def _acceptable(sent: _Sent) -> Manifest:
     """The manifest for a protected tag; what no registry takes is refused before the tag is claimed for it (H93)."""
-    manifest = manifests.read(body, caller.headers.get("Content-Type", ""))
+    manifest = manifests.read(sent.body, sent.content_type)
     if manifest.fault:
         raise errors.bad_manifest(f"no registry takes this manifest: {manifest.fault}")
     return manifest
 
 
-def _described(body: bytes, caller: Caller) -> Manifest:
-    return manifests.describe(body, caller.headers.get("Content-Type", ""))
+def _described(sent: _Sent) -> Manifest:
+    return manifests.describe(sent.body, sent.content_type)
 
 
 def _check_digest(operation: Operation, manifest: Manifest) -> None:

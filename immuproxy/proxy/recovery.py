@@ -7,6 +7,7 @@ upstream: through a probe with verified bytes, and one atomic step that checks w
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -49,6 +50,7 @@ class Recovery:
         )
         reply = await self._register.adopt(repository, tag, content, event=event, reuse=rule.reuse_allowed)
         await self._closures.find(repository, content.missing, caller)
+        await self._keep(repository, content, caller)
         return reply
 
     async def settle(self, found: TagRecord, caller: Caller, rule: Rule) -> bool:
@@ -87,6 +89,7 @@ class Recovery:
             closing=closing,
         )
         await self._closures.find(found.repository, content.missing, caller)
+        await self._keep(found.repository, content, caller)
         return reply.record.committed is not None and reply.record.claim is None
 
     async def settle_or_mend(self, found: TagRecord, caller: Caller, rule: Rule) -> bool:
@@ -155,6 +158,11 @@ class Recovery:
         manifest = manifests.describe(found.body, found.media_type)
         # Of schema 1 only the registry knows the digest (H17).
         return await self._library.content(repository, replace(manifest, digest=found.digest), caller)
+
+    async def _keep(self, repository: str, content: Content, caller: Caller) -> None:
+        """The tag holds it by now; a copy that cannot be had is no reason to say otherwise."""
+        with suppress(UpstreamUnavailableError):
+            await self._library.keep(repository, content, caller)
 
 
 def _sending(caller: Caller, manifest: Found) -> Caller:

@@ -8,10 +8,10 @@ digest that the registry keeps it by as well.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
-from immuproxy.ledger.model import StoredManifest
-from immuproxy.oci import manifests, names
+from immuproxy.oci import names
+from immuproxy.oci.manifests import Manifest
 from immuproxy.proxy.caller import Caller
 from immuproxy.proxy.upstream import Upstream
 
@@ -22,17 +22,13 @@ MOST = 1000
 """Blobs of one closure that it is asked for; real images have some tens, and name them by sha256."""
 
 
-async def kept_as(
-    upstream: Upstream, repository: str, needs: Iterable[str], listed: Iterable[StoredManifest], caller: Caller
-) -> dict[str, str]:
-    """The blobs that the manifests name by another algorithm than sha256 -> by which digest the upstream keeps each;
-    empty where it has none such, or does not say, and for those beyond `MOST`.
+async def kept_as(upstream: Upstream, repository: str, named: Collection[str], caller: Caller) -> dict[str, str]:
+    """Blobs that are named by another algorithm than sha256 -> by which digest the upstream keeps each; empty where it
+    has none such, or does not say, and for those beyond `MOST`.
 
-    ``needs``: all digests that stand in them.  Raises `UpstreamUnavailableError`.
+    Raises `UpstreamUnavailableError`.
     """
-    if all(map(names.is_digest, needs)):
-        return {}
-    blobs = list(dict.fromkeys(blob for manifest in listed for blob in _others(manifest)))
+    blobs = sorted(named)
     found = dict.fromkeys(blobs, "")
     for at in range(0, min(len(blobs), MOST), ASKED_AT_ONCE):
         batch = blobs[at : min(at + ASKED_AT_ONCE, MOST)]
@@ -41,9 +37,10 @@ async def kept_as(
     return found
 
 
-def _others(stored: StoredManifest) -> Iterable[str]:
-    """Of a document that cannot be read with certainty, every digest that stands in it."""
-    manifest = manifests.describe(stored.body, stored.media_type)
+def named_otherwise(manifest: Manifest) -> Iterable[str]:
+    """The blobs that a manifest names by another algorithm than sha256; every such digest of a document that cannot be
+    read with certainty.
+    """
     if manifest.is_index:
         return ()
     blobs = [manifest.config, *manifest.entries] if manifest.config or manifest.entries else sorted(manifest.needs)

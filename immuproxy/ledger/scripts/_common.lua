@@ -52,8 +52,29 @@ local function reply(status, key, now)
   return answer
 end
 
+-- Needs can be thousands of digests, each of them once: they are counted some hundred in a call (H85).
+local NEEDS_A_CALL = 500
+
+local function by_some(needs, count)
+  local some = {}
+  for digest in string.gmatch(needs or '', '%S+') do
+    some[#some + 1] = digest
+    if #some == NEEDS_A_CALL then
+      count(some)
+      some = {}
+    end
+  end
+  if #some > 0 then count(some) end
+end
+
 local function pin(pins, needs)
-  for digest in string.gmatch(needs or '', '%S+') do redis.call('HINCRBY', pins, digest, 1) end
+  by_some(needs, function(digests)
+    local counts, pairs = redis.call('HMGET', pins, unpack(digests)), {}
+    for i, digest in ipairs(digests) do
+      pairs[2 * i - 1], pairs[2 * i] = digest, text((tonumber(counts[i]) or 0) + 1)
+    end
+    redis.call('HSET', pins, unpack(pairs))
+  end)
 end
 
 -- Pin what a pinned manifest needs for as long as it is pinned itself, each digest once (H91).
@@ -78,23 +99,39 @@ end
 local function unpin(pins, manifests, needs)
   local left = {needs or ''}
   while #left > 0 do
-    for digest in string.gmatch(table.remove(left), '%S+') do
-      if redis.call('HINCRBY', pins, digest, -1) <= 0 then
-        left[#left + 1] = redis.call('HGET', manifests, 'needs ' .. digest) or nil
-        redis.call('HDEL', pins, digest)
-        redis.call('HDEL', manifests, digest, 'needs ' .. digest)
+    by_some(table.remove(left), function(digests)
+      local counts, still, gone, attached = redis.call('HMGET', pins, unpack(digests)), {}, {}, {}
+      for i, digest in ipairs(digests) do
+        local count = (tonumber(counts[i]) or 0) - 1
+        if count > 0 then
+          still[#still + 1], still[#still + 2] = digest, text(count)
+        else
+          gone[#gone + 1], attached[#attached + 1] = digest, 'needs ' .. digest
+        end
       end
-    end
+      if #still > 0 then redis.call('HSET', pins, unpack(still)) end
+      if #gone > 0 then
+        for _, closure in ipairs(redis.call('HMGET', manifests, unpack(attached))) do
+          if closure then left[#left + 1] = closure end
+        end
+        redis.call('HDEL', pins, unpack(gone))
+        redis.call('HDEL', manifests, unpack(gone))
+        redis.call('HDEL', manifests, unpack(attached))
+      end
+    end)
   end
 end
 
 -- A mark counts until the outcome of its delete is known, also after its deadline; the sweep sees to that.
 local function marked(marks, needs)
   if redis.call('ZCARD', marks) == 0 then return false end
-  for digest in string.gmatch(needs, '%S+') do
-    if redis.call('ZSCORE', marks, digest) then return true end
-  end
-  return false
+  local found = false
+  by_some(needs, function(digests)
+    for _, score in ipairs(redis.call('ZMSCORE', marks, unpack(digests))) do
+      found = found or score
+    end
+  end)
+  return found and true
 end
 
 -- An event, a JSON object without "time", with it.
@@ -131,10 +168,18 @@ local function drop_record(key, tags, holders, pins, manifests, record, name)
   if record.digest then redis.call('ZREM', holders, holding(record, name)) end
 end
 
--- Make `digest` what the tag holds.  `fields` is a flat list of what the console shows.
--- Who else needs the digest may have come to need it while it was not there, so what it needs must outlive the tag (H91).
-local function hold(key, tags, holders, pins, manifests, record, now, name, digest, needs, fields)
+-- Pin `needs` instead of what the claim needs.  The same list needs nothing done, and lists can be long (H85).
+local function repin_claim(pins, manifests, record, needs)
+  if record.claim_needs == needs then return end
   pin(pins, needs)
+  unpin(pins, manifests, record.claim_needs)
+end
+
+-- Make `digest` what the tag holds.  `fields` is a flat list of what the console shows.  What the claim has pinned
+-- already becomes the tag's; the claim is still to be dropped.  Who else needs the digest may have come to need it while
+-- it was not there, so what it needs must outlive the tag (H91).
+local function hold(key, tags, holders, pins, manifests, record, now, name, digest, needs, fields)
+  if record.claim_needs == needs then record.claim_needs = nil else pin(pins, needs) end
   unpin(pins, manifests, record.needs)
   if record.event then
     redis.call('HSET', key, 'told', string.sub((record.told or '') .. ' ' .. record.event, -TOLD_LENGTH))

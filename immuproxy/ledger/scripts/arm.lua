@@ -13,8 +13,7 @@ if record.claim_event and record.claim_event ~= ARGV[4] and redis.call('HDEL', i
   publish(outbox, ARGV[6], now)
 end
 redis.call('HSET', intents, ARGV[4], stamped(ARGV[5], now))
-pin(pins, ARGV[3])
-unpin(pins, manifests, record.claim_needs)
+repin_claim(pins, manifests, record, ARGV[3])
 redis.call('HSET', key, 'claim_state', 'armed', 'claim_lease', text(now + tonumber(ARGV[2])),
   'claim_armed', text(now), 'claim_event', ARGV[4], 'claim_needs', ARGV[3])
 return reply('ARMED', key, now)

@@ -23,8 +23,8 @@ local lease = now + tonumber(ARGV[3])
 local record = read_record(key)
 
 local function take(state)
-  pin(pins, needs)
-  if record.claim_state then drop_claim(key, pins, manifests, record) end
+  repin_claim(pins, manifests, record, needs)
+  redis.call('HDEL', key, unpack(CLAIM_FIELDS))
   redis.call('HSET', key, 'claim_state', state, 'claim_digest', digest, 'claim_token', token,
     'claim_lease', text(lease), 'claim_needs', needs)
   redis.call('ZADD', KEYS[7], text(lease), ARGV[9])

@@ -1,0 +1,137 @@
+"""What a tag needs that holds a manifest: the manifest, its children, theirs, and the blobs of all of them (H31).
+
+A few kilobytes can name a gigabyte, so everything about the walk has a limit, and it keeps digests rather than bodies
+(H85).  The bytes of the first, small children travel with the step that commits the tag; those of the others are
+written one by one, to where the pins of the tag or of its claim hold them (`Register.keep`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from immuproxy.ledger.model import StoredManifest
+from immuproxy.ledger.register import Content
+from immuproxy.oci import manifests
+from immuproxy.oci.errors import OciError
+from immuproxy.oci.manifests import Manifest
+from immuproxy.proxy.spellings import named_otherwise
+
+MAX_CLOSURE = 1000
+"""Manifests that one index may reach; real ones reach about twenty."""
+
+MAX_DEPTH = 8
+"""Indexes within indexes; real ones have two levels (H94)."""
+
+MAX_BYTES = 32 * 1024 * 1024
+"""Bytes of all manifests that one index reaches; real ones have some hundred thousand."""
+
+MAX_NEEDS = 5000
+"""Digests that one tag may need.  Each is pinned in the one step that claims or commits the tag, while Redis does
+nothing else.
+"""
+
+MAX_TOGETHER = 256 * 1024
+"""Bytes of children that are kept until the commit, and written by it."""
+
+Take = Callable[[int], None]
+"""Called with a number of bytes before they are kept; raises `OciError` 503 where there is no room for them."""
+
+
+def freely(_size: int) -> None:
+    """A `Take` for work of the proxy's own, which does one thing at a time."""
+
+
+@dataclass(slots=True)
+class _Reached:
+    take: Take
+    needs: set[str] = field(default_factory=set)
+    manifests: set[str] = field(default_factory=set)
+    missing: set[str] = field(default_factory=set)
+    named_otherwise: set[str] = field(default_factory=set)
+    blobs: dict[str, None] = field(default_factory=dict)
+    together: list[StoredManifest] = field(default_factory=list)
+    apart: list[str] = field(default_factory=list)
+    size: int = 0
+    kept: int = 0
+
+    def add(self, manifest: Manifest) -> None:
+        self.size += len(manifest.body)
+        if self.size > MAX_BYTES:
+            raise _too_much(f"manifests of more than {MAX_BYTES} bytes")
+        self.manifests.add(manifest.digest)
+        self.needs |= {manifest.digest, *manifest.needs}
+        self.named_otherwise.update(named_otherwise(manifest))
+        if len(self.needs) > MAX_NEEDS:
+            raise _too_much(f"more than {MAX_NEEDS} digests")
+        self.blobs |= dict.fromkeys(manifests.required_blobs(manifest))
+
+    def add_child(self, manifest: Manifest) -> None:
+        self.add(manifest)
+        if self.kept + len(manifest.body) > MAX_TOGETHER:
+            self.apart.append(manifest.digest)
+            return
+        self.take(len(manifest.body))
+        self.kept += len(manifest.body)
+        self.together.append(_stored(manifest))
+
+
+async def walk(manifest: Manifest, look: Callable[[str], Awaitable[Manifest | None]], take: Take) -> Content:
+    """What a tag that holds ``manifest`` needs; ``look`` gives a child, or None where there is none such.
+
+    Level by level, so that what several indexes list is as deep as it has to be.  Raises `OciError` 400 where it is
+    more than the limits of this module.  All blobs that are named by another algorithm are ``unresolved`` yet.
+    """
+    reached = _Reached(take)
+    reached.add(manifest)
+    visited = {manifest.digest}
+    left = deque((child, 1) for child in manifest.children)
+    while left:
+        digest, depth = left.popleft()
+        if digest in visited:
+            continue
+        visited.add(digest)
+        if len(visited) > MAX_CLOSURE:
+            raise _too_much(f"more than {MAX_CLOSURE} manifests")
+        if depth > MAX_DEPTH:
+            raise OciError(400, "UNSUPPORTED", f"indexes are nested in it more than {MAX_DEPTH} deep")
+        left.extend((child, depth + 1) for child in await _children(digest, look, reached))
+    return _content(manifest, reached)
+
+
+async def _children(
+    digest: str, look: Callable[[str], Awaitable[Manifest | None]], reached: _Reached
+) -> tuple[str, ...]:
+    """By itself, so that no body outlives its turn."""
+    child = await look(digest)
+    if child is None:
+        reached.missing.add(digest)
+        return ()
+    if child.digest in reached.manifests:  # it is listed by another digest as well (H81)
+        return ()
+    reached.add_child(child)
+    return child.children
+
+
+def _content(manifest: Manifest, reached: _Reached) -> Content:
+    return Content(
+        digest=manifest.digest,
+        needs=frozenset(reached.needs),
+        missing=frozenset(reached.missing),
+        unresolved=frozenset(reached.named_otherwise),
+        stored=(_stored(manifest), *reached.together),
+        apart=tuple(reached.apart),
+        blobs=tuple(reached.blobs),
+        media_type=manifest.media_type,
+        size=manifest.size,
+        platforms=manifest.platforms,
+    )
+
+
+def _stored(manifest: Manifest) -> StoredManifest:
+    return StoredManifest(manifest.digest, manifest.media_type, manifest.body)
+
+
+def _too_much(what: str) -> OciError:
+    return OciError(400, "UNSUPPORTED", f"the manifest reaches {what}, which is more than one tag may need")
