@@ -56,7 +56,10 @@ READINGS = 200
 """Records read from the ledger in a second; of our own pushes, that is all there is to do."""
 
 RATE = 20
-"""Looks at the upstream in a second, however many hints come: anybody may send them."""
+WEIGHED = 64 * 1024
+"""Looks at the upstream in a second, however many hints come: anybody may send them.  So many bytes of a manifest count
+as one look more.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,10 +162,15 @@ class Notifications:
                 await self._readings.turn()
                 found = await self._register.read(hint.repository, tag)
                 if _concerns(hint, found):
-                    await self._looks.turn()
+                    await self._looks.turn(await self._weight(found))
                     await self._healer.check(found)
         except (LedgerUnavailableError, UpstreamUnavailableError) as error:
             log.warning("hint not followed; the sweep will look", repository=hint.repository, reason=str(error))
+
+    async def _weight(self, found: TagRecord) -> float:
+        """What a look costs: a manifest is read and hashed whole."""
+        held = found.committed.digest if found.committed else ""
+        return 1 + await self._register.stored_size(found.repository, held) / WEIGHED
 
     async def _tags(self, hint: Hint) -> list[str]:
         if hint.tag:

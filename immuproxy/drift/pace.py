@@ -31,11 +31,11 @@ class Pace:
         self._gap = 1 / rate
         self._next = 0.0
 
-    async def turn(self) -> None:
-        """Wait until the next question may be asked."""
+    async def turn(self, weight: float = 1.0) -> None:
+        """Wait until the next question may be asked; it counts as ``weight`` of them."""
         loop = asyncio.get_running_loop()
         now = loop.time()
         at = max(now, self._next)
-        self._next = at + self._gap
+        self._next = at + self._gap * weight
         if at > now:
             await asyncio.sleep(at - now)

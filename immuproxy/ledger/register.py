@@ -121,6 +121,10 @@ class Register:
         value = await self._store.do(self._store.client.hget(keys.manifests(repository), digest))
         return stored_of(digest, value) if value else None
 
+    async def stored_size(self, repository: str, digest: str) -> int:
+        """Its size in bytes, media type included; 0 where it is not stored."""
+        return int(await self._store.do(self._store.client.hstrlen(keys.manifests(repository), digest)))
+
     async def is_stored(self, repository: str, digest: str) -> bool:
         """Whether the digest is such a manifest's."""
         return bool(await self._store.do(self._store.client.hexists(keys.manifests(repository), digest)))
