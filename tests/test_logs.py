@@ -16,6 +16,7 @@ logs.configure(level="{level}", form="{form}")
 structlog.get_logger("immuproxy").info("ours", count=1)
 logging.getLogger("asyncio").info("chatter")
 try:
+    secret = "".join(["ses", "ame"])
     raise LookupError("gone")
 except LookupError:
     logging.getLogger("aiohttp.server").exception("Error handling %s", "request")
@@ -46,3 +47,11 @@ def test_for_people_it_is_no_json() -> None:
     assert "ours" in lines[0]
     assert any("Error handling request" in line for line in lines[1:])
     assert not lines[0].startswith("{")
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_h84_a_trace_shows_no_values(form: str) -> None:
+    """They may be credentials."""
+    text = "\n".join(said("info", form=form))
+    assert "sesame" not in text
+    assert "LookupError: gone" in text

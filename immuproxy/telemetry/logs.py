@@ -22,7 +22,7 @@ def configure(*, level: str = "info", form: Literal["json", "console"] = "json")
         structlog.processors.StackInfoRenderer(),
         *([structlog.processors.format_exc_info] if form == "json" else []),
     ]
-    renderer = structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer()
+    renderer = structlog.processors.JSONRenderer() if form == "json" else _for_people()
     structlog.configure(
         processors=[*described, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(number),
@@ -45,6 +45,11 @@ def _replace(handler: _Libraries) -> None:
     for before in [one for one in root.handlers if isinstance(one, _Libraries)]:
         root.removeHandler(before)
     root.addHandler(handler)
+
+
+def _for_people() -> structlog.dev.ConsoleRenderer:
+    """Traces without the values of variables, which the usual form shows: they may be credentials (H84)."""
+    return structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
 
 
 def _formatter(described: list[structlog.typing.Processor], renderer: structlog.typing.Processor) -> logging.Formatter:
