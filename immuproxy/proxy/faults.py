@@ -7,6 +7,7 @@ The client library's own words name addresses and URLs of the inside, which woul
 from __future__ import annotations
 
 import aiohttp
+from aiohttp import http_exceptions as http
 
 
 def reason(error: BaseException) -> str:
@@ -16,6 +17,18 @@ def reason(error: BaseException) -> str:
             return words
     return "the exchange failed"
 
+
+def detail(error: BaseException) -> str:
+    """The same for the log, with the library's own words; but not where these quote what came over the line (H84)."""
+    return f"{type(error).__name__}: {reason(error) if isinstance(error, _QUOTING) else error}"
+
+
+_QUOTING = (
+    aiohttp.ClientResponseError,
+    aiohttp.ClientPayloadError,
+    aiohttp.ServerDisconnectedError,
+    http.HttpProcessingError,
+)
 
 _WORDS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...] = (
     (TimeoutError, "it took too long"),

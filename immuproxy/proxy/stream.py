@@ -19,7 +19,7 @@ from immuproxy.oci.routes import Kind, Operation
 from immuproxy.proxy import bodies, headers
 from immuproxy.proxy.answers import Response
 from immuproxy.proxy.caller import Caller
-from immuproxy.proxy.faults import reason
+from immuproxy.proxy.faults import detail, reason
 from immuproxy.proxy.server import ending_with_client
 from immuproxy.proxy.upstream import Upstream
 
@@ -99,7 +99,7 @@ def _problem(error: BaseException, caller: Caller) -> OciError:
     cause = error.__cause__
     if isinstance(cause, OciError):
         return cause
-    log.warning("upstream unavailable", reason=f"{type(error).__name__}: {error}", request_id=caller.request_id)
+    log.warning("upstream unavailable", reason=detail(error), request_id=caller.request_id)
     return errors.unavailable(f"the upstream registry does not answer: {reason(error)}")
 
 
@@ -139,5 +139,5 @@ async def _respond(
 def _cut(request: web.BaseRequest, error: BaseException, caller: Caller) -> None:
     """Reset the client's connection: half an answer must not look like a whole one."""
     if request.transport and not request.transport.is_closing():
-        log.warning("answer cut short", reason=f"{type(error).__name__}: {error}", request_id=caller.request_id)
+        log.warning("answer cut short", reason=detail(error), request_id=caller.request_id)
         request.transport.abort()

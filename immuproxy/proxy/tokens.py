@@ -20,6 +20,7 @@ from yarl import URL
 
 from immuproxy.oci import routes
 from immuproxy.proxy.answers import Answer
+from immuproxy.proxy.faults import detail
 from immuproxy.proxy.sent import Sent
 from immuproxy.proxy.upstream import Upstream, UpstreamUnavailableError
 
@@ -114,7 +115,9 @@ class AccountUpstream(Upstream):
                 while not response.content.at_eof() and len(received) < MAX_ANSWER:
                     received += await response.content.read(MAX_ANSWER - len(received))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise UpstreamUnavailableError(f"the token server {realm.origin()} does not answer: {error}") from error
+            raise UpstreamUnavailableError(
+                f"the token server {realm.origin()} does not answer: {detail(error)}"
+            ) from error
         if status in {HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
             return None
         if status != HTTPStatus.OK:

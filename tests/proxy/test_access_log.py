@@ -14,7 +14,7 @@ from immuproxy.assembly import Choices
 from immuproxy.proxy.handler import Door
 from tests.conversation import RunningEdge, edge_over, image
 from tests.servers import RedisServer, RegistryServer
-from tests.wire import ask, request
+from tests.wire import Exchange, ask, request, scripted
 
 LOCAL = ipaddress.ip_network("127.0.0.0/8")
 
@@ -90,3 +90,18 @@ async def test_nothing_is_kept_of_a_request_that_failed(edge: RunningEdge, monke
     monkeypatch.setattr(edge.parts.edge, "_travel", fail)
     assert (await ask(edge.port, request("GET", "/v2/"))).status == 500
     assert not edge.parts.edge._access_log._notes
+
+
+async def test_h84_no_byte_of_a_broken_answer_of_the_upstream_is_logged(redis_server: RedisServer) -> None:
+    """It may hold a cookie or a signed address."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.send(b"HTTP/1.1 200 OK\r\nSet-Cookie : s=sesame\r\n\r\n")
+
+    async with scripted(script) as upstream, edge_over(upstream.url, redis_server.url) as edge:
+        with capture_logs() as logs:
+            answer = await ask(edge.port, request("GET", f"/v2/team/app/blobs/sha256:{'0a' * 32}"))
+    assert answer.status == 503
+    assert b"sesame" not in answer.body
+    assert any(entry["event"] == "upstream unavailable" for entry in logs)
+    assert "sesame" not in str(logs)
