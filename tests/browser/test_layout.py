@@ -89,6 +89,13 @@ def test_no_empty_line_stands_above_a_reason(open_page: Open, console: RunningCo
         assert max(gaps) < 12, width
 
 
+def test_a_row_without_a_reason_has_one_line(open_page: Open) -> None:
+    page = at(open_page("/audit?q=outcome:unchanged"), LARGE)
+    heights = [box["bottom"] - box["y"] for box in boxes(page, "#log-rows tr")]
+    assert len(heights) == 50
+    assert max(heights) < 48
+
+
 @pytest.mark.parametrize("path", ["/repositories", "/repositories/team/app"])
 def test_on_a_phone_the_first_cell_is_not_indented(open_page: Open, path: str) -> None:
     page = at(open_page(path), 390)
