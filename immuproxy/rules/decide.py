@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from immuproxy.rules.model import Decision, Held, Image, Mode, OverwriteCondition, Policy, Push, Rule, Verdict
 from immuproxy.rules.patterns import PatternList
 from immuproxy.rules.problems import one_of
-from immuproxy.values import format_duration, parse_address, roughly
+from immuproxy.values import MAX_SHOWN, format_duration, parse_address, roughly
 
 _SHOWN = 60
 _DIGEST = 80
@@ -148,6 +148,8 @@ def _user_failure(users: PatternList, push: Push) -> Iterator[str]:
     wanted = users.described(limit=_NAMED)
     if not push.user:
         yield f"the push names no user, it takes {wanted}"
+    elif len(push.user) >= MAX_SHOWN:  # longer ones are cut where they are read, and a pattern may look at the end
+        yield f"the user's name is too long, {MAX_SHOWN - 1} characters count at most"
     elif not users.matches(push.user):
         yield f"the user {shown(push.user)} is not {wanted}"
     elif not push.user_confirmed:

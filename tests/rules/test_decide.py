@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from immuproxy.rules.decide import CHILD_FIRST, decide_delete, decide_push, shown
 from immuproxy.rules.model import Decision, Held, Image, Mode, OverwriteCondition, Policy, Push, Rule, Verdict
-from immuproxy.values import parse_network
+from immuproxy.values import MAX_SHOWN, parse_network
 from tests.rules.files import digest, held, image, index, push, users
 
 MINUTE = 60_000
@@ -135,6 +135,13 @@ class TestConditions:
             verdict = overwrite(condition, asked={"user": user or None})
             assert verdict.outcome is Decision.REFUSE
             assert (words if user else "names no user") in verdict.reason
+
+    def test_a_name_that_was_cut_counts_for_nothing(self) -> None:
+        """What is known of it is its beginning, and `!*-guest` looks at its end."""
+        condition = OverwriteCondition(users=users("**", "!**-guest"))
+        assert overwrite(condition, asked={"user": "a" * (MAX_SHOWN - 1)}).outcome is Decision.OVERWRITE
+        verdict = overwrite(condition, asked={"user": "a" * MAX_SHOWN})
+        assert (verdict.outcome, "the user's name is too long" in verdict.reason) == (Decision.REFUSE, True)
 
     def test_a_name_that_nobody_confirmed_counts_for_nothing(self) -> None:
         verdict = overwrite(self.bot, asked={"user": "bot", "confirmed": False})
