@@ -14,7 +14,7 @@ from multidict import CIMultiDict
 from tests.attack.arena import EVIL, REPOSITORY, SECRET, Arena, arena, held, with_secret
 from tests.between import Request, between
 from tests.conversation import Answer, edge_over, image
-from tests.wire import request
+from tests.wire import request, wire
 
 V1 = held()["v1"]
 USERS = {"alice": "secret", "release-bot": "secret", "mallory": SECRET}
@@ -247,3 +247,24 @@ async def test_a_400_of_a_door_lets_nobody_in(target: Arena, door: str) -> None:
         assert V1.digest.encode() not in answer.body
     told = (await target.api(f"events?repository={REPOSITORY}&actor=release-bot"))["events"]
     assert not any(event["actor_confirmed"] for event in told)
+
+
+UPGRADES = {
+    "connect": b"CONNECT /v2/ HTTP/1.1\r\nHost: x\r\n\r\n",
+    "websocket": b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+}
+
+
+@EXPECTED_LATER
+@pytest.mark.parametrize("listener", ["edge", "console"])
+@pytest.mark.parametrize("way", UPGRADES)
+async def test_what_follows_an_upgrade_that_was_not_granted_is_quoted_to_nobody(
+    target: Arena, way: str, listener: str
+) -> None:
+    port = target.proxy.edge_port if listener == "edge" else target.proxy.console_port
+    async with wire(port) as line:
+        await line.send(UPGRADES[way] + f"Authorization: Basic {SECRET}\r\n\r\n".encode())
+        async with asyncio.timeout(5):
+            said = await line.reader.read()
+    assert said.startswith(b"HTTP/1.1 ")
+    assert SECRET not in said.decode(errors="replace") + target.fresh_log()
