@@ -41,6 +41,9 @@ COMPLAINTS = ("Traceback", "was never retrieved", "was never awaited", "Error ha
 """What a log never holds where every error was foreseen."""
 
 
+OF_THE_SWEEP = (b":compared", b":compared-to", b":comparisons", b":replicas")
+
+
 def held() -> dict[str, Image]:
     """What the protected tags hold: tag -> image."""
     first, second = image("the first"), image("the second")
@@ -144,10 +147,10 @@ class Arena:
         return answer.json
 
     def keys(self) -> set[str]:
-        """All keys in Redis."""
+        """All keys in Redis but those of work that goes on by itself."""
         with redis_client.Redis.from_url(self.redis.url) as client:
             found: Any = client.keys("*")
-            return {key.decode() for key in found}
+            return {key.decode() for key in found if not key.endswith(OF_THE_SWEEP)}
 
     def fresh_log(self) -> str:
         """What the proxy has logged since the last look."""

@@ -22,3 +22,12 @@ def target(installation: Arena) -> Iterator[Arena]:
     """The installation of this worker; a file that has harmed it fails at its end."""
     yield installation
     asyncio.run(installation.aftermath())
+
+
+@pytest.hookimpl
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    """What a failed test has left in the log is its own, not the next one's."""
+    if call.when == "call" and call.excinfo is not None:
+        for value in getattr(item, "funcargs", {}).values():
+            if isinstance(value, Arena):
+                value.fresh_log()
