@@ -7,6 +7,7 @@ file has done its worst, at the audit, at the keys in Redis, and whether people 
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import hashlib
@@ -33,6 +34,9 @@ rules:
   - {name: growing, tags: ["grow-*"], policy: append-only}
   - {name: removable, tags: ["gone-*"], policy: immutable, delete: allow}
 """
+
+SHORT: dict[str, dict[str, Any]] = {"upstream": {"timeouts": {"connect": "1s", "manifest": "1s", "idle": "2s"}}}
+"""Limits under which a fault is noticed soon."""
 
 SECRET = "tr0ub4dor-in-no-log"
 """Stands in every credential that an attack sends; nobody may ever read it."""
@@ -236,3 +240,11 @@ def arena(
         running_proxy(upstream.url, {"url": ledger.url}, rules=rules, more=more, environment=environment) as proxy,
     ):
         yield Arena(upstream, ledger, proxy)
+
+
+@contextlib.contextmanager
+def prepared(standing: Arena) -> Iterator[Arena]:
+    """Push what is to be protected; at the end, judge what has become of it."""
+    asyncio.run(standing.prepare())
+    yield standing
+    asyncio.run(standing.aftermath())
