@@ -1,11 +1,12 @@
 # Each target does its own set-up; when everything is there already that takes a second.
 # The work is in tools/; `make help` lists what there is.
 
-.PHONY: help run test soak bench-console lint format lock clean
+.PHONY: help run test attack soak bench-console lint format lock clean
 
 help:
 	@echo 'make run     start immuproxy, a registry and an embedded Redis in the foreground (EDGE=, CONSOLE= to move them)'
 	@echo 'make test    run the whole test suite (ARGS="-k name" for a part of it)'
+	@echo 'make attack  hostile requests and faults on every surface, the long ones too (ARGS="-k name" for a part of it)'
 	@echo 'make soak    random clients and every fault for an hour (SECONDS=, SEED= to replay one)'
 	@echo 'make bench-console  time every page of the console at 10,000 and at 1,000,000 events (RUNS=, SIZES="...")'
 	@echo 'make lint    lint, format check, types and the arrows between the rooms'
@@ -20,6 +21,10 @@ run:
 test:
 	@tools/setup test
 	@exec .venv/bin/python -m pytest $(or $(ARGS),-n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder)
+
+attack:
+	@tools/setup test
+	@exec .venv/bin/python -m pytest tests/attack -m '' $(or $(ARGS),-n 2 --dist loadfile)
 
 soak:
 	@tools/setup test
