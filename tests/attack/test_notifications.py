@@ -163,6 +163,7 @@ async def test_a_true_hint_is_followed_and_the_tag_healed(target: Arena) -> None
 
 
 @pytest.mark.attack_long
+@pytest.mark.timeout(180)
 @pytest.mark.xfail(strict=False, reason="expected after hints have a bounded queue of their own and an index")
 async def test_hints_on_many_tags_delay_nobody(target: Arena) -> None:
     repository = "hints/many"
