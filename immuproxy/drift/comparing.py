@@ -7,12 +7,14 @@ never be looked at.
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable
 
 import structlog
 from multidict import CIMultiDict
 
+from immuproxy.drift.apart import apart
 from immuproxy.drift.healer import Healer
 from immuproxy.drift.pace import Pace
 from immuproxy.ledger.register import Register
@@ -61,17 +63,27 @@ class Comparison:
         self._upstream = upstream
         self._pace = Pace(rate)
         self._counted = counted
+        self._skip_again = 0.0
 
     async def once(self) -> None:
         """One look at every repository that is due; raises `LedgerUnavailableError`.
 
         In an order of its own, so that several proxies do not ask for the same ones.
         """
-        repositories = await self._register.repositories()
+        known = await self._register.repositories()
+        repositories = await self._register.tagged(known)
+        await self._skip({*known} - {*repositories})
         _ORDER.shuffle(repositories)
         for repository in repositories:
             if await self._register.take_comparison(repository, seconds=HELD):
-                await self._compare(repository)
+                await apart(self._compare(repository), self._register.now_ms, repository=repository)
+
+    async def _skip(self, empty: set[str]) -> None:
+        """Repositories without tags count as compared, all at once and as rarely as others are."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._skip_again:
+            self._skip_again = now + COMPARED_EVERY
+            await self._register.attention.nothing_to_compare(sorted(empty))
 
     async def _compare(self, repository: str) -> None:
         begun = await self._register.compared_to(repository)
@@ -91,6 +103,9 @@ class Comparison:
                     return  # it is left as it stands, and gone on with when nobody holds it any more
                 if len(unanswered) == MOST_FAILURES:
                     unanswered.clear()
+            except Exception:
+                log.exception("not compared", repository=repository, tag=tag)
+                whole = False
             else:
                 self._counted("agrees" if agrees else "drifted")
                 unanswered.clear()

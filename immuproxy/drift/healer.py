@@ -54,6 +54,8 @@ class Healer:
                 await self._follow(found, seen)
             except (LedgerUnavailableError, UpstreamUnavailableError) as error:
                 log.warning("not healed yet", repository=found.repository, tag=found.tag, reason=str(error))
+            except Exception:
+                log.exception("not healed", repository=found.repository, tag=found.tag)
             finally:
                 self._reported.discard((found.repository, found.tag))
             await asyncio.sleep(PAUSE)

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 import structlog
 
+from immuproxy.drift.apart import apart
 from immuproxy.drift.comparing import Comparison
 from immuproxy.drift.healer import Healer
 from immuproxy.drift.moot import close_moot
@@ -103,25 +104,31 @@ class Sweep:
             self._now = await self._register.now_ms()
             repositories = await self._register.repositories()
             opened = await self._register.attention.tidy(repositories)
-            for repository in repositories:
-                await self._repository(repository)
-                await self._give_back(repository)
-                if repository in opened[Kind.EXCEPTION]:
-                    await self._end_exceptions(repository)
-                if repository in opened[Kind.DRIFT]:
-                    await close_moot(self._register, repository)
+            for repository in await self._register.unfinished(repositories):
+                await self._apart(self._repository(repository), repository)
+                await self._apart(self._give_back(repository), repository)
+            for repository in opened[Kind.EXCEPTION]:
+                await self._apart(self._end_exceptions(repository), repository)
+            for repository in opened[Kind.DRIFT]:
+                await self._apart(close_moot(self._register, repository), repository)
             self._open_drift(sum((await self._register.attention.counts(Kind.DRIFT)).values()))
         except LedgerUnavailableError as error:
             log.warning("sweep postponed: the ledger does not answer", reason=str(error))
+
+    async def _apart(self, work: Awaitable[None], repository: str) -> None:
+        await apart(work, self._register.now_ms, repository=repository)
 
     async def _repository(self, repository: str) -> None:
         for intent in await self._register.intents(repository):
             if not self._is_overdue(intent):
                 continue
-            try:
-                await self._finish(intent)
-            except (UpstreamUnavailableError, OciError) as error:
-                log.warning("left open: the upstream does not tell", event_id=intent.id, reason=str(error))
+            await self._apart(self._try_to_finish(intent), repository)
+
+    async def _try_to_finish(self, intent: Event) -> None:
+        try:
+            await self._finish(intent)
+        except (UpstreamUnavailableError, OciError) as error:
+            log.warning("left open: the upstream does not tell", event_id=intent.id, reason=str(error))
 
     async def _give_back(self, repository: str) -> None:
         """What lost proxies had only claimed: nothing was sent, and nothing waits for it but what it pins (H64)."""

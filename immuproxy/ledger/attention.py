@@ -137,6 +137,13 @@ class Attention:
         """All tags of the repository have been compared with the upstream just now."""
         await self._store.do(self._store.client.zadd(keys.COMPARISONS, {repository: await self._now()}))
 
+    async def nothing_to_compare(self, repositories: Sequence[str]) -> None:
+        """These have no tags."""
+        now = await self._now()
+        for at in range(0, len(repositories), _CHUNK):
+            none = dict.fromkeys(repositories[at : at + _CHUNK], now)
+            await self._store.do(self._store.client.zadd(keys.COMPARISONS, none))
+
     async def compared(self) -> Compared:
         """How far the comparison of all repositories is."""
         pipeline = self._store.client.pipeline(transaction=False)

@@ -9,6 +9,7 @@ Every method raises `immuproxy.ledger.redis.LedgerUnavailableError` when Redis d
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -174,6 +175,29 @@ class Register:
         found = await self._store.do(self._store.client.smembers(keys.REPOSITORIES))
         return sorted(name.decode() for name in found)
 
+    async def unfinished(self, repositories: Sequence[str]) -> list[str]:
+        """Those of some repositories that have an intent or a claim: one question for hundreds of idle ones (H96)."""
+        counts = (
+            await self._counted(repositories, "hlen", keys.intents),
+            await self._counted(repositories, "zcard", keys.claims),
+        )
+        return [name for name, *found in zip(repositories, *counts, strict=True) if any(found)]
+
+    async def tagged(self, repositories: Sequence[str]) -> list[str]:
+        """Those of some repositories that have a tag with a committed record."""
+        counts = await self._counted(repositories, "zcard", keys.tags)
+        return [name for name, count in zip(repositories, counts, strict=True) if count]
+
+    async def _counted(self, repositories: Sequence[str], command: str, key: Callable[[str], str]) -> list[int]:
+        found: list[int] = []
+        for at in range(0, len(repositories), _REPOSITORIES_A_CALL):
+            async with self._store.client.pipeline(transaction=False) as pipeline:
+                for repository in repositories[at : at + _REPOSITORIES_A_CALL]:
+                    pipeline.execute_command(command, key(repository))
+                found += await self._store.do(pipeline.execute(raise_on_error=False))
+            await asyncio.sleep(0)  # thousands of replies are a while for everybody else on the loop
+        return found
+
     async def now_ms(self) -> int:
         """The clock of Redis, by which all records are dated (H73)."""
         seconds, microseconds = await self._store.do(self._store.client.time())
@@ -273,8 +297,8 @@ class Register:
         reply = await self._publish(
             repository,
             "release",
-            _keys(repository, tag, "pins", "manifests", "intents", "outbox"),
-            [token, without_time(event), int(unarmed)],
+            _keys(repository, tag, "pins", "manifests", "intents", "outbox", "claims"),
+            [token, without_time(event), int(unarmed), tag],
         )
         released = reply_of(repository, tag, reply)
         self._count(event, written=released.step is Step.RELEASED)
@@ -526,6 +550,8 @@ class Register:
         finally:
             self._published(repository)
 
+
+_REPOSITORIES_A_CALL = 500
 
 _DECIDING = frozenset({"claim", "arm", "commit", "adopt"})
 """Steps whose loss could make two winners; they wait for replicas or disk where that is configured (H67, H68)."""

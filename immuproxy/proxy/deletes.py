@@ -232,9 +232,19 @@ class Deletes:
         for at in range(0, len(tags), READ_AT_ONCE):
             for found in await self._register.records(repository, tags[at : at + READ_AT_ONCE]):
                 if found.committed is None:
-                    await self._known(repository, found.tag, caller)
+                    await self._adopted_or_refused(repository, found.tag, caller)
         self._adopted[repository] = adoption, adopted
         return adopted
+
+    async def _adopted_or_refused(self, repository: str, tag: str, caller: Caller) -> None:
+        """Nothing may go where it is unknown what a tag needs (H94)."""
+        try:
+            await self._known(repository, tag, caller)
+        except OciError as error:
+            if error.status >= 500:
+                raise
+            message = f"nothing here can be deleted by digest, because of {repository}:{tag}: {error.message}"
+            raise OciError(405, "UNSUPPORTED", message, headers={"Allow": "GET, HEAD"}) from error
 
     async def _listed(self, repository: str, caller: Caller) -> list[str]:
         try:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from immuproxy.oci.manifests import MAX_CONTAINERS, OCI_INDEX, OCI_MANIFEST
+from immuproxy.oci.manifests import MAX_PARTS, OCI_INDEX, OCI_MANIFEST
 from tests.attack.arena import EVIL, REPOSITORY, Arena, arena, held
 from tests.conversation import Image, image, sha256
 from tests.wire import Wire, request, wire
@@ -128,8 +128,8 @@ def _layers(number: int) -> bytes:
 
 
 COSTLY: dict[str, tuple[str, bytes]] = {
-    "many-brackets": (OCI_MANIFEST, b'{"schemaVersion":2,"x":[' + b"[]," * (MAX_CONTAINERS - 10) + b"[]]}"),
-    "many-objects": (OCI_MANIFEST, b'{"schemaVersion":2,"x":[' + b"{}," * (MAX_CONTAINERS - 10) + b"{}]}"),
+    "many-brackets": (OCI_MANIFEST, b'{"schemaVersion":2,"x":[' + b"[]," * (MAX_PARTS - 10) + b"[]]}"),
+    "many-objects": (OCI_MANIFEST, b'{"schemaVersion":2,"x":[' + b"{}," * (MAX_PARTS - 10) + b"{}]}"),
     "many-numbers": (OCI_MANIFEST, b'{"schemaVersion":2,"x":[' + b"1," * 1_900_000 + b"1]}"),
     "many-texts": (OCI_MANIFEST, b'{"schemaVersion":2,"x":[' + b'"",' * 1_300_000 + b'""]}'),
     "many-keys": (OCI_MANIFEST, json.dumps({"schemaVersion": 2, "x": {str(n): n for n in range(200_000)}}).encode()),

@@ -25,7 +25,7 @@ TAGS = [f"{number}.0" for number in range(8)]
 class Looks(Healer):
     """Keeps the tags that were looked at; what `fails` names is not told by the upstream."""
 
-    def __init__(self, edge: RunningEdge, fails: Callable[[str], Exception | None] = lambda _tag: None) -> None:
+    def __init__(self, edge: RunningEdge, fails: Callable[[str], BaseException | None] = lambda _tag: None) -> None:
         healer = edge.parts.healer
         super().__init__(healer._register, healer._upstream, healer._service)
         self.seen: list[str] = []
@@ -63,8 +63,8 @@ async def test_a_comparison_that_was_stopped_is_gone_on_with(
     edge: RunningEdge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(comparing, "KEPT_EVERY", 2)
-    stopped = Looks(edge, lambda tag: RuntimeError("killed") if tag == TAGS[5] else None)
-    with pytest.raises(RuntimeError):
+    stopped = Looks(edge, lambda tag: asyncio.CancelledError() if tag == TAGS[5] else None)
+    with pytest.raises(asyncio.CancelledError):
         await comparison(edge, stopped).once()
     assert await compared(edge) == 0
     client: Any = edge.store.client
