@@ -108,7 +108,7 @@ SHAPES: dict[str, Callable[[str], Shape]] = {
     "index": lambda name: whole(index(image(f"{name} a"), image(f"{name} b"))),
     "attested": attested,
     "nested": lambda name: nested(name, 1),
-    "nested-deep": lambda name: nested(name, 8),
+    "nested-deep": lambda name: nested(name, 7),
     "shared": shared,
     "with-annotations": lambda name: whole(manifest(name.encode(), b"x" + name.encode(), annotations={"a": name})),
     "helm-chart": lambda name: whole(manifest(name.encode(), b"y" + name.encode(), artifactType="application/helm")),

@@ -71,7 +71,7 @@ def test_a_named_repository_that_is_not_there_is_said(site: Site) -> None:
     result = site.run("import", "team/web", "team/none")
     assert result.exit_code == 1
     assert result.stderr == "the upstream lists no tags of team/none; is the name right?\n"
-    assert result.stdout.splitlines()[1].split() == ["team/web", "1", "0", "0", "0", "0"]
+    assert result.stdout.splitlines()[1].split() == ["team/web", "1", "0", "0", "0", "0", "0"]
     alone = site.run("import", "team/none")
     assert (alone.exit_code, alone.stderr) == (1, result.stderr)
 

@@ -89,7 +89,7 @@ def test_a_password_in_redis_url_is_not_shown(site: Site) -> None:
     assert "very-secret" not in result.output
 
 
-UNKNOWN = "warning: the ledger does not know team/app:1.0 yet; is the name right?\n"
+UNKNOWN = "warning: nobody has pushed or imported team/app:1.0 yet; is the name right?\n"
 
 
 class TestEmbedded:
