@@ -18,11 +18,11 @@ from immuproxy.proxy.attempt import Limits
 from immuproxy.proxy.authority import Authority
 from immuproxy.proxy.caller import Caller
 from immuproxy.proxy.carrier import Carrier
-from immuproxy.proxy.closures import Closures
 from immuproxy.proxy.deletes import Deletes
 from immuproxy.proxy.guard import Guard
 from immuproxy.proxy.handler import Door, Edge
 from immuproxy.proxy.judge import Judge
+from immuproxy.proxy.late_children import LateChildren
 from immuproxy.proxy.looks import Looks
 from immuproxy.proxy.memory import Memory
 from immuproxy.proxy.push import Library
@@ -99,15 +99,15 @@ def assemble(
     looks = Looks(register, upstream)
     exceptions = Exceptions(store, published)
     judge = Judge(library, exceptions)
-    closures = Closures(register, library)
-    carrier = Carrier(register, upstream, closures)
+    late_children = LateChildren(register, library)
+    carrier = Carrier(register, upstream, late_children)
     recovery = Recovery(register, upstream, library, limits)
     guard = Guard(
         register=register,
         epoch=epoch,
         upstream=upstream,
         library=library,
-        closures=closures,
+        late_children=late_children,
         carrier=carrier,
         looks=looks,
         judge=judge,
@@ -120,7 +120,7 @@ def assemble(
         rules,
         authority,
         guard,
-        Recorder(register, upstream, judge, closures, carrier),
+        Recorder(register, upstream, judge, late_children, carrier),
     )
     healer = Healer(register, account or upstream, choices.service)
     edge = Edge(

@@ -75,7 +75,7 @@ class Comparison:
         await self._skip({*known} - {*repositories})
         _ORDER.shuffle(repositories)
         for repository in repositories:
-            if await self._register.take_comparison(repository, seconds=HELD):
+            if await self._register.comparisons.take(repository, seconds=HELD):
                 await apart(self._compare(repository), self._register.now_ms, repository=repository)
 
     async def _skip(self, empty: set[str]) -> None:
@@ -83,10 +83,10 @@ class Comparison:
         now = asyncio.get_running_loop().time()
         if now >= self._skip_again:
             self._skip_again = now + COMPARED_EVERY
-            await self._register.attention.nothing_to_compare(sorted(empty))
+            await self._register.comparisons.nothing_to_compare(sorted(empty))
 
     async def _compare(self, repository: str) -> None:
-        begun = await self._register.compared_to(repository)
+        begun = await self._register.comparisons.place(repository)
         tags = sorted(tag for tag in await self._register.tags(repository) if tag > begun)
         unanswered: list[str] = []
         whole = True
@@ -110,10 +110,10 @@ class Comparison:
                 self._counted("agrees" if agrees else "drifted")
                 unanswered.clear()
             if number % KEPT_EVERY == 0 and not unanswered:
-                await self._register.keep_comparison(repository, tag, seconds=HELD)
-        await self._register.end_comparison(repository, seconds=COMPARED_EVERY)
+                await self._register.comparisons.keep(repository, tag, seconds=HELD)
+        await self._register.comparisons.end(repository, seconds=COMPARED_EVERY)
         if whole:
-            await self._register.attention.finish_comparison(repository)
+            await self._register.comparisons.finish(repository)
 
     async def _answers(self) -> bool:
         """Whether it is only some tags that the upstream does not tell of."""

@@ -1,5 +1,4 @@
-"""What wants attention, over all repositories: where findings of drift are open, where exceptions stand, and when each
-repository was last compared with the upstream.
+"""What wants attention, over all repositories: where findings of drift are open, and where exceptions stand.
 
 The findings and the exceptions themselves are kept with their repository, exact, by the scripts that record them.  As
 one script works on one slot of a cluster, a second key says in which repositories to look.  It may name too many: a
@@ -59,21 +58,6 @@ class OpenPage:
     next_cursor: str
 
 
-@dataclass(frozen=True, slots=True)
-class Compared:
-    """How far the comparison with the upstream is.
-
-    ``repositories`` were compared at least once, of ``known``; ``newest`` and ``oldest`` are the times (ms) of the
-    latest comparison of any of them, and of the one that waits longest, which is named.
-    """
-
-    known: int
-    repositories: int = 0
-    newest: int | None = None
-    oldest: int | None = None
-    oldest_repository: str = ""
-
-
 class Attention:
     """Over one ledger."""
 
@@ -83,14 +67,14 @@ class Attention:
 
     async def expect(self, kind: Kind, repository: str) -> None:
         """Something is about to be opened in the repository: call it before the script that does so."""
-        await self._store.do(self._store.client.zadd(kind.listed, {repository: await self._now()}))
+        await self._store.do(self._store.client.zadd(kind.listed, {repository: await self._store.now_ms()}))
 
     async def tidy(self, repositories: Sequence[str]) -> Mapping[Kind, frozenset[str]]:
         """Look at all of ``repositories``, set the lists right, and say where something is open."""
         return {kind: await self._tidied(kind, repositories) for kind in Kind}
 
     async def _tidied(self, kind: Kind, repositories: Sequence[str]) -> frozenset[str]:
-        client, now = self._store.client, await self._now()
+        client, now = self._store.client, await self._store.now_ms()
         listed = {
             name.decode(): int(at)
             for name, at in await self._store.do(client.zrange(kind.listed, 0, -1, withscores=True))
@@ -133,30 +117,6 @@ class Attention:
                 return OpenPage(tuple(found), cursors.write(kind.name, following[0], str(following[1])))
         return OpenPage(tuple(found), "")
 
-    async def finish_comparison(self, repository: str) -> None:
-        """All tags of the repository have been compared with the upstream just now."""
-        await self._store.do(self._store.client.zadd(keys.COMPARISONS, {repository: await self._now()}))
-
-    async def nothing_to_compare(self, repositories: Sequence[str]) -> None:
-        """These have no tags."""
-        now = await self._now()
-        for at in range(0, len(repositories), _CHUNK):
-            none = dict.fromkeys(repositories[at : at + _CHUNK], now)
-            await self._store.do(self._store.client.zadd(keys.COMPARISONS, none))
-
-    async def compared(self) -> Compared:
-        """How far the comparison of all repositories is."""
-        pipeline = self._store.client.pipeline(transaction=False)
-        pipeline.scard(keys.REPOSITORIES)
-        pipeline.zcard(keys.COMPARISONS)
-        pipeline.zrange(keys.COMPARISONS, 0, 0, withscores=True)
-        pipeline.zrange(keys.COMPARISONS, -1, -1, withscores=True)
-        known, count, oldest, newest = await self._store.do(pipeline.execute())
-        if not count:
-            return Compared(int(known))
-        ((name, first),), ((_, last),) = oldest, newest
-        return Compared(int(known), int(count), int(last), int(first), name.decode())
-
     async def _listed(self, kind: Kind) -> list[str]:
         found = await self._store.do(self._store.client.zrange(kind.listed, 0, -1))
         return sorted(name.decode() for name in found)
@@ -171,10 +131,6 @@ class Attention:
             counts |= zip(chunk, await self._store.do(pipeline.execute()), strict=True)
             await asyncio.sleep(0)  # thousands of replies are a while for everybody else on the loop
         return counts
-
-    async def _now(self) -> int:
-        seconds, microseconds = await self._store.do(self._store.client.time())
-        return int(seconds) * 1000 + int(microseconds) // 1000
 
 
 def _read_cursor(kind: Kind, cursor: str) -> tuple[str, int]:

@@ -189,6 +189,11 @@ class Store:
             if asyncio.iscoroutine(command):
                 command.close()  # of one whose turn never came nothing has run
 
+    async def now_ms(self) -> int:
+        """The clock of Redis, by which all records are dated (H73)."""
+        seconds, microseconds = await self.do(self.client.time())
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
     async def information(self) -> Mapping[str, Any]:
         """INFO of the server; of a cluster, what its nodes say, the unsafe word last.
 

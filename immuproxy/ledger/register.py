@@ -18,6 +18,7 @@ from typing import Any
 
 from immuproxy.ledger import keys
 from immuproxy.ledger.attention import Attention, Kind
+from immuproxy.ledger.comparisons import Comparisons
 from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.holders import Holders
 from immuproxy.ledger.model import (
@@ -107,6 +108,7 @@ class Register:
         self._published = published
         self._recorded = recorded
         self.attention = Attention(store)
+        self.comparisons = Comparisons(store)
         self.holders = Holders(store)
 
     # --- reading
@@ -200,8 +202,7 @@ class Register:
 
     async def now_ms(self) -> int:
         """The clock of Redis, by which all records are dated (H73)."""
-        seconds, microseconds = await self._store.do(self._store.client.time())
-        return int(seconds) * 1000 + int(microseconds) // 1000
+        return await self._store.now_ms()
 
     async def intents(self, repository: str) -> list[Event]:
         """Drafts of what may have reached the upstream and has no outcome yet; ``time`` is when each was written."""
@@ -515,28 +516,6 @@ class Register:
         page = await self.attention.page(Kind.DRIFT, limit=limit, cursor=cursor)
         found = tuple((each.repository, finding_of(each.tag, each.value.decode())) for each in page.found)
         return FindingPage(found, page.next_cursor)
-
-    async def take_comparison(self, repository: str, *, seconds: int) -> bool:
-        """Whether nobody has compared the repository for ``seconds``; if so, the caller does it now."""
-        return bool(await self._store.do(self._store.client.set(keys.compared(repository), 1, nx=True, ex=seconds)))
-
-    async def compared_to(self, repository: str) -> str:
-        """The last tag that an unfinished comparison has looked at; empty where it begins with the first."""
-        return (await self._store.do(self._store.client.get(keys.compared_to(repository))) or b"").decode()
-
-    async def keep_comparison(self, repository: str, tag: str, *, seconds: int) -> None:
-        """All tags up to ``tag`` have been looked at, and the repository is held for ``seconds`` more."""
-        pipeline = self._store.client.pipeline(transaction=False)
-        pipeline.set(keys.compared_to(repository), tag)
-        pipeline.set(keys.compared(repository), 1, ex=seconds)
-        await self._store.do(pipeline.execute())
-
-    async def end_comparison(self, repository: str, *, seconds: int) -> None:
-        """All tags have been looked at; the next comparison is due in ``seconds``, and begins with the first one."""
-        pipeline = self._store.client.pipeline(transaction=False)
-        pipeline.delete(keys.compared_to(repository))
-        pipeline.set(keys.compared(repository), 1, ex=seconds)
-        await self._store.do(pipeline.execute())
 
     def _count(self, event: Event | None, *, written: bool) -> bool:
         if event is not None and written:

@@ -15,8 +15,8 @@ from immuproxy.ledger.register import Register
 from immuproxy.oci import errors
 from immuproxy.proxy import answers, record
 from immuproxy.proxy.answers import Answer
-from immuproxy.proxy.closures import Closures
 from immuproxy.proxy.failpoints import Failpoint, reach
+from immuproxy.proxy.late_children import LateChildren
 from immuproxy.proxy.push import Push
 from immuproxy.proxy.refusals import first_message
 from immuproxy.proxy.upstream import Found, OutcomeUnknownError, Upstream
@@ -28,11 +28,11 @@ TRIES = 100
 class Carrier:
     """Writes the intent, sends the one PUT, writes the outcome."""
 
-    def __init__(self, register: Register, upstream: Upstream, closures: Closures) -> None:
+    def __init__(self, register: Register, upstream: Upstream, late_children: LateChildren) -> None:
         """All parts are shared with the guard."""
         self._register = register
         self._upstream = upstream
-        self._closures = closures
+        self._late_children = late_children
 
     async def intend(self, push: Push, event: Event, *, moves: str) -> None:
         """Write that the push may reach the upstream from now on.
@@ -79,7 +79,7 @@ class Carrier:
         raise errors.unavailable("the upstream did not say whether it stored the push; try again")
 
     async def _arrived(self, push: Push, event: Event, answer: Answer) -> Answer:
-        await self._closures.bring(push)
+        await self._late_children.bring(push)
         await self._conclude(push, event)
         return answer
 

@@ -18,9 +18,9 @@ from immuproxy.proxy.again import once_more
 from immuproxy.proxy.answers import Answer
 from immuproxy.proxy.attempt import Attempt, Limits, Retry, Waiting
 from immuproxy.proxy.carrier import Carrier
-from immuproxy.proxy.closures import Closures
 from immuproxy.proxy.failpoints import Failpoint, reach
 from immuproxy.proxy.judge import Judge
+from immuproxy.proxy.late_children import LateChildren
 from immuproxy.proxy.looks import Looks
 from immuproxy.proxy.push import Library, Push
 from immuproxy.proxy.recovery import Recovery
@@ -43,7 +43,7 @@ class Claiming:
         judge: Judge,
         recovery: Recovery,
         refusals: Refusals,
-        closures: Closures,
+        late_children: LateChildren,
         carrier: Carrier,
         limits: Limits,
     ) -> None:
@@ -56,7 +56,7 @@ class Claiming:
         self._judge = judge
         self._recovery = recovery
         self._refusals = refusals
-        self._closures = closures
+        self._late_children = late_children
         self._carrier = carrier
         self._limits = limits
 
@@ -164,7 +164,7 @@ class Claiming:
                 await self._look(attempt)
                 attempt.verdict = await self._judge.push(push, reply.record, now_ms=reply.now)
             lacking = await self._lacking(attempt)
-            await self._closures.find(push.repository, attempt.content.missing, push.caller)
+            await self._late_children.find(push.repository, attempt.content.missing, push.caller)
             if not lacking and attempt.verdict.outcome is not Decision.REFUSE:
                 await self._keep(attempt)
             reach(Failpoint.POST_PROBE)

@@ -18,8 +18,8 @@ from immuproxy.proxy.answers import Answer
 from immuproxy.proxy.attempt import Attempt, Limits, Retry, renewed
 from immuproxy.proxy.carrier import Carrier
 from immuproxy.proxy.claiming import Claiming
-from immuproxy.proxy.closures import Closures
 from immuproxy.proxy.judge import Judge
+from immuproxy.proxy.late_children import LateChildren
 from immuproxy.proxy.looks import Looks
 from immuproxy.proxy.push import Library, Push
 from immuproxy.proxy.recovery import Recovery
@@ -39,7 +39,7 @@ class Guard:
         epoch: Epoch,
         upstream: Upstream,
         library: Library,
-        closures: Closures,
+        late_children: LateChildren,
         carrier: Carrier,
         looks: Looks,
         judge: Judge,
@@ -49,7 +49,7 @@ class Guard:
     ) -> None:
         """All parts are shared with the other ways of a request."""
         self._library = library
-        self._closures = closures
+        self._late_children = late_children
         self._looks = looks
         self._amends = Amends(register, lease=limits.lease)
         self._sending = Sending(register, upstream, recovery, limits)
@@ -62,7 +62,7 @@ class Guard:
             judge=judge,
             recovery=recovery,
             refusals=refusals,
-            closures=closures,
+            late_children=late_children,
             carrier=carrier,
             limits=limits,
         )
@@ -99,7 +99,7 @@ class Guard:
 
     async def _content(self, push: Push) -> Content:
         content = await self._library.content(push.repository, push.manifest, push.caller, push.take)
-        await self._closures.bring_guarded(push, content)
+        await self._late_children.bring_guarded(push, content)
         return content
 
     async def _carry(self, attempt: Attempt) -> Answer:

@@ -10,8 +10,8 @@ from immuproxy.ledger.register import Register
 from immuproxy.proxy import answers, record
 from immuproxy.proxy.answers import Answer
 from immuproxy.proxy.carrier import Carrier
-from immuproxy.proxy.closures import Closures
 from immuproxy.proxy.judge import Judge
+from immuproxy.proxy.late_children import LateChildren
 from immuproxy.proxy.push import Push
 from immuproxy.proxy.upstream import Found, Upstream, UpstreamUnavailableError
 from immuproxy.rules.model import Mode
@@ -21,19 +21,19 @@ class Recorder:
     """Decides nothing but which event a success will have, and passes the push on."""
 
     def __init__(
-        self, register: Register, upstream: Upstream, judge: Judge, closures: Closures, carrier: Carrier
+        self, register: Register, upstream: Upstream, judge: Judge, late_children: LateChildren, carrier: Carrier
     ) -> None:
         """All parts are shared with the guard."""
         self._register = register
         self._upstream = upstream
         self._judge = judge
-        self._closures = closures
+        self._late_children = late_children
         self._carrier = carrier
 
     async def push_tag(self, push: Push) -> Answer:
         """A tag that may move.  Raises like `immuproxy.proxy.guard.Guard.push`."""
         event = await self._foreseen(push, await self._before(push))
-        await self._closures.bring(push)
+        await self._late_children.bring(push)
         await self._carrier.intend(push, event, moves=push.tag)
         return await self._carrier.send(push, push.tag, event)
 
@@ -56,7 +56,7 @@ class Recorder:
         What a protected tag needs and the upstream has is not written again: on many registries that breaks readers
         for a moment (H15).
         """
-        if await self._closures.bring(push):
+        if await self._late_children.bring(push):
             present = await self._upstream.probe(push.repository, digest, push.caller)
             if isinstance(present, Found):
                 event = replace(

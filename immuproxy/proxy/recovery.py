@@ -18,7 +18,7 @@ from immuproxy.oci.errors import unavailable
 from immuproxy.proxy import headers, record
 from immuproxy.proxy.attempt import Limits
 from immuproxy.proxy.caller import Caller
-from immuproxy.proxy.closures import Closures
+from immuproxy.proxy.late_children import LateChildren
 from immuproxy.proxy.push import Library
 from immuproxy.proxy.upstream import DAMAGED, Found, Upstream, UpstreamUnavailableError
 from immuproxy.rules.model import Rule
@@ -29,7 +29,7 @@ class Recovery:
 
     def __init__(self, register: Register, upstream: Upstream, library: Library, limits: Limits) -> None:
         """Look at ``upstream``, write to ``register``."""
-        self._closures = Closures(register, library)
+        self._late_children = LateChildren(register, library)
         self._limits = limits
         self._register = register
         self._upstream = upstream
@@ -49,7 +49,7 @@ class Recovery:
             **_described(content),
         )
         reply = await self._register.adopt(repository, tag, content, event=event, reuse=rule.reuse_allowed)
-        await self._closures.find(repository, content.missing, caller)
+        await self._late_children.find(repository, content.missing, caller)
         await self._keep(repository, content, caller)
         return reply
 
@@ -88,7 +88,7 @@ class Recovery:
             first=not found.committed,
             closing=closing,
         )
-        await self._closures.find(found.repository, content.missing, caller)
+        await self._late_children.find(found.repository, content.missing, caller)
         await self._keep(found.repository, content, caller)
         return reply.record.committed is not None and reply.record.claim is None
 

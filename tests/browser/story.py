@@ -263,7 +263,7 @@ async def trouble(register: Register) -> None:
                 Event(id=f"try-{tag}", action=Action.REPAIR, outcome=Outcome.FAILED, reason=failure, **tried)
             )
     for repository in REPOSITORIES[:5]:
-        await register.attention.finish_comparison(repository)
+        await register.comparisons.finish(repository)
 
 
 TROUBLE = (

@@ -56,7 +56,7 @@ async def hold_ends(edge: RunningEdge) -> None:
 
 
 async def compared(edge: RunningEdge) -> int:
-    return (await edge.parts.register.attention.compared()).repositories
+    return (await edge.parts.register.comparisons.progress()).repositories
 
 
 async def test_a_comparison_that_was_stopped_is_gone_on_with(

@@ -201,14 +201,14 @@ async def test_a_comparison_of_a_whole_repository_is_noted_and_an_unfinished_one
 ) -> None:
     await edge.client.push(REPOSITORY, "1.0", image("one"))
     await edge.client.push(REPOSITORY, "2.0", image("two"))
-    attention, client = edge.parts.register.attention, edge.store.client
+    comparisons, client = edge.parts.register.comparisons, edge.store.client
     await sweep_of(edge).once()
-    first = await attention.compared()
+    first = await comparisons.progress()
     assert (first.known, first.repositories, first.oldest_repository) == (1, 1, REPOSITORY)
     await edge.store.do(client.delete(keys.compared(REPOSITORY)))
     registry.kill()
     await sweep_of(edge).once()
-    assert await attention.compared() == first
+    assert await comparisons.progress() == first
 
 
 async def test_h64_what_a_lost_proxy_only_claimed_is_given_back(edge: RunningEdge) -> None:

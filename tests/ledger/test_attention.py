@@ -135,11 +135,11 @@ async def test_a_cursor_that_nobody_gave_out(register: Register, cursor: str) ->
 async def test_how_far_the_comparison_is(register: Register) -> None:
     client: Any = register._store.client
     await client.sadd(keys.REPOSITORIES, "a", "b", "c")
-    found = await register.attention.compared()
+    found = await register.comparisons.progress()
     assert (found.known, found.repositories, found.oldest, found.newest) == (3, 0, None, None)
-    await register.attention.finish_comparison("b")
+    await register.comparisons.finish("b")
     await client.zadd(keys.COMPARISONS, {"a": 1000})
-    found = await register.attention.compared()
+    found = await register.comparisons.progress()
     assert (found.known, found.repositories, found.oldest, found.oldest_repository) == (3, 2, 1000, "a")
     assert found.newest is not None
     assert found.newest > 1_700_000_000_000

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from immuproxy.ledger.attention import Compared
+from immuproxy.ledger.comparisons import Compared
 from immuproxy.ledger.model import Action, Committed, Event, Finding, Outcome, TagRecord
 from immuproxy.rules.document import load_rules
 from immuproxy.web.contexts.drift import (

@@ -151,8 +151,7 @@ class Projector:
         await self._store.script("audit_emptied", [keys.outbox(repository)], ids)
 
     async def _since(self, ms: int) -> float:
-        seconds, microseconds = await self._store.do(self._store.client.time())  # its clock made the ids
-        return max(0.0, int(seconds) + int(microseconds) / 1e6 - ms / 1000)
+        return max(0, await self._store.now_ms() - ms) / 1000  # its clock made the ids
 
     async def _repositories_with_events(self) -> dict[str, int]:
         """With the time (ms) of the oldest event that each has."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from immuproxy.ledger.attention import Compared
+from immuproxy.ledger.comparisons import Compared
 from immuproxy.ledger.model import Action, Event, Finding, Outcome, TagRecord
 from immuproxy.rules.model import RuleSet
 from immuproxy.web.sources import Pace

@@ -31,7 +31,7 @@ async def drift(sources: Sources, *, limit: int, cursor: str = "", history_curso
     page, counts, compared, history, chart = await asyncio.gather(
         sources.register.open_drifts(limit=limit, cursor=cursor),
         attention.counts(Kind.DRIFT),
-        attention.compared(),
+        sources.register.comparisons.progress(),
         sources.audit.events(HISTORY, limit=limit, cursor=history_cursor),
         sources.audit.counts(now - COUNTED_MS, now, 1),
     )

@@ -26,7 +26,7 @@ PAUSE = 0.1
 TRIES = 100
 
 
-class Closures:
+class LateChildren:
     """Attaches what late manifests need."""
 
     def __init__(self, register: Register, library: Library) -> None:
