@@ -85,7 +85,7 @@ def read(body: bytes) -> list[Hint]:
 
 def _hints(event: Any) -> Iterator[Hint]:
     target = event.get("target") if isinstance(event, dict) else None
-    if not isinstance(target, dict) or event.get("action") not in {"push", "delete"}:
+    if not isinstance(target, dict) or event.get("action") not in ("push", "delete"):
         return
     repository, tag, digest = (str(target.get(key) or "") for key in ("repository", "tag", "digest"))
     if not names.is_repository(repository):

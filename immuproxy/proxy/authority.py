@@ -136,11 +136,15 @@ class Authority:
         """Whether this is the registry's own answer to who was let in: in the form of the specification, and with the
         version of its API where it tells that at all.
         """
+        return answer.status == question.status and bool(answer.codes & question.codes) and self.is_registrys(answer)
+
+    def is_registrys(self, answer: Answer, *, sure: bool = False) -> bool:
+        """Whether an answer bears the version of the registry's API, or that is a registry which never told any: then
+        nothing tells its answers from those of a door, and where one has to be ``sure``, it does not count.
+        """
         name, version = API_VERSION
-        if answer.status != question.status or not answer.codes & question.codes:
-            return False
         if name not in answer.headers:
-            return not self._tells_version
+            return not (sure or self._tells_version)
         self._tells_version = True
         return version in answer.headers[name]
 

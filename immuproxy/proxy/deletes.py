@@ -15,7 +15,7 @@ from immuproxy.ledger.register import GoneTag, Permit, Register
 from immuproxy.oci import names
 from immuproxy.oci.errors import OciError, unavailable
 from immuproxy.oci.routes import METHODS, Kind, Operation
-from immuproxy.proxy import headers, listing, record
+from immuproxy.proxy import answers, headers, listing, record
 from immuproxy.proxy.answers import Answer
 from immuproxy.proxy.authority import Authority
 from immuproxy.proxy.caller import Caller
@@ -23,7 +23,7 @@ from immuproxy.proxy.listing import ListingRefusedError
 from immuproxy.proxy.needed import by_whom
 from immuproxy.proxy.recovery import Recovery
 from immuproxy.proxy.refusals import first_message
-from immuproxy.proxy.upstream import Found, Upstream, UpstreamUnavailableError
+from immuproxy.proxy.upstream import NOT_EXECUTED, Found, Upstream, UpstreamUnavailableError
 from immuproxy.rules.decide import BY_EXCEPTION, decide_delete, shown
 from immuproxy.rules.model import Rule, RuleSet
 
@@ -35,6 +35,10 @@ JUDGED = 3
 
 READ_AT_ONCE = 500
 """Records read in one round trip."""
+
+ACCEPTED = 202
+DONE = frozenset({200, ACCEPTED, 204})
+"""What a registry answers to a delete that it has carried out."""
 
 
 class _UnadoptedError(Exception):
@@ -150,6 +154,8 @@ class Deletes:
         action = Action.DELETE_MANIFEST if manifest_route else Action.DELETE_BLOB
         digests = await self._digests(operation, caller)
         draft = self._draft(action, caller, operation, digest=digest)
+        if not digests:
+            return await self._unknown(draft, caller, operation)
         draft = replace(draft, previous_digest=digests[-1] if len(digests) > 1 else "")
         if not all(digests):
             reason = "the registry does not say by which digest it keeps it"
@@ -158,7 +164,7 @@ class Deletes:
         if await self._is_needed(repository, digests, len(going.tags)):
             return await self._refuse_needed(draft, caller, operation, digests[-1])
         if manifest_route and not await self._manifest(repository, digest, caller):
-            raise _unknown(operation)
+            return await self._unknown(draft, caller, operation)
         event = replace(draft, outcome=Outcome.DELETED, reason="no protected tag needs it")
         if going.tags:
             event = replace(event, reason="; ".join(_why(going)))
@@ -166,7 +172,7 @@ class Deletes:
 
     async def _digests(self, operation: Operation, caller: Caller) -> tuple[str, ...]:
         """The digest asked for, then the one by which the upstream keeps the content, where that is another (H81);
-        empty where it does not say.
+        empty where it does not say, and none where it has none such.
         """
         repository, digest = operation.repository, operation.reference
         if names.is_digest(digest):
@@ -176,9 +182,7 @@ class Deletes:
             kept = found.digest if found else None
         else:
             kept = await self._upstream.blob_digest(repository, digest, caller)
-        if kept is None:
-            raise _unknown(operation)
-        return tuple(dict.fromkeys((digest, kept)))
+        return () if kept is None else tuple(dict.fromkeys((digest, kept)))
 
     async def _is_needed(self, repository: str, digests: Sequence[str], going: int) -> bool:
         """By any of its digests, by more than the ``going`` tags that hold it by the last of them."""
@@ -324,15 +328,33 @@ class Deletes:
         if asyncio.get_running_loop().time() - began > self._longest:
             raise unavailable("the proxy stood still for too long in the middle of this delete; try again")
         answer = await self._upstream.exchange("DELETE", operation.target, _sent(caller))
-        if answer.status >= 500:
-            raise UpstreamUnavailableError(f"the upstream answered {answer.status} to the delete")
-        if answer.status >= 300:
+        if not self._is_done(answer):
             reason = f"the upstream answered {answer.status}: {first_message(answer)}"
-            missing = answer.status == 404 or await self._is_no_tag(operation, caller)
+            missing = (answer.status == 404 and answer.codes) or await self._is_no_tag(operation, caller)
             outcome = Outcome.MISSING if missing else Outcome.FAILED
             event, going = replace(event, outcome=outcome, reason=reason), _Going()
         await self._register.end_delete(repository, mark, record.timed(event, caller), going.tags)
         return answer
+
+    def _is_done(self, answer: Answer) -> bool:
+        """Whether the registry has deleted it; raises `UpstreamUnavailableError` where that is unknown.
+
+        It says 202 (specification, "Deleting manifests"; some say 200 or 204).  A door says such things too, of what
+        never came to the registry, and gives up waiting for what did; so only the registry's own yes counts (H83).
+        """
+        if answer.status in DONE and self._authority.is_registrys(answer, sure=answer.status != ACCEPTED):
+            return True
+        if answer.status in NOT_EXECUTED or answer.status in headers.REDIRECTS:
+            return False
+        raise UpstreamUnavailableError(f"the upstream answered {answer.status} to the delete")
+
+    async def _unknown(self, draft: Event, caller: Caller, operation: Operation) -> Answer:
+        """404 for a digest that the upstream does not have; recorded like any other delete of nothing."""
+        kind = "manifest" if operation.kind is Kind.MANIFEST else "blob"
+        missing = replace(draft, outcome=Outcome.MISSING, reason=f"the upstream has no such {kind}")
+        await self._register.record(record.timed(missing, caller))
+        code, detail = f"{kind.upper()}_UNKNOWN", {"digest": operation.reference}
+        return answers.error(OciError(404, code, f"{kind} unknown", detail=detail))
 
     async def _is_no_tag(self, operation: Operation, caller: Caller) -> bool:
         """Whether a tag that was not deleted does not exist: 2.8, which deletes none by name, answers 400 to any."""
@@ -350,11 +372,6 @@ def _why(going: _Going) -> Iterator[str]:
     yield f"its tags may be deleted: {', '.join(tag.name for tag in going.tags)}"
     for exception in going.exceptions:
         yield f"{BY_EXCEPTION}{shown(exception.words, 200)}"
-
-
-def _unknown(operation: Operation) -> OciError:
-    kind = "manifest" if operation.kind is Kind.MANIFEST else "blob"
-    return OciError(404, f"{kind.upper()}_UNKNOWN", f"{kind} unknown", detail={"digest": operation.reference})
 
 
 def _sent(caller: Caller) -> CIMultiDict[str]:

@@ -99,6 +99,18 @@ def without(headers: CIMultiDict[str], names: Iterable[str]) -> CIMultiDict[str]
     return CIMultiDict((name, value) for name, value in headers.items() if name.lower() not in dropped)
 
 
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+def received(raw: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
+    """Headers as the client library read them; raises `ValueError` for bytes that no header may hold (RFC 9110 section
+    5.5), which it takes from a registry but would not send on.
+    """
+    if any(_CONTROL.search(value) for _, value in raw):
+        raise ValueError("the value of a header holds a control character")
+    return [(name.decode("ascii"), value.decode("utf-8", "surrogateescape")) for name, value in raw]
+
+
 def to_client(pairs: Pairs, *, status: int, upstream_origin: str, edge_origin: str) -> CIMultiDict[str]:
     """The upstream's headers as the client gets them: a ``Location`` inside the upstream points at the edge (H49).
 

@@ -21,7 +21,7 @@ from immuproxy.proxy.answers import Response
 from immuproxy.proxy.caller import Caller
 from immuproxy.proxy.faults import detail, reason
 from immuproxy.proxy.server import ending_with_client
-from immuproxy.proxy.upstream import Upstream
+from immuproxy.proxy.upstream import Upstream, told_by
 
 log = structlog.get_logger("immuproxy.edge")
 
@@ -36,7 +36,7 @@ _FIRST_FINAL_STATUS = 200
 async def relay(request: web.BaseRequest, operation: Operation, caller: Caller, upstream: Upstream) -> Response:
     """Forward ``operation`` with the request's body, and the upstream's answer back.
 
-    Raises `OciError`, and `ConnectionResetError` when the client goes away.
+    Raises `OciError`, `UpstreamUnavailableError`, and `ConnectionResetError` when the client goes away.
     """
     with ending_with_client(request):
         try:
@@ -106,15 +106,11 @@ def _problem(error: BaseException, caller: Caller) -> OciError:
 async def _respond(
     request: web.BaseRequest, upstream_response: aiohttp.ClientResponse, caller: Caller, upstream: Upstream
 ) -> Response:
-    pairs = (
-        (name.decode("ascii"), value.decode("utf-8", "surrogateescape"))
-        for name, value in upstream_response.raw_headers
-    )
     response = Response(
         status=upstream_response.status,
         reason=upstream_response.reason,
         headers=headers.to_client(
-            pairs,
+            told_by(upstream_response),
             status=upstream_response.status,
             upstream_origin=upstream.origin,
             edge_origin=caller.edge_origin,

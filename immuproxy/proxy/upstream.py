@@ -48,8 +48,10 @@ PAUSE = 0.04
 
 _NEVER_ADDED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 _BUFFERED_LIMIT = manifests.MAX_MANIFEST_BYTES + 64 * 1024
-_NOT_EXECUTED = frozenset(range(400, 500)) - {408, 499}
 _KEEPALIVE = 15.0
+
+NOT_EXECUTED = frozenset(range(400, 500)) - {408, 499}
+"""Refusals of a request; the two others are given up by somebody in between, after it was sent."""
 
 
 Tls = ssl.SSLContext | bool
@@ -171,11 +173,7 @@ class Upstream:
                 timeout=self.whole_limits,
             ) as response:
                 received = await _bounded(response) if method != "HEAD" else b""
-                pairs = (
-                    (name.decode("ascii"), value.decode("utf-8", "surrogateescape"))
-                    for name, value in response.raw_headers
-                )
-                return Answer(response.status, headers.end_to_end(pairs), received)
+                return Answer(response.status, headers.end_to_end(told_by(response)), received)
         except aiohttp.ClientPayloadError as error:
             raise CutShortError(reason(error)) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -233,7 +231,7 @@ class Upstream:
         except UpstreamUnavailableError as error:
             raise OutcomeUnknownError(str(error)) from error
         self.notice(answer.status)
-        if 200 <= answer.status < 300 or answer.status in _NOT_EXECUTED:
+        if 200 <= answer.status < 300 or answer.status in NOT_EXECUTED:
             return answer
         message = f"the upstream answered {answer.status} to the push"
         raise OutcomeUnknownError(message)
@@ -254,14 +252,17 @@ class Upstream:
         """
         sent = headers.without(caller.headers, headers.CONDITIONAL | {"accept", "content-length", "content-type"})
         answer = await self.exchange("HEAD", build_path(Kind.BLOB, repository, digest), sent)
-        if answer.status == 404:
-            return None
+        if answer.status == 404:  # which has no body that would tell whose word it is
+            return "" if await self.has_blob(repository, digest, caller) else None
         if answer.status >= 400:
-            raise UpstreamUnavailableError(f"the upstream answered {answer.status} when asked for {digest}")
+            raise _untold(answer, digest)
         return answer.digest if answer.status == 200 and ANY_DIGEST.fullmatch(answer.digest) else ""
 
     async def has_blob(self, repository: str, digest: str, caller: Caller) -> bool:
-        """Whether the blob can be read: at least its first byte (H25)."""
+        """Whether the blob can be read: at least its first byte (H25).
+
+        Only the registry's own 404 says that it is missing (H83); raises `UpstreamUnavailableError`.
+        """
         sent = headers.without(caller.headers, headers.CONDITIONAL | {"accept", "content-length", "content-type"})
         sent["Range"] = "bytes=0-0"
         target = build_path(Kind.BLOB, repository, digest)
@@ -272,10 +273,10 @@ class Upstream:
                 answer = await self.exchange("GET", target, sent)
             except CutShortError:
                 return False
-        if answer.status in {404, 416}:
-            return answer.status != 404
-        if answer.status >= 400:
-            raise UpstreamUnavailableError(f"the upstream answered {answer.status} when asked for {digest}")
+        if answer.status == 404 and answer.codes:
+            return False
+        if answer.status >= 400 and answer.status != 416:
+            raise _untold(answer, digest)
         return answer.status >= 300 or bool(answer.body)
 
     async def _redirected(self, location: str) -> Answer:
@@ -289,6 +290,18 @@ class Upstream:
                 return Answer(response.status, CIMultiDict(), await _bounded(response))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise UpstreamUnavailableError(reason(error)) from error
+
+
+def told_by(response: aiohttp.ClientResponse) -> list[tuple[str, str]]:
+    """The headers of an answer; raises `UpstreamUnavailableError` where they are none."""
+    try:
+        return headers.received(response.raw_headers)
+    except ValueError:
+        raise UpstreamUnavailableError("its answer is no valid HTTP") from None
+
+
+def _untold(answer: Answer, digest: str) -> UpstreamUnavailableError:
+    return UpstreamUnavailableError(f"the upstream answered {answer.status} when asked for {digest}", answer.status)
 
 
 async def _bounded(response: aiohttp.ClientResponse) -> bytes:

@@ -168,6 +168,8 @@ def _time_failure(within_ms: int, push: Push, held: Held) -> Iterator[str]:
     limit = format_duration(within_ms)
     if held.since_ms is None:
         yield f"nobody knows when the tag was first pushed, the limit is {limit}"
+    elif push.now_ms < held.since_ms:  # a clock was ahead, and nobody knows for how long
+        yield f"the first push is dated {roughly(held.since_ms - push.now_ms)} from now, so nobody knows when it was"
     elif push.now_ms - held.since_ms > within_ms:
         yield f"the first push was {roughly(push.now_ms - held.since_ms)} ago, the limit is {limit}"
 

@@ -21,6 +21,9 @@ from immuproxy.web.sources import Sources
 SOURCES: web.AppKey[Sources] = web.AppKey("sources", Sources)
 API = "/api/v1"
 
+CLIENT_GONE = 499
+"""What is counted where a visitor hung up before the answer began."""
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _log = structlog.get_logger(__name__)
 
@@ -114,6 +117,8 @@ async def say_what_is_wrong(request: web.Request, handler: Handler) -> web.Strea
         return await handler(request)
     except web.HTTPRedirection:
         raise
+    except ConnectionResetError:  # nobody is there to be told, and it is nobody's fault
+        return web.Response(status=CLIENT_GONE)
     except Exception as error:  # noqa: BLE001  # the one exit: whatever it is, the visitor is told
         problem = problem_of(error)
         if problem.status == web.HTTPInternalServerError.status_code:

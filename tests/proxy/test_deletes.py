@@ -219,7 +219,14 @@ async def test_a_refused_delete_says_so_once(edge: RunningEdge) -> None:
 
 
 @pytest.mark.parametrize(
-    ("action", "path"), [("delete-blob", f"blobs/{sha256(b'never pushed')}"), ("delete-tag", "manifests/latest")]
+    ("action", "path"),
+    [
+        ("delete-blob", f"blobs/{sha256(b'never pushed')}"),
+        ("delete-blob", f"blobs/sha512:{'0' * 128}"),
+        ("delete-manifest", f"manifests/{sha256(b'never pushed')}"),
+        ("delete-manifest", f"manifests/sha512:{'0' * 128}"),
+        ("delete-tag", "manifests/latest"),
+    ],
 )
 async def test_a_delete_of_what_is_not_there_is_no_failure_of_the_registry(
     edge: RunningEdge, action: str, path: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
@@ -168,3 +169,58 @@ async def test_h83_a_tag_that_a_door_hides_is_not_free(scripted: Scripted, regis
         await direct.push("team/app", "1.0", old)
         assert (await edge.client.push("team/app", "1.0", image("new"))).status == 503
         assert (await direct.pull("team/app", "1.0")).digest == old.digest
+
+
+@pytest.mark.parametrize("name", ["the push", "the question"])
+async def test_h83_a_blob_that_a_door_hides_is_not_missing(
+    scripted: Scripted, registry: RegistryServer, name: str
+) -> None:
+    """Nobody is told to push again what is there, and no name of a blob counts as unknown."""
+    async with scripted(
+        HIDDEN, lambda request: request.method in {"GET", "HEAD"} and "/blobs/" in request.target
+    ) as edge:
+        await Client(registry.url, edge.client.session).blobs("team/app", image("ours"))
+        if name == "the push":
+            answer = await edge.client.put("team/app", "1.0", image("ours"))
+        else:
+            digest = f"sha512:{hashlib.sha512(image('ours').blobs[0]).hexdigest()}"
+            answer = await edge.client.ask("DELETE", f"/v2/team/app/blobs/{digest}")
+        assert (answer.status, answer.error["code"]) == (503, "UNAVAILABLE")
+
+
+OWN_200 = Answer(200, CIMultiDict({"Docker-Distribution-Api-Version": "registry/2.0"}), b"")
+PAGE_202 = Answer(202, CIMultiDict({"Content-Type": "text/html"}), b"<html>we will see</html>")
+PARTIAL = Answer(206, CIMultiDict({"Docker-Distribution-Api-Version": "registry/2.0"}), b"")
+GAVE_UP = Answer(408, CIMultiDict({"Content-Type": "text/html"}), b"<html>too slow</html>")
+
+
+@pytest.mark.parametrize(
+    ("said", "status"), [(LOGIN, 503), (PAGE_202, 503), (PARTIAL, 503), (GAVE_UP, 503), (OWN_200, 200)]
+)
+async def test_h83_only_the_registrys_own_yes_makes_a_delete_of_a_request(
+    scripted: Scripted, registry: RegistryServer, said: Answer, status: int
+) -> None:
+    """Whatever else is said, the outcome is unknown, until the sweep has looked."""
+    loose = image("loose")
+
+    def is_delete(request: Request) -> bool:
+        return request.method == "DELETE" and loose.digest in request.target
+
+    async with scripted(said, is_delete) as edge:
+        await edge.client.push("team/app", "2.0", loose)
+        answer = await edge.client.ask("DELETE", f"/v2/team/app/manifests/{loose.digest}")
+        assert answer.status == status
+        told = [event.outcome for event in await edge.events("team/app") if event.action.startswith("delete")]
+        assert told == ([Outcome.DELETED] if status == 200 else [])
+
+
+async def test_h83_what_a_door_does_not_find_was_not_missing(scripted: Scripted) -> None:
+    loose = image("loose")
+
+    def is_delete(request: Request) -> bool:
+        return request.method == "DELETE" and loose.digest in request.target
+
+    async with scripted(HIDDEN, is_delete) as edge:
+        await edge.client.push("team/app", "2.0", loose)
+        assert (await edge.client.ask("DELETE", f"/v2/team/app/manifests/{loose.digest}")).status == 404
+        assert (await edge.events("team/app"))[-1].outcome is Outcome.FAILED

@@ -675,7 +675,13 @@ async def test_half_an_answer_never_looks_whole(half: bytes, shared_redis: Redis
 
 @pytest.mark.parametrize(
     "raw",
-    [b"", b"HTTP/1.1 200", b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n"],
+    [
+        b"",
+        b"HTTP/1.1 200",
+        b"nonsense\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nSet-Cookie: s=\x01x\r\n\r\n",
+    ],
 )
 async def test_an_upstream_that_speaks_no_http_is_unavailable(raw: bytes, shared_redis: RedisServer) -> None:
     async def script(exchange: Exchange) -> None:

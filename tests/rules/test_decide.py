@@ -164,6 +164,12 @@ class TestConditions:
         assert late.outcome is Decision.REFUSE
         assert "the first push was 3h4m ago, the limit is 15m" in late.reason
 
+    def test_within_never_holds_for_a_first_push_that_lies_in_the_future(self) -> None:
+        """Its clock was ahead: counted from there, the time would be longer than the rule says."""
+        verdict = overwrite(self.soon, since_ms=3 * MINUTE, asked={"now_ms": 2 * MINUTE})
+        assert verdict.outcome is Decision.REFUSE
+        assert "the first push is dated 1m from now" in verdict.reason
+
     def test_within_never_holds_for_a_tag_that_predates_the_proxy(self) -> None:
         verdict = overwrite(self.soon, since_ms=None)
         assert verdict.outcome is Decision.REFUSE
