@@ -58,7 +58,8 @@ class Manifest:
     ``needs`` is every digest that the document names, apart from its own ``subject`` (a referrer may be pushed before
     what it refers to).  ``entries`` is what an append-only tag must keep: the digests an index lists, or an image's
     layers.  ``size`` is the manifest with all it describes, in bytes.  ``fault`` is why no registry takes it, or empty
-    (`immuproxy.oci.acceptance`).
+    (`immuproxy.oci.acceptance`).  ``otherwise`` are those of the ``children`` that are listed with the media type of no
+    manifest, as the layers are in an index by which BuildKit keeps its cache.
     """
 
     body: bytes
@@ -73,6 +74,7 @@ class Manifest:
     subject: str
     size: int
     fault: str = ""
+    otherwise: frozenset[str] = frozenset()
 
     @property
     def is_index(self) -> bool:
@@ -112,6 +114,7 @@ def read(body: bytes, content_type: str) -> Manifest:
         annotations=_annotations(document),
         subject=_subject(document),
         size=min(len(body) + sum(map(_size, [*configs, *layers, *listed])), MAX_SIZE),
+        otherwise=_otherwise(listed),
         fault=acceptance.fault(document, is_index=media_type in INDEX_TYPES),
     )
 
@@ -249,6 +252,13 @@ def _digests(descriptors: list[dict[str, Any]]) -> tuple[str, ...]:
     )
 
 
+def _otherwise(listed: list[dict[str, Any]]) -> frozenset[str]:
+    """Where a digest is listed twice, the type of a manifest counts."""
+    typed = [item for item in listed if isinstance(item.get("mediaType"), str)]
+    others = [item for item in typed if media_type_of(item["mediaType"]) not in MEDIA_TYPES]
+    return frozenset(_digests(others)) - frozenset(_digests([item for item in listed if item not in others]))
+
+
 def _subject(document: Mapping[str, Any]) -> str:
     subject = document.get("subject")
     found = _digests([subject]) if isinstance(subject, dict) else ()
@@ -272,6 +282,19 @@ def _annotations(document: Mapping[str, Any]) -> Mapping[str, str]:
     found = document.get("annotations")
     pairs = found.items() if isinstance(found, dict) else ()
     return MappingProxyType({key: value for key, value in pairs if isinstance(value, str)})
+
+
+def could_be(content: bytes) -> bool:
+    """Whether a blob could be a manifest, by whichever reader: an object with a schema version, or one that is built to
+    cost time (H90).
+    """
+    if not content.lstrip(b" \t\r\n\xef\xbb\xbf").startswith(b"{"):
+        return False
+    try:
+        document = {} if has_too_many_parts(content) else json.loads(content)
+    except (ValueError, RecursionError):
+        return False
+    return not document or any(key.casefold() == "schemaversion" for key in document)
 
 
 def describe(body: bytes, content_type: str) -> Manifest:

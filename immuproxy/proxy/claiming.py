@@ -87,6 +87,16 @@ class Claiming:
                     if waiting.is_long:
                         await self._help(attempt.push, reply.record)
 
+    async def refused(self, push: Push) -> Answer | None:
+        """The refusal by what the tag holds now, where nobody is about to change that; None where it has to be claimed
+        to be decided.
+        """
+        found = await self._register.read(push.repository, push.tag)
+        if found.claim or found.committed is None or found.committed.digest == push.manifest.digest:
+            return None
+        verdict = await self._judge.push(push, found, now_ms=await self._register.now_ms())
+        return await self._refusals.push(push, verdict, found) if verdict.outcome is Decision.REFUSE else None
+
     async def release(self, attempt: Attempt, event: Event | None = None) -> None:
         """Give the claim back; only where nothing was sent for it by anybody."""
         await self._register.release(attempt.push.repository, attempt.push.tag, token=attempt.token, event=event)

@@ -7,8 +7,8 @@ written one by one, to where the pins of the tag or of its claim hold them (`Reg
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from immuproxy.ledger.model import StoredManifest
@@ -17,6 +17,11 @@ from immuproxy.oci import manifests
 from immuproxy.oci.errors import OciError
 from immuproxy.oci.manifests import Manifest
 from immuproxy.proxy.spellings import named_otherwise
+
+LOOKED_AT_ONCE = 4
+"""Manifests of indexes that are read at a time, for all pushes together: each may be 4 MiB, and is kept for as long as
+it takes to read it (H85).
+"""
 
 MAX_CLOSURE = 1000
 """Manifests that one index may reach; real ones reach about twenty."""
@@ -77,41 +82,89 @@ class _Reached:
         self.together.append(_stored(manifest))
 
 
-async def walk(manifest: Manifest, look: Callable[[str], Awaitable[Manifest | None]], take: Take) -> Content:
-    """What a tag that holds ``manifest`` needs; ``look`` gives a child, or None where there is none such.
+Look = Callable[[str], Awaitable[Manifest | None]]
+IsBlob = Callable[[str], Awaitable[bool]]
+
+
+@dataclass(frozen=True, slots=True)
+class Eyes:
+    """How a walk looks.
+
+    ``manifest`` gives a child, or None where there is none such; ``is_blob`` tells of a child that is listed as
+    something else whether it is a blob.  As many look at a time, and keep a body, as there are ``turns``.
+    """
+
+    manifest: Look
+    is_blob: IsBlob
+    turns: asyncio.Semaphore
+
+
+def check_listed(manifest: Manifest) -> None:
+    """Raise `OciError` 400 for a manifest that lists more than it may reach, before any of it is looked at."""
+    if len(manifest.children) >= MAX_CLOSURE:
+        raise _too_much(f"more than {MAX_CLOSURE} manifests")
+
+
+async def walk(manifest: Manifest, eyes: Eyes, take: Take) -> Content:
+    """What a tag that holds ``manifest`` needs.
 
     Level by level, so that what several indexes list is as deep as it has to be.  Raises `OciError` 400 where it is
     more than the limits of this module.  All blobs that are named by another algorithm are ``unresolved`` yet.
     """
     reached = _Reached(take)
     reached.add(manifest)
-    visited = {manifest.digest}
-    left = deque((child, 1) for child in manifest.children)
-    while left:
-        digest, depth = left.popleft()
-        if digest in visited:
-            continue
-        visited.add(digest)
+    visited, depth, level = {_Child(manifest.digest)}, 0, _listed(manifest)
+    while fresh := [child for child in level if child not in visited]:
+        visited.update(fresh)
+        depth += 1
         if len(visited) > MAX_CLOSURE:
             raise _too_much(f"more than {MAX_CLOSURE} manifests")
         if depth > MAX_DEPTH:
             raise OciError(400, "UNSUPPORTED", f"indexes are nested in it more than {MAX_DEPTH} deep")
-        left.extend((child, depth + 1) for child in await _children(digest, look, reached))
+        level = await _next_level(fresh, eyes, reached)
     return _content(manifest, reached)
 
 
-async def _children(
-    digest: str, look: Callable[[str], Awaitable[Manifest | None]], reached: _Reached
-) -> tuple[str, ...]:
+@dataclass(frozen=True, slots=True)
+class _Child:
+    """What an index lists; what is listed in both ways is looked at in both."""
+
+    digest: str
+    otherwise: bool = False
+
+
+Level = dict[_Child, None]
+
+
+def _listed(manifest: Manifest) -> Level:
+    return dict.fromkeys(_Child(child, child in manifest.otherwise) for child in manifest.children)
+
+
+async def _next_level(level: Sequence[_Child], eyes: Eyes, reached: _Reached) -> Level:
+    """What the children of a level list.  A few are looked at together, and all end before an error is told."""
+    found: Level = {}
+    for at in range(0, len(level), LOOKED_AT_ONCE):
+        batch = [_children(child, eyes, reached) for child in level[at : at + LOOKED_AT_ONCE]]
+        for listed in await asyncio.gather(*batch, return_exceptions=True):
+            if isinstance(listed, BaseException):
+                raise listed
+            found |= listed
+    return found
+
+
+async def _children(listed: _Child, eyes: Eyes, reached: _Reached) -> Level:
     """By itself, so that no body outlives its turn."""
-    child = await look(digest)
-    if child is None:
-        reached.missing.add(digest)
-        return ()
-    if child.digest in reached.manifests:  # it is listed by another digest as well (H81)
-        return ()
-    reached.add_child(child)
-    return child.children
+    async with eyes.turns:
+        if listed.otherwise and await eyes.is_blob(listed.digest):
+            return {}
+        child = await eyes.manifest(listed.digest)
+        if child is None:
+            reached.missing.add(listed.digest)
+            return {}
+        if child.digest in reached.manifests:  # it is listed by another digest as well (H81)
+            return {}
+        reached.add_child(child)
+        return _listed(child)
 
 
 def _content(manifest: Manifest, reached: _Reached) -> Content:

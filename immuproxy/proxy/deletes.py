@@ -163,7 +163,8 @@ class Deletes:
         going = await self._going(repository, digests[-1]) if manifest_route else _Going()
         if await self._is_needed(repository, digests, len(going.tags)):
             return await self._refuse_needed(draft, caller, operation, digests[-1])
-        if manifest_route and not await self._manifest(repository, digest, caller):
+        # 2.8 unlinks a layer that is deleted as a manifest (H33).
+        if manifest_route and not await self._upstream.manifest(repository, digest, caller):
             return await self._unknown(draft, caller, operation)
         event = replace(draft, outcome=Outcome.DELETED, reason="no protected tag needs it")
         if going.tags:
@@ -178,7 +179,7 @@ class Deletes:
         if names.is_digest(digest):
             return (digest,)
         if operation.kind is Kind.MANIFEST:
-            found = await self._manifest(repository, digest, caller)
+            found = await self._upstream.manifest(repository, digest, caller)
             kept = found.digest if found else None
         else:
             kept = await self._upstream.blob_digest(repository, digest, caller)
@@ -188,17 +189,6 @@ class Deletes:
         """By any of its digests, by more than the ``going`` tags that hold it by the last of them."""
         counts = [await self._register.pin_count(repository, digest) for digest in digests]
         return any(counts[:-1]) or counts[-1] > going
-
-    async def _manifest(self, repository: str, digest: str, caller: Caller) -> Found | None:
-        """The manifest of a digest; 2.8 unlinks a layer that is deleted as a manifest (H33)."""
-        try:
-            found = await self._upstream.probe(repository, digest, caller)
-        except UpstreamUnavailableError:
-            # Asked for a layer as a manifest, 2.8 answers 500.
-            if await self._upstream.has_blob(repository, digest, caller):
-                return None
-            raise
-        return found if isinstance(found, Found) else None
 
     async def _going(self, repository: str, digest: str) -> _Going:
         """The tags that hold the digest and would go with it, when its rule or an exception lets each of them go."""

@@ -18,6 +18,7 @@ from immuproxy.proxy.answers import Answer
 from immuproxy.proxy.attempt import Attempt, Limits, Retry, renewed
 from immuproxy.proxy.carrier import Carrier
 from immuproxy.proxy.claiming import Claiming
+from immuproxy.proxy.closure import check_listed
 from immuproxy.proxy.judge import Judge
 from immuproxy.proxy.late_children import LateChildren
 from immuproxy.proxy.looks import Looks
@@ -74,6 +75,9 @@ class Guard:
         Run it in a task of its own that outlives the client (H47).  Raises `immuproxy.oci.errors.OciError` (503 when
         nothing can be decided now), `UpstreamUnavailableError` and `LedgerUnavailableError`.
         """
+        refused = await self._refused([push])
+        if refused is not None:
+            return refused
         content = await self._content(push)
         while True:
             attempt = Attempt(push, content, record.new_token())
@@ -90,12 +94,24 @@ class Guard:
         ``pushes`` in the order of their tags, so that two such pushes cannot wait for each other.  Returns the first
         answer that is no success; what was set before the upstream gave that answer stays set.  Raises like `push`.
         """
-        return await self._several.push(pushes, await self._content(pushes[0]))
+        refused = await self._refused(pushes)
+        return refused or await self._several.push(pushes, await self._content(pushes[0]))
 
     async def ended(self) -> None:
         """Before the ledger's connection closes."""
         await self._looks.ended()
         await self._amends.ended()
+
+    async def _refused(self, pushes: Sequence[Push]) -> Answer | None:
+        """The first refusal that does not depend on what the index reaches, which is dear to learn (H85)."""
+        if not pushes[0].manifest.children:
+            return None
+        check_listed(pushes[0].manifest)
+        for push in pushes:
+            refused = await self._claiming.refused(push)
+            if refused is not None:
+                return refused
+        return None
 
     async def _content(self, push: Push) -> Content:
         content = await self._library.content(push.repository, push.manifest, push.caller, push.take)

@@ -60,7 +60,7 @@ class LateChildren:
 
     async def find(self, repository: str, missing: Iterable[str], caller: Caller) -> None:
         """Look again for children that were missing before they were pinned."""
-        for digest in sorted(missing):
+        for digest in await self._library.arrived(repository, sorted(missing), caller):
             manifest = await self._library.manifest(repository, digest, caller)
             if manifest is not None:
                 await self._attach_to([digest], repository, manifest, caller, freely)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from immuproxy.ledger.model import Event, StoredManifest, TagRecord
@@ -14,14 +14,9 @@ from immuproxy.oci.manifests import Manifest
 from immuproxy.proxy import answers, spellings
 from immuproxy.proxy.answers import Answer
 from immuproxy.proxy.caller import Caller
-from immuproxy.proxy.closure import Take, freely, walk
+from immuproxy.proxy.closure import LOOKED_AT_ONCE, Eyes, Take, freely, walk
 from immuproxy.proxy.upstream import Found, Upstream, UpstreamUnavailableError
 from immuproxy.rules.model import Image, Rule
-
-LOOKED_AT_ONCE = 4
-"""Manifests of indexes that are read at a time, for all pushes together: each may be 4 MiB, and is kept for as long as
-it takes to read it (H85).
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,10 +54,12 @@ class Library:
         """
 
         async def look(digest: str) -> Manifest | None:
-            async with self._turns:
-                return await self.manifest(repository, digest, caller)
+            return await self.manifest(repository, digest, caller)
 
-        content = await walk(manifest, look, take)
+        async def is_blob(digest: str) -> bool:
+            return await self._upstream.has_blob(repository, digest, caller)
+
+        content = await walk(manifest, Eyes(look, is_blob, self._turns), take)
         kept = await spellings.kept_as(self._upstream, repository, content.unresolved, caller)
         return replace(
             content,
@@ -90,8 +87,25 @@ class Library:
         stored = await self._register.stored(repository, digest)
         if stored:
             return manifests.describe(stored.body, stored.media_type)
-        found = await self._upstream.probe(repository, digest, caller)
-        return manifests.describe(found.body, found.media_type) if isinstance(found, Found) else None
+        found = await self._upstream.manifest(repository, digest, caller)
+        return manifests.describe(found.body, found.media_type) if found else None
+
+    async def arrived(self, repository: str, digests: Sequence[str], caller: Caller) -> list[str]:
+        """Which of some manifests are there; a few are looked at together."""
+
+        async def is_there(digest: str) -> bool:
+            async with self._turns:
+                return await self.manifest(repository, digest, caller) is not None
+
+        found: list[str] = []
+        for at in range(0, len(digests), LOOKED_AT_ONCE):
+            batch = digests[at : at + LOOKED_AT_ONCE]
+            there = await asyncio.gather(*map(is_there, batch), return_exceptions=True)
+            for digest, answer in zip(batch, there, strict=True):
+                if isinstance(answer, BaseException):
+                    raise answer
+                found += [digest] * answer
+        return found
 
     async def image(self, repository: str, manifest: Manifest, caller: Caller, rule: Rule) -> Image:
         """A manifest as ``rule`` sees it; labels cost a look at each config, so only where it asks for them."""
@@ -125,7 +139,7 @@ class Library:
             config = await self._config_labels(repository, manifest, caller)
             return {**config, **manifest.annotations}
         shared: set[tuple[str, str]] | None = None
-        for child in manifest.children:
+        for child in (each for each in manifest.children if each not in manifest.otherwise):
             found = await self._image_labels(repository, child, caller)
             if found:
                 shared = found if shared is None else shared & found

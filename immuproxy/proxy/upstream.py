@@ -217,6 +217,26 @@ class Upstream:
             f"the upstream answered {answer.status} when asked for {repository} {reference}", answer.status
         )
 
+    async def manifest(self, repository: str, digest: str, caller: Caller) -> Found | None:
+        """The manifest of a digest; None where there is none that this client may see.
+
+        Asked for a blob as a manifest, distribution 2.8 answers 500; what could be a manifest is not taken for a blob
+        by that.  Raises as `probe`.
+        """
+        try:
+            found = await self.probe(repository, digest, caller)
+        except UpstreamUnavailableError:
+            if await self._is_mere_blob(repository, digest, caller):
+                return None
+            raise
+        return found if isinstance(found, Found) else None
+
+    async def _is_mere_blob(self, repository: str, digest: str, caller: Caller) -> bool:
+        if not await self.has_blob(repository, digest, caller):
+            return False
+        content = await self.small_blob(repository, digest, caller)
+        return content is None or not manifests.could_be(content)
+
     async def put_manifest(
         self, repository: str, reference: str, body: bytes, caller: Caller, *, until: float = math.inf
     ) -> Answer:

@@ -18,10 +18,21 @@ from immuproxy.ledger.records import packed
 from immuproxy.ledger.redis import connect
 from immuproxy.ledger.register import Content, GoneTag
 from immuproxy.oci.errors import OciError
-from immuproxy.oci.manifests import MAX_MANIFEST_BYTES, OCI_INDEX, Manifest, read
+from immuproxy.oci.manifests import MAX_MANIFEST_BYTES, OCI_INDEX, OCI_MANIFEST, Manifest, read
 from immuproxy.proxy import record
-from immuproxy.proxy.closure import MAX_BYTES, MAX_CLOSURE, MAX_DEPTH, MAX_NEEDS, MAX_TOGETHER, freely, walk
-from tests.conversation import Client, Image, RunningEdge, image, index, sha256
+from immuproxy.proxy.closure import (
+    LOOKED_AT_ONCE,
+    MAX_BYTES,
+    MAX_CLOSURE,
+    MAX_DEPTH,
+    MAX_NEEDS,
+    MAX_TOGETHER,
+    Eyes,
+    freely,
+    walk,
+)
+from tests.between import between
+from tests.conversation import Client, Image, RunningEdge, edge_over, image, index, sha256
 from tests.proxies import ProxyServer, running_proxy
 from tests.servers import RedisServer, RegistryServer
 
@@ -64,7 +75,11 @@ async def walked(top: Image, known: Mapping[str, Image]) -> Content:
     async def look(digest: str) -> Manifest | None:
         return parsed(known[digest]) if digest in known else None
 
-    return await walk(parsed(top), look, freely)
+    return await walk(parsed(top), Eyes(look, nobody, asyncio.Semaphore(2)), freely)
+
+
+async def nobody(_digest: str) -> bool:
+    return False
 
 
 def by_digest(*images: Image) -> dict[str, Image]:
@@ -113,11 +128,101 @@ async def test_h85_only_small_children_are_kept_and_room_is_taken_for_them() -> 
         return parsed(known[digest])
 
     top = parsed(index(*small, *big))
-    content = await walk(top, look, taken.append)
+    content = await walk(top, Eyes(look, nobody, asyncio.Semaphore(2)), taken.append)
     assert {kept.digest for kept in content.stored} == {top.digest, *by_digest(*small)}
     assert set(content.apart) == set(by_digest(*big))
     assert sum(taken) == sum(len(each.body) for each in small)
     assert set(content.blobs) == {sha256(blob) for each in (*small, *big) for blob in each.blobs}
+
+
+def missing(number: int) -> Image:
+    """An index of children that nobody has."""
+    listed = [{"mediaType": OCI_MANIFEST, "digest": sha256(b"%d" % each), "size": 1} for each in range(number)]
+    return Image(json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": listed}).encode(), OCI_INDEX)
+
+
+async def test_h85_what_is_listed_counts_before_it_is_looked_at_and_a_few_are_looked_at_together() -> None:
+    looking = list[int]()
+    now = 0
+
+    async def look(_digest: str) -> Manifest | None:
+        nonlocal now
+        now += 1
+        looking.append(now)
+        await asyncio.sleep(0)
+        now -= 1
+        return None
+
+    eyes = Eyes(look, nobody, asyncio.Semaphore(LOOKED_AT_ONCE))
+    with pytest.raises(OciError, match="more than one tag may need"):
+        await walk(parsed(missing(MAX_CLOSURE)), eyes, freely)
+    assert not looking
+    assert len((await walk(parsed(missing(50)), eyes, freely)).missing) == 50
+    assert (len(looking), max(looking)) == (50, LOOKED_AT_ONCE)
+
+
+async def test_h85_what_the_record_refuses_is_refused_before_anything_is_looked_at(
+    registry: RegistryServer, redis_server: RedisServer
+) -> None:
+    async with between(registry.url) as front, edge_over(front.url, redis_server.url) as edge:
+        await edge.client.push(REPOSITORY, "1.0", image("one"))
+        pushed, before = missing(900), len(front.asked)
+        answer = await edge.client.put(REPOSITORY, "1.0", pushed)
+        assert (answer.status, answer.error["detail"]["pushed_digest"]) == (409, pushed.digest)
+        target = f"/v2/{REPOSITORY}/manifests/{pushed.digest}?tag=1.0&tag=2.0"
+        assert (await edge.client.ask("PUT", target, pushed.body, Content_Type=pushed.media_type)).status == 409
+        assert len(front.asked) - before < 10
+        assert [event.outcome for event in await edge.events(REPOSITORY)][1:] == [Outcome.REFUSED] * 2
+
+
+# --- what is listed and is no manifest
+
+
+def cache_of(made: Image, types: Sequence[str]) -> Image:
+    """An index as BuildKit keeps its cache: it lists blobs."""
+    blobs = zip(made.blobs, types, strict=True)
+    listed = [{"mediaType": kind, "digest": sha256(blob), "size": len(blob)} for blob, kind in blobs]
+    return Image(json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": listed}).encode(), OCI_INDEX)
+
+
+@pytest.mark.parametrize(
+    ("types", "asked"),
+    [
+        (["application/vnd.buildkit.cacheconfig.v0", "application/vnd.oci.image.layer.v1.tar+gzip"], False),
+        ([OCI_MANIFEST, OCI_MANIFEST], True),
+    ],
+)
+async def test_h31_an_index_of_blobs_is_taken_and_its_blobs_stay(
+    registry: RegistryServer, redis_server: RedisServer, types: list[str], asked: bool
+) -> None:
+    """2.8 reads the whole of a blob into its memory that it is asked for as a manifest, and answers 500."""
+    made = image("cached")
+    pushed = cache_of(made, types)
+    async with between(registry.url) as front, edge_over(front.url, redis_server.url) as edge:
+        await edge.client.blobs(REPOSITORY, made)
+        assert (await edge.client.put(REPOSITORY, "1.0", pushed)).status == 201
+        for blob in made.blobs:
+            assert (("GET", f"/v2/{REPOSITORY}/manifests/{sha256(blob)}") in front.asked) is asked
+            assert (await edge.client.ask("DELETE", f"/v2/{REPOSITORY}/blobs/{sha256(blob)}")).status == 405
+
+
+async def test_h31_what_is_listed_both_as_a_blob_and_as_a_manifest_is_read_as_one() -> None:
+    """Whoever follows the inner index needs what the child needs."""
+    child = image("both")
+    inner = index(child)
+    as_blob = json.loads(index(child, inner).body)
+    as_blob["manifests"][0]["mediaType"] = "application/octet-stream"
+    top = Image(json.dumps(as_blob).encode(), OCI_INDEX)
+    known = by_digest(child, inner)
+
+    async def look(digest: str) -> Manifest | None:
+        return parsed(known[digest])
+
+    async def everything(_digest: str) -> bool:
+        return True
+
+    content = await walk(parsed(top), Eyes(look, everything, asyncio.Semaphore(2)), freely)
+    assert set(map(sha256, child.blobs)) <= content.needs
 
 
 # --- what is written in pieces
