@@ -94,7 +94,6 @@ async def test_a_time_limit_has_passed_when_the_ledgers_clock_says_so(
     await standing.unharmed()
 
 
-@pytest.mark.xfail(strict=True, reason="an overwrite is allowed within a time of a first push that lies in the future")
 async def test_a_clock_that_was_ahead_lets_nobody_overwrite_for_longer(clocks: tuple[Arena, dict[str, Clock]]) -> None:
     """Pushed while the clock was a day ahead, and the clock set right: the hour of grace is not a day and an hour."""
     standing, watches = clocks

@@ -92,19 +92,9 @@ HINTS: dict[str, bytes] = {
     "secret-inside": envelope(event() | {"request": {"useragent": SECRET}, "actor": {"name": SECRET}}),
     "later": envelope(event() | {"timestamp": "9999-12-31T23:59:59Z"}),
 }
-FOUND = {
-    "action-a-list": "an action that is a list is answered by 500",
-    "action-an-object": "an action that is an object is answered by 500",
-}
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=FOUND[name])) if name in FOUND else name
-        for name in HINTS
-    ],
-)
+@pytest.mark.parametrize("name", HINTS)
 async def test_a_hint_is_never_the_truth(target: Arena, name: str) -> None:
     answer = await tell(target, post(HINTS[name]))
     assert answer.status == 202, answer
@@ -114,8 +104,8 @@ async def test_a_hint_is_never_the_truth(target: Arena, name: str) -> None:
 
 async def test_false_hints_leave_nothing(target: Arena) -> None:
     before = target.keys()
-    for name in HINTS.keys() - FOUND.keys():
-        await tell(target, post(HINTS[name]))
+    for hint in HINTS.values():
+        await tell(target, post(hint))
     await asyncio.sleep(1.5)  # some of them are looked at by now
     assert target.keys() == before
     assert not (await target.api(f"events?repository={REPOSITORY}&action=drift&tag=multi"))["events"]
@@ -164,7 +154,6 @@ async def test_a_true_hint_is_followed_and_the_tag_healed(target: Arena) -> None
 
 @pytest.mark.attack_long
 @pytest.mark.timeout(180)
-@pytest.mark.xfail(strict=False, reason="expected after hints have a bounded queue of their own and an index")
 async def test_hints_on_many_tags_delay_nobody(target: Arena) -> None:
     repository = "hints/many"
     pushed = image("of many tags")

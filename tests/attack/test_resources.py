@@ -182,7 +182,6 @@ def asked(standing: Arena) -> int:
 
 
 @pytest.mark.attack_long
-@pytest.mark.xfail(strict=True, reason="the limit on what an index reaches does not count what the registry lacks")
 @pytest.mark.parametrize("tag", ["v1", "v-free"])
 async def test_an_index_of_more_children_than_anybody_has_is_refused_at_once(own: Arena, tag: str) -> None:
     before = asked(own)
@@ -216,7 +215,6 @@ async def test_reads_of_nothing_leave_nothing(own: Arena, name: str) -> None:
     own.log_is_clean()
 
 
-@pytest.mark.xfail(strict=False, reason="expected after no key stays before something succeeds or is refused for cause")
 async def test_pushes_that_never_succeed_leave_no_key(own: Arena) -> None:
     before = own.keys()
     body = _layers(1)
@@ -235,7 +233,6 @@ async def test_many_reads_at_one_moment_are_all_right(own: Arena) -> None:
     await own.unharmed()
 
 
-@pytest.mark.xfail(strict=False, reason="expected after commands wait for a connection to Redis")
 @pytest.mark.attack_long
 async def test_many_pushes_at_one_moment_are_all_decided(own: Arena) -> None:
     raw = request("PUT", TAG, [("Content-Type", OCI_MANIFEST)], EVIL.body)
@@ -246,7 +243,6 @@ async def test_many_pushes_at_one_moment_are_all_decided(own: Arena) -> None:
 
 @pytest.mark.attack_long
 @pytest.mark.timeout(180)
-@pytest.mark.xfail(strict=False, reason="expected after the bytes of a closure are bounded")
 async def test_large_children_do_not_fill_the_memory(own: Arena) -> None:
     before = memory(own)
     children = []
@@ -302,7 +298,6 @@ def few_files(standing: Arena, more: int) -> Iterator[None]:
 
 @pytest.mark.attack_long
 @pytest.mark.parametrize("name", ["nothing", "half-a-head"])
-@pytest.mark.xfail(strict=False, reason="expected after the message that files are short comes once a minute")
 async def test_more_silent_connections_than_files_fill_no_log_and_kill_nothing(own: Arena, name: str) -> None:
     own.fresh_log()
     with few_files(own, 60):
