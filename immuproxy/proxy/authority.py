@@ -3,7 +3,8 @@ own (H53-H56).
 
 The questions have no side effect.  A PUT with an empty body: the registry answers 401 or 403 before it looks at the
 body, and 400 after it was let in.  It is sent to the digest of the pushed content, never to a tag, so that even a
-lenient registry could not tag an empty body.  A DELETE of something that cannot exist: 404 after it was let in.
+lenient registry could not tag an empty body; and as an image manifest, because Quay and zot answer 415 to any other
+type, Quay before it asks who that is.  A DELETE of something that cannot exist: 404 after it was let in.
 
 A door in front of the registry has answers of its own, nginx a 400 to a long password.  So only what the registry
 itself says to who was let in counts as yes; what is neither that nor a refusal is unknown (H83).
@@ -19,6 +20,7 @@ from typing import TypeVar
 
 from multidict import CIMultiDict
 
+from immuproxy.oci.manifests import OCI_MANIFEST
 from immuproxy.oci.names import digest_of
 from immuproxy.oci.routes import Kind, Operation, build_path
 from immuproxy.proxy.answers import API_VERSION, Answer
@@ -36,10 +38,17 @@ ASKED_AGAIN = 60.0
 
 MAX_REMEMBERED = 10_000
 
+NOT_FOUND = "NOT_FOUND"
+"""What Harbor says of a manifest that it does not have, to who was let in; no code of the specification, so it counts
+only beside the random digest that was asked for.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """What is asked; only who was let in hears ``status`` with one of ``codes`` of the specification."""
+    """What is asked; only who was let in hears ``status`` with one of ``codes`` of the specification, or with
+    `NOT_FOUND` and the digest that was asked for.
+    """
 
     method: str
     kind: Kind
@@ -65,7 +74,7 @@ class Authority:
         self._always = always
         self._open: dict[tuple[_Question, str], tuple[bool, float]] = {}
         self._allowed: dict[tuple[bytes, str], float] = {}
-        self._tells_version = False
+        self._tell_version: set[_Question] = set()
 
     async def refuse_push(self, repository: str, caller: Caller) -> Answer | None:
         """None when the client may push to the repository; else the upstream's own answer, to be relayed as it is.
@@ -106,8 +115,8 @@ class Authority:
         return bool(caller.actor) and not lets_strangers_in
 
     async def _refused(self, question: _Question, repository: str, caller: Caller, what: str) -> Answer | None:
-        answer = await self._ask(question, repository, caller.headers)
-        if self._says_yes(question, answer):
+        answer, says_yes = await self._ask(question, repository, caller.headers)
+        if says_yes:
             return None
         if answer.status in {401, 403, 405, 429} or (answer.status == 404 and answer.codes):
             return answer
@@ -124,40 +133,48 @@ class Authority:
         if until > now:
             return known
         try:
-            answer = await self._ask(question, repository, CIMultiDict())
+            answer, lets_in = await self._ask(question, repository, CIMultiDict())
         except UpstreamUnavailableError:
             return False
-        lets_in = self._says_yes(question, answer)
         if lets_in or answer.status == 401 or (answer.status in {403, 404} and answer.codes):
             _remember(self._open, (question, repository), (lets_in, now + ASKED_AGAIN))
         return lets_in
 
-    def _says_yes(self, question: _Question, answer: Answer) -> bool:
+    def _says_yes(self, question: _Question, asked_for: str, answer: Answer) -> bool:
         """Whether this is the registry's own answer to who was let in: in the form of the specification, and with the
-        version of its API where it tells that at all.
+        version of its API where it tells that at all.  Behind Harbor two services answer, each its own questions, and
+        only one of them tells it.
         """
-        return answer.status == question.status and bool(answer.codes & question.codes) and self.is_registrys(answer)
+        names_it = NOT_FOUND in answer.codes and asked_for.encode() in answer.body
+        if answer.status != question.status or not (answer.codes & question.codes or names_it):
+            return False
+        return self._is_registrys(question, answer)
 
-    def is_registrys(self, answer: Answer, *, sure: bool = False) -> bool:
-        """Whether an answer bears the version of the registry's API, or that is a registry which never told any: then
-        nothing tells its answers from those of a door, and where one has to be ``sure``, it does not count.
+    def is_registrys(self, operation: Operation, answer: Answer, *, sure: bool) -> bool:
+        """Whether the answer to a delete bears the version of the registry's API, or that is a registry which never told
+        any: then nothing tells its answers from those of a door, and where one has to be ``sure``, it does not count.
         """
+        return self._is_registrys(_DELETES[operation.kind], answer, sure=sure)
+
+    def _is_registrys(self, question: _Question, answer: Answer, *, sure: bool = False) -> bool:
         name, version = API_VERSION
         if name not in answer.headers:
-            return not (sure or self._tells_version)
-        self._tells_version = True
+            return not sure and question not in self._tell_version
+        self._tell_version.add(question)
         return version in answer.headers[name]
 
-    async def _ask(self, question: _Question, repository: str, sent: CIMultiDict[str]) -> Answer:
+    async def _ask(self, question: _Question, repository: str, sent: CIMultiDict[str]) -> tuple[Answer, bool]:
+        """The answer, and whether it says yes."""
         asked = CIMultiDict(
             (name, value) for name, value in sent.items() if name.lower() in {"authorization", "user-agent"}
         )
         reference, body = digest_of(secrets.token_bytes(32)), None
         if question is _PUSH:
             reference, body = digest_of(b""), b""
-            asked["Content-Type"] = "application/octet-stream"
+            asked["Content-Type"] = OCI_MANIFEST
         path = build_path(question.kind, repository, reference)
-        return await self._upstream.exchange(question.method, path, asked, body)
+        answer = await self._upstream.exchange(question.method, path, asked, body)
+        return answer, self._says_yes(question, reference, answer)
 
 
 def _remember(memory: dict[_K, _V], key: _K, value: _V) -> None:

@@ -332,7 +332,7 @@ class Deletes:
         It says 202 (specification, "Deleting manifests"; some say 200 or 204).  A door says such things too, of what
         never came to the registry, and gives up waiting for what did; so only the registry's own yes counts (H83).
         """
-        if answer.status in DONE and self._authority.is_registrys(answer, sure=answer.status != ACCEPTED):
+        if answer.status in DONE and self._authority.is_registrys(operation, answer, sure=answer.status != ACCEPTED):
             return True
         if answer.status in NOT_EXECUTED or answer.status in headers.REDIRECTS:
             return False
