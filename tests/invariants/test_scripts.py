@@ -19,9 +19,11 @@ from hypothesis import strategies as st
 
 from immuproxy.ledger import keys
 from immuproxy.ledger.epoch import Epoch
+from immuproxy.ledger.exceptions import Allows, Exceptions
 from immuproxy.ledger.model import Action, Event, Outcome, State, Step, StoredManifest, TagRecord, event_from_dict
 from immuproxy.ledger.redis import LedgerUnavailableError, Store, connect
-from immuproxy.ledger.register import Content, GoneTag, Register
+from immuproxy.ledger.register import Content, GoneTag, Permit, Register
+from tests.invariants.pins import Pins
 from tests.servers import RedisServer, running_redis
 
 REPOSITORY = "team/app"
@@ -29,15 +31,29 @@ TAGS = ("1.0", "2.0")
 DIGESTS = tuple(f"sha256:{letter * 64}" for letter in "abc")
 LAYERS = tuple(f"sha256:{number * 64}" for number in "123")
 LEAVES = tuple(f"sha256:{number * 64}" for number in "89")
+OTHERWISE = tuple(f"sha512:{letter * 128}" for letter in "abc")
+"""The manifests of `DIGESTS` by another algorithm (H81)."""
+
+LATE = {
+    LAYERS[0]: (LAYERS[1], *LEAVES),
+    LAYERS[1]: LEAVES,
+    LAYERS[2]: LEAVES[:1],
+    LEAVES[0]: LEAVES[1:],
+}
+"""What turns out to need more: a chain, as no content can hold its own digest (H91)."""
+
+INDEX = 2
 LONG = 600_000
 
 Drawn = list[tuple[str, str, int, int]]
 
 
 def content(number: int) -> Content:
-    """Each digest shares a layer with the next."""
+    """Each digest shares a layer with the next; the last is an index that lists the first by two digests."""
     digest = DIGESTS[number]
     needs = frozenset({digest, LAYERS[number], LAYERS[(number + 1) % 3]})
+    if number == INDEX:
+        needs |= {DIGESTS[0], OTHERWISE[0]}
     return Content(digest=digest, needs=needs, stored=(StoredManifest(digest, "type", f"{number}".encode()),))
 
 
@@ -59,6 +75,12 @@ class Ledger:
     deletes: list[tuple[str, Event]] = field(default_factory=list)
     allowed: set[tuple[str, int]] = field(default_factory=set)
     held: dict[str, tuple[int, str]] = field(default_factory=dict)
+    model: Pins = field(default_factory=Pins)
+    generations: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def exceptions(self) -> Exceptions:
+        return Exceptions(self.store, lambda _: None)
 
     def event(self, **values: Any) -> Event:
         self.count += 1
@@ -147,9 +169,30 @@ class Ledger:
     async def attach(self, tag: str, number: int, choice: int) -> object:
         """The manifest of a digest comes late, or what one of its layers turns out to need."""
         if choice % 2:
-            leaves = LEAVES[: 1 + choice // 2 % 2]
-            return await self.register.attach(REPOSITORY, LAYERS[number], frozenset(leaves))
-        return await self.register.attach(REPOSITORY, DIGESTS[number], content(number).needs)
+            digest = tuple(LATE)[choice // 2 % len(LATE)]
+            needs = frozenset(LATE[digest][: 1 + number])
+        else:
+            digest = (DIGESTS, OTHERWISE)[choice // 2 % 2][number]
+            needs = content(number).needs
+        step = await self.register.attach(REPOSITORY, digest, needs)
+        if step is Step.OK:
+            self.model.attach(digest, needs)
+        return step
+
+    async def keep(self, tag: str, number: int, choice: int) -> object:
+        digest = (*LAYERS, *OTHERWISE)[choice % 6]
+        kept = await self.register.keep(REPOSITORY, StoredManifest(digest, "type", b"kept"))
+        assert kept == (digest in self.model.counts())
+        return kept
+
+    async def grant(self, tag: str, number: int, choice: int) -> object:
+        """An exception for a delete; or the end of one."""
+        if choice % 3 == 0:
+            found = await self.exceptions.of(REPOSITORY, tag)
+            return found and await self.exceptions.end(found, self.event(tag=tag))
+        event = self.event(tag=tag, digest=DIGESTS[number] if choice % 2 else "")
+        lasts = LONG if choice % 5 else 0
+        return await self.exceptions.grant(event, lasts_ms=lasts, allows=Allows.DELETE)
 
     async def conclude(self, tag: str, number: int, choice: int) -> object:
         draft = self.drafts[choice % len(self.drafts)] if self.drafts else self.event()
@@ -158,23 +201,43 @@ class Ledger:
         return await self.register.conclude(REPOSITORY, replace(draft, outcome=Outcome.CREATED))
 
     async def begin_delete(self, tag: str, number: int, choice: int) -> object:
+        """By one digest or by two, some of the tags that hold it by an exception, which may have ended."""
         digest = (*DIGESTS, *LAYERS)[choice % 6]
+        named = f"{OTHERWISE[choice % 6]} {digest}" if choice % 6 < len(DIGESTS) and choice % 4 < 2 else digest
         holders = [tag for tag, (_, held) in self.held.items() if held == digest]
+        permits = await self.permits(holders) if choice % 5 < 2 else []
+        valid = await self.valid(permits)
         draft = self.draft(digest=digest)
-        step = await self.register.begin_delete(REPOSITORY, digest, holders=holders, deadline_ms=LONG, draft=draft)
+        step = await self.register.begin_delete(
+            REPOSITORY, named, holders=holders, deadline_ms=LONG, draft=draft, permits=permits
+        )
+        assert valid or step is Step.CHANGED
         if step is Step.GRANTED:
-            self.deletes.append((digest, draft))
+            self.deletes.append((named, draft))
+            counts = self.model.counts()
+            assert counts.get(digest, 0) <= len(holders)
+            assert not any(counts.get(name) for name in named.split()[:-1])
         else:
             self.drafts.remove(draft)
         return step
 
+    async def permits(self, holders: list[str]) -> list[Permit]:
+        found = [await self.exceptions.of(REPOSITORY, tag) for tag in holders]
+        return [Permit(each.tag, self.held[each.tag][1], each.event) for each in found if each]
+
+    async def valid(self, permits: list[Permit]) -> bool:
+        now = await self.register.now_ms()
+        found = [await self.exceptions.of(REPOSITORY, permit.tag) for permit in permits]
+        return all(each and each.ends > now for each in found)
+
     async def end_delete(self, tag: str, number: int, choice: int) -> object:
         if not self.deletes:
             return None
-        digest, draft = self.deletes[choice % len(self.deletes)]
+        named, draft = self.deletes[choice % len(self.deletes)]
+        digest = named.split()[-1]
         going = [tag for tag, (_, held) in self.held.items() if held == digest]
         gone = [GoneTag(tag, digest, bool(choice % 2)) for tag in going]
-        ended = await self.register.end_delete(REPOSITORY, digest, draft, gone)
+        ended = await self.register.end_delete(REPOSITORY, named, draft, gone)
         for name in going if ended else ():
             del self.held[name]
         return ended
@@ -196,21 +259,14 @@ class Ledger:
 
     async def check(self) -> None:
         client: Any = self.store.client
-        raw = {tag: await client.hgetall(keys.tag(REPOSITORY, tag)) for tag in TAGS}
-        records = dict(zip(TAGS, await self.register.records(REPOSITORY, TAGS), strict=True))
-        needed = Counter(
-            digest
-            for fields in raw.values()
-            for name in (b"needs", b"claim_needs")
-            for digest in fields.get(name, b"").decode().split()
-        )
+        records = await self.follow()
         pins = {digest.decode(): int(count) for digest, count in (await client.hgetall(keys.pins(REPOSITORY))).items()}
         stored = {name.decode(): value for name, value in (await client.hgetall(keys.manifests(REPOSITORY))).items()}
         manifests = {name for name in stored if not name.startswith("needs ")}
         assert {name.removeprefix("needs ") for name in stored} <= set(pins)
-        for name in set(stored) - manifests:
-            needed.update(stored[name].decode().split())
-        assert pins == dict(needed)
+        attached = {name: frozenset(value.decode().split()) for name, value in stored.items() if name not in manifests}
+        assert attached == {f"needs {digest}": needs for digest, needs in self.model.attached.items()}
+        assert pins == self.model.counts()
         held = {record.committed.digest for record in records.values() if record.committed}
         assert held <= manifests <= set(pins)
         assert set(await self.register.tags(REPOSITORY)) == {tag for tag in TAGS if records[tag].committed}
@@ -222,6 +278,20 @@ class Ledger:
         self.check_generations(records)
         async for key in client.scan_iter():
             assert await client.ttl(key) == -1
+
+    async def follow(self) -> dict[str, TagRecord]:
+        """After each step.  What each tag and claim needs is known from its digest, whatever the ledger says of it."""
+        records = dict(zip(TAGS, await self.register.records(REPOSITORY, TAGS), strict=True))
+        for tag, record in records.items():
+            if record.committed is None:
+                self.model.see(tag, "holds", ())
+            elif record.committed.generation != self.generations.get(tag):
+                self.model.hold(tag, record.committed.digest, content(DIGESTS.index(record.committed.digest)).needs)
+            self.generations[tag] = record.committed.generation if record.committed else 0
+            claimed = content(DIGESTS.index(record.claim.digest)).needs if record.claim else ()
+            self.model.see(tag, "claims", claimed)
+            self.model.forget()
+        return records
 
     async def check_events(self, records: dict[str, TagRecord]) -> None:
         """A draft is an intent, or has had exactly one event; nothing has had two."""
@@ -257,8 +327,8 @@ class Ledger:
                 await self.register.release(REPOSITORY, tag, token=record.claim.token, event=closing)
             if record.committed:
                 await self.delete_tag(tag, record.committed.digest)
-        for digest, draft in self.deletes:
-            await self.register.end_delete(REPOSITORY, digest, draft)
+        for named, draft in self.deletes:
+            await self.register.end_delete(REPOSITORY, named, draft)
         for draft in self.drafts:
             await self.register.conclude(REPOSITORY, draft)
         await self.check()
@@ -274,7 +344,10 @@ class Ledger:
         self.held.pop(tag, None)
 
 
-OTHERS = ("release", "adopt", "intend", "attach", "conclude", "begin_delete", "end_delete", "flush_scripts")
+OTHERS = (
+    *("release", "adopt", "intend", "attach", "attach", "keep", "grant"),
+    *("conclude", "begin_delete", "begin_delete", "end_delete", "flush_scripts"),
+)
 step = st.tuples(
     st.sampled_from(("claim", "arm", "commit") * 2 + OTHERS),
     st.sampled_from(TAGS),
@@ -318,6 +391,8 @@ def test_h65_a_step_that_is_repeated_answers_the_same_and_changes_nothing(redis:
 
         async def twice(name: str, named: Any, arguments: Any) -> Any:
             first = await real(name, named, arguments)
+            if name == "exception_grant":  # another grant is another event
+                return first
             before = await state(ledger)
             second = await real(name, named, arguments)
             if name in {"claim", "arm", "commit", "adopt"}:
@@ -329,6 +404,7 @@ def test_h65_a_step_that_is_repeated_answers_the_same_and_changes_nothing(redis:
         patched.script = twice
         for name, *arguments in steps:
             await getattr(ledger, name)(*arguments)
+            await ledger.follow()
         await ledger.check()
         assert all(first == second for _, first, second in told), told
 
@@ -352,6 +428,7 @@ def test_h70_a_step_that_fails_leaves_nothing_behind(redis: RedisServer, steps: 
         patched.script = failing
         for name, *arguments in steps:
             await getattr(ledger, name)(*arguments)
+            await ledger.follow()
         await ledger.check()
 
     asyncio.run(on_an_empty_ledger(redis.url, work))
