@@ -24,6 +24,10 @@ BACKLOG = 1024
 PAUSE = 0.1
 """Seconds until another try where files ran out."""
 
+UNTAKEN = 300.0
+"""Seconds in which a client takes not a byte of its answer, after which it is given up, as is one that sends none of
+its body."""
+
 Tls = Callable[[], ssl.SSLContext | None]
 """The context for a connection that begins now; None where the listener speaks plain HTTP."""
 
@@ -63,6 +67,13 @@ async def _bound(listen: Listen, stack: AsyncExitStack) -> list[socket.socket]:
     return sockets
 
 
+def _end_where_nothing_is_taken(taken: socket.socket) -> None:
+    """Have the kernel end it where the client takes not a byte of an answer for that long (RFC 5482; Linux only)."""
+    option = getattr(socket, "TCP_USER_TIMEOUT", None)
+    if option is not None:
+        taken.setsockopt(socket.IPPROTO_TCP, option, int(1000 * UNTAKEN))
+
+
 class _Acceptor:
     def __init__(self, runner: web.BaseRunner, name: str, tls: Tls, handshakes: int) -> None:
         self._loop = asyncio.get_running_loop()
@@ -96,22 +107,25 @@ class _Acceptor:
                 await asyncio.sleep(PAUSE)
                 continue
             self._hand_over(taken)
+            await asyncio.sleep(0)  # where many wait, those who were taken are served before the next
 
     def _hand_over(self, taken: socket.socket) -> None:
-        while len(self._handshakes) >= self._room:
+        tls = self._tls()
+        while tls and len(self._handshakes) >= self._room:
             oldest = next(iter(self._handshakes))
             del self._handshakes[oldest]
             oldest.cancel()
-        task = self._loop.create_task(self._made(taken))
+        task = self._loop.create_task(self._made(taken, tls))
         self._handshakes[task] = None
         task.add_done_callback(lambda done: self._handshakes.pop(done, None))
 
-    async def _made(self, taken: socket.socket) -> None:
+    async def _made(self, taken: socket.socket, tls: ssl.SSLContext | None) -> None:
         """The connection, ready to be read; without TLS at once."""
-        server, tls = self._runner.server, self._tls()
+        server = self._runner.server
         if server is None:
             taken.close()
             return
+        _end_where_nothing_is_taken(taken)
         limit = HEAD if tls else None
         with suppress(OSError):  # no TLS, or no more client: nobody is there who could be answered
             await self._loop.connect_accepted_socket(server, taken, ssl=tls, ssl_handshake_timeout=limit)

@@ -7,6 +7,8 @@ head quotes it.  What is private of the library here is pinned by `tests/listeni
 from __future__ import annotations
 
 import asyncio
+import math
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
@@ -25,6 +27,12 @@ log = structlog.get_logger("immuproxy")
 HEAD = 30.0
 """Seconds that a head may take, the first from the connection on."""
 
+STUCK = 5.0
+"""Seconds after which an answer that nobody takes is no reason to keep a place that others need."""
+
+LOOKED_AT = 100
+"""Connections looked at to find one that can go: each new one may cost no more than that, however many there are."""
+
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
@@ -33,6 +41,7 @@ class Connection(RequestHandler):
 
     listener = ""
     _late: asyncio.TimerHandle | None = None
+    _untaken_since = math.inf
 
     def problem(self, status: int, message: str) -> web.StreamResponse:
         """The answer to a request that nobody handled."""
@@ -45,9 +54,9 @@ class Connection(RequestHandler):
         return waits and not self._force_close
 
     @property
-    def has_asked(self) -> bool:
-        """Whether a whole head ever came."""
-        return self._request_count > 0
+    def is_stuck(self) -> bool:
+        """Whether its client has not taken what waits for it for a while; also where only that keeps it from ending."""
+        return self._loop.time() - self._untaken_since > STUCK
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The client is here; its first head has to come in time."""
@@ -64,6 +73,8 @@ class Connection(RequestHandler):
         super().data_received(data)
         if data:
             self._watch_head()
+        if self._request_count and isinstance(self._manager, Connections):
+            self._manager.has_asked(self)
         if asked is None or asked.content.is_eof() or not self._messages:
             return
         if not isinstance(self._messages[-1][0], RawRequestMessage):
@@ -73,6 +84,21 @@ class Connection(RequestHandler):
         """The client hung up, or was cut off."""
         super().connection_lost(exc)
         self._stop_watching()
+
+    def pause_writing(self) -> None:
+        """The client takes its answer more slowly than it is made."""
+        super().pause_writing()
+        self._untaken_since = self._loop.time()
+
+    def resume_writing(self) -> None:
+        """The client has taken most of it."""
+        super().resume_writing()
+        self._untaken_since = math.inf
+
+    def force_close(self) -> None:
+        """End it, once the client has taken what waits for it."""
+        super().force_close()
+        self._untaken_since = min(self._untaken_since, self._loop.time())
 
     def _watch_head(self) -> None:
         if not self.is_idle:
@@ -121,6 +147,8 @@ class Connections(web.Server):
         """``room``: how many; ``options`` are those of aiohttp's server."""
         super().__init__(handler, **options)
         self._room = room
+        self._silent: OrderedDict[RequestHandler, None] = OrderedDict()
+        self._asking: OrderedDict[RequestHandler, None] = OrderedDict()
 
     def __call__(self) -> RequestHandler:
         """One connection."""
@@ -129,10 +157,43 @@ class Connections(web.Server):
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
         """Another client; where there is no room, whoever keeps a place without need goes (H89)."""
         super().connection_made(handler, transport)
-        if len(self._connections) > self._room:
-            self._least_needed(handler).force_close()
+        if len(self._connections) > self._room and not self._one_goes():
+            handler.force_close()
+        else:
+            self._silent[handler] = None
 
-    def _least_needed(self, newest: RequestHandler) -> RequestHandler:
-        """The oldest that never asked for anything, else the oldest that asks for nothing now, else the newest."""
-        idle = [one for one in self._connections if isinstance(one, Connection) and one.is_idle and one is not newest]
-        return next((one for one in idle if not one.has_asked), idle[0] if idle else newest)
+    def has_asked(self, handler: RequestHandler) -> None:
+        """A whole head came."""
+        if handler in self._silent:
+            del self._silent[handler]
+            self._asking[handler] = None
+
+    def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
+        """It has ended."""
+        super().connection_lost(handler, exc)
+        self._silent.pop(handler, None)
+        self._asking.pop(handler, None)
+
+    def _one_goes(self) -> bool:
+        """The oldest that never asked for anything, else one that asks for nothing now, or takes no answer."""
+        if self._silent:
+            silent, _ = self._silent.popitem(last=False)
+            self._connections[silent].abort()
+            return True
+        for _ in range(min(LOOKED_AT, len(self._asking))):
+            one = next(iter(self._asking))
+            self._asking.move_to_end(one)
+            if isinstance(one, Connection) and _ended(one, self._connections.get(one)):
+                return True
+        return False
+
+
+def _ended(one: Connection, transport: asyncio.Transport | None) -> bool:
+    """Whether it could go, and does."""
+    if one.is_idle:
+        one.force_close()
+        return True
+    if one.is_stuck and transport is not None:
+        transport.abort()
+        return True
+    return False

@@ -79,3 +79,40 @@ async def test_a_taken_port_is_an_error_and_leaves_nothing_open() -> None:
             async with accepting(runner, Listen("127.0.0.1", port), "edge", tls=lambda: None, handshakes=1):
                 pass
         assert runner.server is None
+
+
+async def test_h89_many_who_come_at_the_same_moment_are_all_served() -> None:
+    """They are in the system's queue before the first is taken; no handshake is needed, so none is given up."""
+    asked = request("GET", "/v2/")
+    with contextlib.ExitStack() as stack:
+        async with listener(lambda: None, handshakes=2) as port:
+            came = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(50)]
+            for client in came:
+                client.sendall(asked)
+                client.setblocking(False)
+            async with asyncio.timeout(5):
+                for client in came:
+                    assert (await asyncio.get_running_loop().sock_recv(client, 12)) == b"HTTP/1.1 200"
+
+
+async def test_h89_a_client_that_takes_nothing_of_its_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accepting_module, "UNTAKEN", 0.3)
+    ended = asyncio.Event()
+
+    async def unread(asked: web.BaseRequest) -> web.StreamResponse:
+        response = Response(headers={"Content-Length": "100000000"})
+        await response.prepare(asked)
+        try:
+            while True:
+                await response.write(bytes(100_000))
+        except ConnectionError:
+            ended.set()
+            raise
+
+    runner = web.ServerRunner(EdgeServer(unread), shutdown_timeout=0.1)
+    async with accepting(runner, Listen("127.0.0.1", 0), "edge", tls=lambda: None, handshakes=1) as port:
+        with socket.create_connection(("127.0.0.1", port)) as client, contextlib.suppress(TimeoutError):
+            client.sendall(request("GET", "/v2/"))
+            async with asyncio.timeout(8):
+                await ended.wait()
+    assert ended.is_set()

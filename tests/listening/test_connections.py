@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -23,6 +24,12 @@ HANGING = request("GET", "/hangs")
 async def answer(asked: web.BaseRequest) -> web.StreamResponse:
     if asked.path == "/hangs":
         await asyncio.sleep(60)
+    if asked.path == "/big":
+        response = Response(headers={"Content-Length": "100000000"})
+        await response.prepare(asked)
+        for _ in range(1000):
+            await response.write(bytes(100_000))
+        return response
     return Response(headers={"Content-Length": "0"})
 
 
@@ -102,3 +109,49 @@ async def test_h89_a_flood_does_not_keep_a_client_from_its_answer() -> None:
         for _ in range(100):
             await stack.enter_async_context(wire(port))
         assert await asks(await stack.enter_async_context(wire(port))) == 200
+
+
+BIG = request("GET", "/big")
+
+
+async def test_h89_an_answer_that_nobody_takes_keeps_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "STUCK", 0.1)
+    async with contextlib.AsyncExitStack() as stack, asyncio.timeout(5):
+        port = await stack.enter_async_context(listener(room=2))
+        for _ in range(2):
+            line = await stack.enter_async_context(wire(port))
+            await line.send(BIG)
+        await asyncio.sleep(0.3)
+        assert await asks(await stack.enter_async_context(wire(port))) == 200
+
+
+class _Nobody(asyncio.Transport):
+    """The other end of a connection that does nothing."""
+
+    closed = False
+
+    def get_extra_info(self, _name: str, default: object = None) -> object:
+        return default
+
+    def close(self) -> None:
+        self.closed = True
+
+    abort = close
+
+
+async def test_h89_where_all_places_are_taken_another_client_costs_no_look_at_each() -> None:
+    """Ten thousand that rest between two requests; each new one takes the place of one of them."""
+    server = EdgeServer(answer, room=10_000)
+    held = []
+    for _ in range(10_000):
+        held.append(server())
+        held[-1].connection_made(_Nobody())
+    await asyncio.sleep(0)
+    for one in held:
+        one.data_received(b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n")
+    began = time.perf_counter()
+    for _ in range(100):
+        server().connection_made(_Nobody())
+    assert (time.perf_counter() - began) / 100 < 0.001
+    for one in server.connections:
+        server.connection_lost(one)
