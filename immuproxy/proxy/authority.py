@@ -151,8 +151,8 @@ class Authority:
         return self._is_registrys(question, answer)
 
     def is_registrys(self, operation: Operation, answer: Answer, *, sure: bool) -> bool:
-        """Whether the answer to a delete bears the version of the registry's API, or that is a registry which never told
-        any: then nothing tells its answers from those of a door, and where one has to be ``sure``, it does not count.
+        """Whether the answer to a delete bears the version of the registry's API, or that registry never told any: then
+        nothing tells its answers from those of a door, and where one has to be ``sure``, it does not count.
         """
         return self._is_registrys(_DELETES[operation.kind], answer, sure=sure)
 

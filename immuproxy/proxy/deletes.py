@@ -318,7 +318,7 @@ class Deletes:
         if asyncio.get_running_loop().time() - began > self._longest:
             raise unavailable("the proxy stood still for too long in the middle of this delete; try again")
         answer = await self._upstream.exchange("DELETE", operation.target, _sent(caller))
-        if not self._is_done(answer):
+        if not self._is_done(operation, answer):
             reason = f"the upstream answered {answer.status}: {first_message(answer)}"
             missing = (answer.status == 404 and answer.codes) or await self._is_no_tag(operation, caller)
             outcome = Outcome.MISSING if missing else Outcome.FAILED
@@ -326,7 +326,7 @@ class Deletes:
         await self._register.end_delete(repository, mark, record.timed(event, caller), going.tags)
         return answer
 
-    def _is_done(self, answer: Answer) -> bool:
+    def _is_done(self, operation: Operation, answer: Answer) -> bool:
         """Whether the registry has deleted it; raises `UpstreamUnavailableError` where that is unknown.
 
         It says 202 (specification, "Deleting manifests"; some say 200 or 204).  A door says such things too, of what
