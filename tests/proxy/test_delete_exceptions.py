@@ -14,6 +14,7 @@ from multidict import CIMultiDict
 from immuproxy.ledger.exceptions import Allows, Exemption
 from immuproxy.ledger.ids import new_event_id
 from immuproxy.ledger.model import Event, Outcome
+from immuproxy.proxy.answers import API_VERSION
 from tests.between import Act, Request, between
 from tests.conversation import Answer, Image, RunningEdge, edge_over, image
 from tests.proxy.test_exceptions import GRANT
@@ -33,7 +34,7 @@ def untagging(registry: RegistryServer) -> Act:
         if not (tags / reference).exists():
             return Answer(404, CIMultiDict(), b"{}")
         shutil.rmtree(tags / reference)
-        return Answer(202, CIMultiDict(), b"")
+        return Answer(202, CIMultiDict([API_VERSION]), b"")
 
     return act
 
