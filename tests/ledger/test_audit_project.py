@@ -18,7 +18,7 @@ from redis.crc import key_slot
 from immuproxy.ledger import keys
 from immuproxy.ledger.audit import Audit, Projector, entries
 from immuproxy.ledger.model import Event
-from immuproxy.ledger.redis import Argument, LedgerUnavailableError, Store, connect
+from immuproxy.ledger.redis import _SCRIPTS, Argument, LedgerUnavailableError, Store, connect
 from immuproxy.ledger.search import Search, parse
 from tests.ledger.audit_events import made_up_events
 from tests.servers import RedisServer
@@ -297,3 +297,16 @@ async def test_no_script_touches_a_key_that_it_was_not_given(store: Store) -> No
     declared = {key.encode() for calls in watched.seen.values() for call in calls for key in call}
     written = {key async for key in store.client.scan_iter("*{audit}*")}
     assert written <= declared
+
+
+async def test_an_outbox_that_was_emptied_gives_no_id_out_again(store: Store) -> None:
+    """In the same millisecond: a projector that has read the first event deletes it by id later than another did."""
+    outbox, (text, _) = keys.outbox("team/app"), _SCRIPTS["record"]
+    async with store.client.pipeline(transaction=True) as pipeline:
+        for number in range(20):
+            pipeline.eval(text, 1, outbox, json.dumps({"id": f"event-{number}"}))
+            pipeline.xrange(outbox)
+            pipeline.delete(outbox)
+        rows = (await pipeline.execute())[1::3]
+    ids = [event_id for ((event_id, _),) in rows]
+    assert len(set(ids)) == len(ids)

@@ -139,9 +139,15 @@ local function stamped(event, now)
   return '{"time":' .. text(now) .. ',' .. string.sub(event, 2)
 end
 
--- Append an event in the same step as the change it tells of.
+-- Append an event in the same step as the change it tells of.  An outbox that the audit has emptied is gone, and with it
+-- the memory of the ids it gave out; as projectors delete by id, the event itself makes the first id one of its own.
 local function publish(outbox, event, now)
-  if event ~= '' then redis.call('XADD', outbox, '*', 'event', stamped(event, now)) end
+  if event == '' then return end
+  local id = '*'
+  if redis.call('EXISTS', outbox) == 0 then
+    id = text(now) .. '-' .. text(tonumber(string.sub(redis.sha1hex(event), 1, 12), 16))
+  end
+  redis.call('XADD', outbox, id, 'event', stamped(event, now))
 end
 
 local function drop_claim(key, pins, manifests, record)
