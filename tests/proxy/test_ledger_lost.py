@@ -9,7 +9,9 @@ import pytest
 
 from immuproxy.ledger import keys
 from immuproxy.ledger.epoch import Epoch
-from immuproxy.ledger.model import Step
+from immuproxy.ledger.model import Action, Outcome, Step
+from immuproxy.ledger.register import Content
+from immuproxy.proxy import record
 from tests.conversation import RunningEdge, edge_over, image
 from tests.servers import RedisServer, RegistryServer
 
@@ -150,3 +152,17 @@ async def test_another_proxys_beats_are_no_loss(edge: RunningEdge) -> None:
         await ours.beat()
         await other.beat()
     assert (ours.recovering(), other.recovering()) == (0, 0)
+
+
+async def test_h68_a_commit_whose_pins_were_lost_is_whole_all_the_same(edge: RunningEdge) -> None:
+    """Of a script that fails half-way, what it has written stays: the tag without its event."""
+    register, ours, token = edge.parts.register, image("ours"), record.new_token()
+    content = Content(digest=ours.digest, needs=frozenset({ours.digest}))
+    event = record.own(Action.PUSH, Outcome.CREATED, "team/app", tag="1.0", digest=ours.digest)
+    await register.claim("team/app", "1.0", content, token=token, lease_ms=60_000)
+    await register.arm("team/app", "1.0", content, token=token, lease_ms=60_000, draft=event, closing=None)
+    await edge.store.do(edge.store.client.delete(keys.pins("team/app")))
+    reply = await register.commit("team/app", "1.0", content, token=token, event=event, first=True)
+    assert reply.step is Step.COMMITTED
+    assert [told.outcome for told in await edge.events("team/app")] == [Outcome.CREATED]
+    assert not await register.intents("team/app")

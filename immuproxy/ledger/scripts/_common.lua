@@ -198,7 +198,7 @@ local function hold(key, tags, holders, pins, manifests, record, now, name, dige
   redis.call('HSET', key, 'digest', digest, 'needs', needs, 'since', text(now),
     'generation', tonumber(record.generation or 0) + 1, unpack(fields))
   local own = string.find(record.claim_needs or '', digest, 1, true) and 2 or 1
-  if tonumber(redis.call('HGET', pins, digest)) > own then attach(pins, manifests, digest, needs) end
+  if tonumber(redis.call('HGET', pins, digest) or 0) > own then attach(pins, manifests, digest, needs) end
 end
 
 local function slice(list, from, count)
