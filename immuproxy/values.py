@@ -6,6 +6,7 @@ import ipaddress
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -15,6 +16,9 @@ _DURATION = re.compile("".join(rf"(?:(?P<{unit}>[0-9]{{1,9}}){unit}(?![a-z]))?" 
 _NEARLY = re.compile(r"([0-9]{1,9})\s*(ms|[smhdw])?[a-z]*", re.ASCII | re.IGNORECASE)
 LONGEST_MS = 3_660 * _UNITS["d"]
 """Ten years: longer durations are taken for a slip."""
+
+_LONGEST_ADDRESS = 64
+"""Characters of IPv6 with IPv4 inside and a zone."""
 
 
 def parse_duration(text: str) -> int:
@@ -84,6 +88,8 @@ def parse_address(text: str) -> Address | None:
 
 def is_trusted(address: str, trusted: Sequence[Network]) -> bool:
     """Whether ``address`` lies in one of the networks."""
+    if not trusted:
+        return False
     try:
         parsed = ipaddress.ip_address(plain_address(address))
     except ValueError:
@@ -93,6 +99,12 @@ def is_trusted(address: str, trusted: Sequence[Network]) -> bool:
 
 def plain_address(text: str) -> str:
     """An IP address in its usual spelling; one of IPv4 inside IPv6 as IPv4; whatever else as it is."""
+    return _plain(text) if len(text) <= _LONGEST_ADDRESS else text
+
+
+@lru_cache(maxsize=1_024)
+def _plain(text: str) -> str:
+    """Each request asks for the same few; what is kept is bounded in length, as clients may write it."""
     try:
         parsed = ipaddress.ip_address(text)
     except ValueError:

@@ -83,6 +83,9 @@ class Turns:
             self._free.release()
 
     async def _take(self) -> None:
+        if not self._free.locked():
+            await self._free.acquire()  # at once
+            return
         came = _now()
         try:
             async with asyncio.timeout(self._longest):
