@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from immuproxy.oci.manifests import MAX_PARTS, OCI_INDEX, OCI_MANIFEST
+from immuproxy.web.live import MOST_OF_ONE
 from tests.attack.arena import EVIL, REPOSITORY, Arena, arena, held
 from tests.conversation import Image, image, sha256
 from tests.wire import Wire, request, wire
@@ -187,9 +188,9 @@ async def test_an_index_of_more_children_than_anybody_has_is_refused_at_once(own
     before = asked(own)
     raw = request("PUT", f"/v2/{REPOSITORY}/manifests/{tag}", [("Content-Type", OCI_INDEX)], _children(1200))
     answer = await own.edge(raw, seconds=50)
-    assert answer.status in {400, 409}
+    assert answer.status == 400
     own.storage_is_whole()
-    assert asked(own) - before < 1000
+    assert asked(own) - before < 20
 
 
 QUERIES = {
@@ -216,12 +217,13 @@ async def test_reads_of_nothing_leave_nothing(own: Arena, name: str) -> None:
 
 
 async def test_pushes_that_never_succeed_leave_no_key(own: Arena) -> None:
+    """But in the audit, as they were refused for a reason."""
     before = own.keys()
     body = _layers(1)
     for number in range(10):
         raw = request("PUT", f"/v2/never/n{number}/manifests/v1", [("Content-Type", OCI_MANIFEST)], body)
         assert (await own.edge(raw)).status >= 400
-    left = {key for key in own.keys() - before if "never/" in key}
+    left = {key for key in own.keys() - before if "never/" in key and ":{audit}:" not in key}
     assert not left
 
 
@@ -243,6 +245,7 @@ async def test_many_pushes_at_one_moment_are_all_decided(own: Arena) -> None:
 
 @pytest.mark.attack_long
 @pytest.mark.timeout(180)
+@pytest.mark.filterwarnings("ignore:Sending a large body")
 async def test_large_children_do_not_fill_the_memory(own: Arena) -> None:
     before = memory(own)
     children = []
@@ -312,7 +315,7 @@ async def test_more_silent_connections_than_files_fill_no_log_and_kill_nothing(o
 @pytest.mark.attack_long
 async def test_live_tails_of_one_viewer_leave_room_for_others(own: Arena) -> None:
     async with held_open(own.proxy.console_port, request("GET", "/api/v1/live"), 40) as tails:
-        for tail in tails:
-            await tail.reader.readuntil(b": listening")
+        heads = [await tail.reader.readuntil(b"\r\n\r\n") for tail in tails]
+        assert [head.split()[1] for head in heads].count(b"200") == MOST_OF_ONE
         await others_are_served(own)
     own.log_is_clean()
