@@ -42,7 +42,11 @@ def clocks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Arena, di
         yield stack.enter_context(prepared(Arena(upstream, ledger, proxy))), watches
 
 
-JUMPS = ["+1d", "-1d", "+3650d", "-3650d", "+61", "-61"]
+JUMPS = [
+    "+3650d",
+    "-61",
+    *(pytest.param(jump, marks=pytest.mark.attack_long) for jump in ("+1d", "-1d", "-3650d", "+61")),
+]
 
 
 @pytest.mark.parametrize("who", ["redis", "proxy"])
