@@ -27,6 +27,7 @@ from immuproxy.oci.manifests import (
     OCI_MANIFEST,
     Manifest,
     config_labels,
+    could_be,
     describe,
     read,
     required_blobs,
@@ -410,3 +411,35 @@ def test_a_config_that_is_none_has_no_labels(config: bytes) -> None:
 
 def test_the_docker_types_are_read_too() -> None:
     assert read(raw(image()), DOCKER_MANIFEST).config == CONFIG
+
+
+@pytest.mark.parametrize(
+    ("content", "could"),
+    [
+        (b'{"schemaVersion": 2}', True),
+        (b'\xef\xbb\xbf {"SCHEMAVERSION": 2}', True),
+        (b'{"\\u0073chemaVersion": 2}', True),
+        (b'{"x": [' + b"1," * MAX_PARTS + b"1]}", True),
+        (b'{"architecture": "amd64", "schema": 2}', False),
+        (b"[2]", False),
+        (b"{" * 100_000, True),
+        (b'{"schemaVersion": 2', False),
+        (b"\x1f\x8b" + b"," * 100_000, False),
+        (b"", False),
+    ],
+)
+def test_what_could_be_a_manifest(content: bytes, could: bool) -> None:
+    assert could_be(content) is could
+
+
+def test_children_that_are_listed_as_no_manifests() -> None:
+    one, two, three = (f"sha256:{number:064x}" for number in range(3))
+    listed = [
+        {"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": one},
+        {"mediaType": OCI_MANIFEST.upper(), "digest": two},
+        {"mediaType": "application/octet-stream", "digest": two},
+        {"digest": three},
+    ]
+    body = json.dumps({"schemaVersion": 2, "manifests": listed}).encode()
+    found = read(body, OCI_INDEX)
+    assert (found.children, found.otherwise) == ((one, two, three), frozenset({one}))

@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from multidict import CIMultiDict
 
 from immuproxy.ledger import keys
 from immuproxy.ledger.model import Action, Outcome, Reply, Step, StoredManifest
@@ -31,8 +32,8 @@ from immuproxy.proxy.closure import (
     freely,
     walk,
 )
-from tests.between import between
-from tests.conversation import Client, Image, RunningEdge, edge_over, image, index, sha256
+from tests.between import Request, between
+from tests.conversation import Answer, Client, Image, RunningEdge, edge_over, image, index, sha256
 from tests.proxies import ProxyServer, running_proxy
 from tests.servers import RedisServer, RegistryServer
 
@@ -204,6 +205,23 @@ async def test_h31_an_index_of_blobs_is_taken_and_its_blobs_stay(
         for blob in made.blobs:
             assert (("GET", f"/v2/{REPOSITORY}/manifests/{sha256(blob)}") in front.asked) is asked
             assert (await edge.client.ask("DELETE", f"/v2/{REPOSITORY}/blobs/{sha256(blob)}")).status == 405
+
+
+async def test_h31_a_manifest_that_the_upstream_cannot_give_is_no_blob(
+    registry: RegistryServer, redis_server: RedisServer
+) -> None:
+    """Some registries give out manifests as blobs, too; what a child needs is not left out because of a 500."""
+    child = image("child")
+
+    async def act(request: Request) -> Answer | None:
+        away = request.method == "GET" and request.target.endswith(f"/manifests/{child.digest}")
+        return Answer(500, CIMultiDict(), b"") if away else await request.forward()
+
+    async with between(registry.url, act) as front, edge_over(front.url, redis_server.url) as edge:
+        await Client(registry.url, edge.client.session).push(REPOSITORY, "child", child)
+        await edge.direct.upload(REPOSITORY, child.body)
+        answer = await edge.client.put(REPOSITORY, "1.0", index(child))
+        assert (answer.status, answer.error["code"]) == (503, "UNAVAILABLE")
 
 
 async def test_h31_what_is_listed_both_as_a_blob_and_as_a_manifest_is_read_as_one() -> None:
