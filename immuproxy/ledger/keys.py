@@ -63,6 +63,7 @@ def manifests(repository: str) -> str:
     """Hash: digest -> stored manifest (media type and raw bytes), kept so that the upstream can be healed.
 
     ``needs <digest>`` -> what that manifest needs, space-separated, where it came after those who need it (H91).
+    ``freed`` -> the digests of those that are needed no more, and of which what they need is still pinned.
     """
     return f"{PREFIX}{{{repository}}}:manifests"
 

@@ -459,6 +459,11 @@ class Register:
         )
         return Step(reply.decode())
 
+    async def free(self, repository: str) -> None:
+        """Unpin to the end what was attached to what is needed no more, in many short steps (``free.lua``)."""
+        while await self._store.script("free", _slot(repository, "pins", "manifests"), []):
+            pass
+
     async def pin_count(self, repository: str, digest: str) -> int:
         """How many tags, and pushes under way, need the digest."""
         return int(await self._store.do(self._store.client.hget(keys.pins(repository), digest)) or 0)

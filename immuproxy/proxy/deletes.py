@@ -11,6 +11,7 @@ from multidict import CIMultiDict
 
 from immuproxy.ledger.exceptions import Allows, Exceptions, Exemption
 from immuproxy.ledger.model import Action, Event, Outcome, Step, TagRecord
+from immuproxy.ledger.redis import LedgerUnavailableError
 from immuproxy.ledger.register import GoneTag, Permit, Register
 from immuproxy.oci import names
 from immuproxy.oci.errors import OciError, unavailable
@@ -153,6 +154,7 @@ class Deletes:
         manifest_route = operation.kind is Kind.MANIFEST
         action = Action.DELETE_MANIFEST if manifest_route else Action.DELETE_BLOB
         digests = await self._digests(operation, caller)
+        await self._register.free(repository)
         draft = self._draft(action, caller, operation, digest=digest)
         if not digests:
             return await self._unknown(draft, caller, operation)
@@ -324,6 +326,8 @@ class Deletes:
             outcome = Outcome.MISSING if missing else Outcome.FAILED
             event, going = replace(event, outcome=outcome, reason=reason), _Going()
         await self._register.end_delete(repository, mark, record.timed(event, caller), going.tags)
+        with suppress(LedgerUnavailableError):  # it has ended; the next delete goes on with this
+            await self._register.free(repository)
         return answer
 
     def _is_done(self, operation: Operation, answer: Answer) -> bool:

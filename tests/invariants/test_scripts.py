@@ -281,6 +281,7 @@ class Ledger:
 
     async def follow(self) -> dict[str, TagRecord]:
         """After each step.  What each tag and claim needs is known from its digest, whatever the ledger says of it."""
+        await self.register.free(REPOSITORY)
         records = dict(zip(TAGS, await self.register.records(REPOSITORY, TAGS), strict=True))
         for tag, record in records.items():
             if record.committed is None:
@@ -480,5 +481,35 @@ def test_h34_a_holder_that_has_moved_on_no_longer_makes_up_for_a_pin(redis: Redi
             REPOSITORY, DIGESTS[1], holders=["1.0"], deadline_ms=LONG, draft=draft
         )
         assert step is Step.PINNED
+
+    asyncio.run(on_an_empty_ledger(redis.url, work))
+
+
+def test_h85_what_was_attached_to_a_tag_that_goes_is_unpinned_in_short_steps(redis: RedisServer) -> None:
+    """A sparse index of a few kilobytes whose children came late, each with thousands of digests."""
+    children = [f"sha256:{number:064x}" for number in range(6)]
+    late = [frozenset(f"sha256:{child}{number:062x}" for number in range(4000)) for child in range(10, 16)]
+    held = replace(content(0), needs=frozenset(children))
+
+    async def work(ledger: Ledger) -> None:
+        register, client = ledger.register, ledger.store.client
+        await register.adopt(REPOSITORY, "1.0", held, event=ledger.event(tag="1.0"), reuse=True)
+        for child, needs in zip(children, late, strict=True):
+            await register.attach(REPOSITORY, child, needs)
+        await ledger.delete_tag("1.0", DIGESTS[0])
+        left = await client.hlen(keys.pins(REPOSITORY))
+        assert left > 4 * 4000
+        # Needed again before its turn, it keeps what was attached to it.
+        await register.adopt(
+            REPOSITORY, "2.0", replace(held, needs=frozenset(children[:1])), event=ledger.event(), reuse=True
+        )
+        while await ledger.store.script("free", [keys.pins(REPOSITORY), keys.manifests(REPOSITORY)]):
+            before, left = left, await client.hlen(keys.pins(REPOSITORY))
+            assert before - left < 5000
+        assert await client.hlen(keys.pins(REPOSITORY)) == 2 + 4000
+        assert await register.attached(REPOSITORY, children) == {children[0]: True}
+        await ledger.delete_tag("2.0", DIGESTS[0])
+        await register.free(REPOSITORY)
+        assert not await client.exists(keys.pins(REPOSITORY), keys.manifests(REPOSITORY))
 
     asyncio.run(on_an_empty_ledger(redis.url, work))

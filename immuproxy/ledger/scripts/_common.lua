@@ -95,31 +95,58 @@ local function attach(pins, manifests, digest, needs)
   redis.call('HSET', manifests, name, table.concat(all, ' '))
 end
 
+-- What was attached to digests that nothing needs any more is unpinned later where it is much: thousands of digests for
+-- each of a thousand children would hold Redis for seconds (H85).  Until then it counts as needed.
+local FREED = 'freed'
+local FREED_A_STEP = 1000
+
+-- Returns how many digests that were; those to which something was attached come into `freed`.
+local function unpin_each(pins, manifests, needs, freed)
+  local looked = 0
+  by_some(needs, function(digests)
+    looked = looked + #digests
+    local counts, still, gone = redis.call('HMGET', pins, unpack(digests)), {}, {}
+    for i, digest in ipairs(digests) do
+      local count = (tonumber(counts[i]) or 0) - 1
+      if count > 0 then
+        still[#still + 1], still[#still + 2] = digest, text(count)
+      else
+        gone[#gone + 1] = digest
+        if redis.call('HEXISTS', manifests, 'needs ' .. digest) == 1 then freed[#freed + 1] = digest end
+      end
+    end
+    if #still > 0 then redis.call('HSET', pins, unpack(still)) end
+    if #gone > 0 then
+      redis.call('HDEL', pins, unpack(gone))
+      redis.call('HDEL', manifests, unpack(gone))
+    end
+  end)
+  return looked
+end
+
+-- Unpin what is attached to digests that have been freed, until it is enough for one step.  What is needed again by then
+-- keeps what is attached to it.  Returns whether more is left.
+local function free(pins, manifests, freed, looked)
+  for digest in string.gmatch(redis.call('HGET', manifests, FREED) or '', '%S+') do freed[#freed + 1] = digest end
+  if #freed == 0 then return false end
+  while #freed > 0 and looked < FREED_A_STEP do
+    local digest = table.remove(freed)
+    local name = 'needs ' .. digest
+    local needs = redis.call('HEXISTS', pins, digest) == 0 and redis.call('HGET', manifests, name)
+    if needs then
+      redis.call('HDEL', manifests, name)
+      looked = looked + unpin_each(pins, manifests, needs, freed)
+    end
+  end
+  if #freed > 0 then redis.call('HSET', manifests, FREED, table.concat(freed, ' ')) else redis.call('HDEL', manifests, FREED) end
+  return #freed > 0
+end
+
 -- Whatever nothing needs any more is forgotten, and so are its stored bytes and what was attached to it.
 local function unpin(pins, manifests, needs)
-  local left = {needs or ''}
-  while #left > 0 do
-    by_some(table.remove(left), function(digests)
-      local counts, still, gone, attached = redis.call('HMGET', pins, unpack(digests)), {}, {}, {}
-      for i, digest in ipairs(digests) do
-        local count = (tonumber(counts[i]) or 0) - 1
-        if count > 0 then
-          still[#still + 1], still[#still + 2] = digest, text(count)
-        else
-          gone[#gone + 1], attached[#attached + 1] = digest, 'needs ' .. digest
-        end
-      end
-      if #still > 0 then redis.call('HSET', pins, unpack(still)) end
-      if #gone > 0 then
-        for _, closure in ipairs(redis.call('HMGET', manifests, unpack(attached))) do
-          if closure then left[#left + 1] = closure end
-        end
-        redis.call('HDEL', pins, unpack(gone))
-        redis.call('HDEL', manifests, unpack(gone))
-        redis.call('HDEL', manifests, unpack(attached))
-      end
-    end)
-  end
+  if not needs or needs == '' then return end
+  local freed = {}
+  free(pins, manifests, freed, unpin_each(pins, manifests, needs, freed))
 end
 
 -- A mark counts until the outcome of its delete is known, also after its deadline; the sweep sees to that.
