@@ -188,7 +188,8 @@ def _refuse_misspelt(keys: Iterable[str]) -> None:
 def required_blobs(manifest: Manifest) -> tuple[str, ...]:
     """The blobs without which the manifest cannot be pulled: config and layers, each once.
 
-    Layers that are stored elsewhere (image specification, "Non-Distributable Layers") are not among them.
+    Layers that are stored elsewhere are not among them: those of the image specification's "Non-Distributable Layers",
+    and whatever has ``urls``.
     """
     if manifest.is_index:
         return ()
@@ -198,7 +199,7 @@ def required_blobs(manifest: Manifest) -> tuple[str, ...]:
 
 
 def _stored_elsewhere(body: bytes) -> frozenset[str]:
-    if b".foreign." not in body and b".nondistributable." not in body:
+    if not any(sign in body for sign in (b".foreign.", b".nondistributable.", b'"urls"')):
         return frozenset()
     try:
         document = json.loads(body)
@@ -211,7 +212,7 @@ def _stored_elsewhere(body: bytes) -> frozenset[str]:
 def _is_foreign(layer: Mapping[str, Any]) -> bool:
     kind = layer.get("mediaType")
     named = isinstance(kind, str) and (".foreign." in kind or ".nondistributable." in kind)
-    return named and isinstance(layer.get("digest"), str)
+    return (named or bool(layer.get("urls"))) and isinstance(layer.get("digest"), str)
 
 
 def _refuse_constant(name: str) -> Any:

@@ -48,6 +48,12 @@ PAUSE = 0.04
 
 _NEVER_ADDED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 _BUFFERED_LIMIT = manifests.MAX_MANIFEST_BYTES + 64 * 1024
+_VERIFICATION = "MANIFEST_BLOB_UNKNOWN"
+"""Stands in a 500 of distribution to a manifest that does not pass its checks, such as one with ``urls`` that its
+configuration does not allow, after an error that has no name: nothing has been written then (registry/handlers).
+"""
+
+_FAILED = 500
 _KEEPALIVE = 15.0
 
 NOT_EXECUTED = frozenset(range(400, 500)) - {408, 499}
@@ -251,7 +257,7 @@ class Upstream:
         except UpstreamUnavailableError as error:
             raise OutcomeUnknownError(str(error)) from error
         self.notice(answer.status)
-        if 200 <= answer.status < 300 or answer.status in NOT_EXECUTED:
+        if 200 <= answer.status < 300 or _not_executed(answer):
             return answer
         message = f"the upstream answered {answer.status} to the push"
         raise OutcomeUnknownError(message)
@@ -330,6 +336,10 @@ async def _bounded(response: aiohttp.ClientResponse) -> bytes:
     while len(received) < _BUFFERED_LIMIT and not response.content.at_eof():
         received += await response.content.read(_BUFFERED_LIMIT - len(received))
     return bytes(received)
+
+
+def _not_executed(answer: Answer) -> bool:
+    return answer.status in NOT_EXECUTED or (answer.status == _FAILED and _VERIFICATION in answer.codes)
 
 
 def _verified(answer: Answer) -> Found:
