@@ -177,6 +177,10 @@ class Register:
         found = await self._store.do(self._store.client.smembers(keys.REPOSITORIES))
         return sorted(name.decode() for name in found)
 
+    async def knows(self, repository: str) -> bool:
+        """Whether anything was ever written for the repository."""
+        return bool(await self._store.do(self._store.client.sismember(keys.REPOSITORIES, repository)))
+
     async def unfinished(self, repositories: Sequence[str]) -> list[str]:
         """Those of some repositories that have an intent or a claim: one question for hundreds of idle ones (H96)."""
         counts = (

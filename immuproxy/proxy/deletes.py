@@ -141,6 +141,8 @@ class Deletes:
     # --- by digest
 
     async def _delete_digest(self, operation: Operation, caller: Caller) -> Answer:
+        if not await self._register.knows(operation.repository) and not await self._exists(operation, caller):
+            return _nothing(operation)  # names that mean nothing leave no key (H96)
         for _ in range(ADOPTIONS):
             adopted = await self._adopt_all(operation.repository, caller)
             try:
@@ -172,6 +174,12 @@ class Deletes:
         if going.tags:
             event = replace(event, reason="; ".join(_why(going)))
         return await self._forward(operation, caller, event, going, mark=" ".join(digests), adopted=adopted)
+
+    async def _exists(self, operation: Operation, caller: Caller) -> bool:
+        repository, digest = operation.repository, operation.reference
+        if operation.kind is Kind.MANIFEST:
+            return await self._upstream.manifest(repository, digest, caller) is not None
+        return await self._upstream.blob_digest(repository, digest, caller) is not None
 
     async def _digests(self, operation: Operation, caller: Caller) -> tuple[str, ...]:
         """The digest asked for, then the one by which the upstream keeps the content, where that is another (H81);
@@ -344,11 +352,9 @@ class Deletes:
 
     async def _unknown(self, draft: Event, caller: Caller, operation: Operation) -> Answer:
         """404 for a digest that the upstream does not have; recorded like any other delete of nothing."""
-        kind = "manifest" if operation.kind is Kind.MANIFEST else "blob"
-        missing = replace(draft, outcome=Outcome.MISSING, reason=f"the upstream has no such {kind}")
+        missing = replace(draft, outcome=Outcome.MISSING, reason=f"the upstream has no such {_kind(operation)}")
         await self._register.record(record.timed(missing, caller))
-        code, detail = f"{kind.upper()}_UNKNOWN", {"digest": operation.reference}
-        return answers.error(OciError(404, code, f"{kind} unknown", detail=detail))
+        return _nothing(operation)
 
     async def _is_no_tag(self, operation: Operation, caller: Caller) -> bool:
         """Whether a tag that was not deleted does not exist: 2.8, which deletes none by name, answers 400 to any."""
@@ -366,6 +372,15 @@ def _why(going: _Going) -> Iterator[str]:
     yield f"its tags may be deleted: {', '.join(tag.name for tag in going.tags)}"
     for exception in going.exceptions:
         yield f"{BY_EXCEPTION}{shown(exception.words, 200)}"
+
+
+def _kind(operation: Operation) -> str:
+    return "manifest" if operation.kind is Kind.MANIFEST else "blob"
+
+
+def _nothing(operation: Operation) -> Answer:
+    kind, detail = _kind(operation), {"digest": operation.reference}
+    return answers.error(OciError(404, f"{kind.upper()}_UNKNOWN", f"{kind} unknown", detail=detail))
 
 
 def _sent(caller: Caller) -> CIMultiDict[str]:

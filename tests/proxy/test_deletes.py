@@ -244,3 +244,11 @@ async def test_a_tag_that_the_registry_cannot_delete_is_a_failure(edge: RunningE
     answer = await edge.client.ask("DELETE", "/v2/team/app/manifests/latest")
     (told,) = [event for event in await edge.events("team/app") if event.action is Action.DELETE_TAG]
     assert told.outcome is (Outcome.DELETED if answer.status == 202 else Outcome.FAILED)  # 2.8 deletes none by name
+
+
+@pytest.mark.parametrize("kind", ["manifests", "blobs"])
+async def test_h96_a_delete_of_nothing_where_nothing_is_leaves_no_key(edge: RunningEdge, kind: str) -> None:
+    for name in ("nowhere/a", "nowhere/b"):
+        answer = await edge.client.ask("DELETE", f"/v2/{name}/{kind}/{sha256(b'nothing')}")
+        assert (answer.status, answer.error["code"]) == (404, f"{kind[:-1].upper()}_UNKNOWN")
+    assert await edge.store.client.dbsize() == 0
