@@ -11,6 +11,8 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
+import structlog
+
 from immuproxy.ledger.model import Committed, State, StoredManifest, TagRecord
 from immuproxy.ledger.redis import LedgerUnavailableError, ProxyOverloadedError
 from immuproxy.ledger.register import Register
@@ -27,6 +29,8 @@ from immuproxy.proxy.push import Library
 from immuproxy.proxy.recovery import Recovery
 from immuproxy.proxy.upstream import PAUSE, TRIES, Found, Upstream, UpstreamUnavailableError
 from immuproxy.rules.model import Policy, Rule
+
+log = structlog.get_logger("immuproxy.edge")
 
 NOT_ALLOWED = frozenset({401, 403, 429})
 """What the upstream answers to this client, and not of the content."""
@@ -219,12 +223,29 @@ class Reads:
         claim = found.claim
         if claim and claim.state is State.ARMED and claim.digest != seen.digest:
             raise _unknown_manifest(operation)
-        await self._recovery.settle_as(found, seen, caller, rule)
+        try:
+            await self._recovery.settle_as(found, seen, caller, rule)
+        except OciError as error:
+            if error.status >= 500 or claim:
+                raise
+            return await self._unadopted(operation, caller, error)
         now = await self._register.read(operation.repository, operation.reference)
         if now.committed is None:
             raise _unknown_manifest(operation)
         self._memory.keep(now, now.committed)
         return await self._committed(operation, caller, now, now.committed)
+
+    async def _unadopted(self, operation: Operation, caller: Caller, error: OciError) -> Answer:
+        """A tag that predates the proxy and needs more than one tag may (H85): nobody may move it, and whoever pulls it
+        gets what the upstream shows.
+        """
+        log.warning(
+            "a tag cannot be adopted, so what it holds is what the upstream shows",
+            repository=operation.repository,
+            tag=operation.reference,
+            reason=error.message,
+        )
+        return await self._as_asked(operation, caller, operation.reference)
 
     # --- the ledger cannot be asked
 

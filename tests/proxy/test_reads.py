@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 from dataclasses import replace
 
 from multidict import CIMultiDict
 
 from immuproxy.oci.manifests import DOCKER_MANIFEST
+from immuproxy.proxy.closure import MAX_NEEDS
 from tests.between import Request, between
 from tests.conversation import Answer, RunningEdge, edge_over, image, index
 from tests.servers import RedisServer, RegistryServer
@@ -141,3 +143,18 @@ async def test_h74_writes_without_redis_are_refused_within_two_seconds(
     assert (answer.status, answer.error["code"]) == (503, "UNAVAILABLE")
     assert "Redis" in answer.error["message"]
     assert answer.headers["Retry-After"]
+
+
+async def test_h85_a_tag_that_needs_more_than_one_may_is_pulled_and_not_moved(edge: RunningEdge) -> None:
+    """It predates the proxy, which cannot adopt it."""
+    base = image("large")
+    names = {f"k{number}": f"sha256:{number:064x}" for number in range(MAX_NEEDS)}
+    large = replace(base, body=json.dumps(json.loads(base.body) | {"annotations": names}).encode())
+    await edge.direct.push("team/app", "1.0", large)
+    for reference in ("1.0", large.digest):
+        for method, body in (("GET", large.body), ("HEAD", b"")):
+            answer = await edge.client.pull("team/app", reference, method=method)
+            assert (answer.status, answer.body) == (200, body)
+    answer = await edge.client.push("team/app", "1.0", image("other"))
+    assert (answer.status, answer.error["code"]) == (400, "UNSUPPORTED")
+    assert (await edge.direct.pull("team/app", "1.0")).body == large.body
