@@ -41,10 +41,20 @@ class Health:
         self._metrics = metrics
         self._strict = strict
         self._said: dict[str, Part] = {}
+        self._asking: asyncio.Task[Sequence[Part]] | None = None
         self.unsafe = ""
 
     async def parts(self) -> Sequence[Part]:
-        """Redis and upstream, asked now; never raises, takes at most two seconds."""
+        """Redis and upstream, asked now; never raises, takes at most two seconds.
+
+        Who wants to know while they are being asked hears the same: anybody may ask, and each question may take a
+        connection.
+        """
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._asked())
+        return await asyncio.shield(self._asking)
+
+    async def _asked(self) -> Sequence[Part]:
         return await asyncio.gather(self._redis(), self._registry())
 
     async def check(self) -> None:

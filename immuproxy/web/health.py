@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 
 from aiohttp import web
 from prometheus_client.exposition import choose_encoder
@@ -32,12 +34,30 @@ async def readyz(request: web.Request) -> web.Response:
 async def metrics(request: web.Request) -> web.Response:
     """The registry in the form that the scraper asks for; it reads files of the process, so not on the loop."""
     encoder, content_type = choose_encoder(request.headers.get("Accept", ""))
-    body = await asyncio.to_thread(encoder, request.app[SOURCES].metrics)
+    body = await request.app[_EXPOSITION].written(content_type, partial(encoder, request.app[SOURCES].metrics))
     return web.Response(body=body, headers={"Content-Type": content_type})
+
+
+class _Exposition:
+    """Writes the metrics once for all who ask meanwhile: threads are few, and others need them, too."""
+
+    def __init__(self) -> None:
+        self._writing: dict[str, asyncio.Task[bytes]] = {}
+
+    async def written(self, form: str, write: Callable[[], bytes]) -> bytes:
+        if form not in self._writing:
+            task = asyncio.create_task(asyncio.to_thread(write))
+            task.add_done_callback(lambda _: self._writing.pop(form))
+            self._writing[form] = task
+        return await asyncio.shield(self._writing[form])
+
+
+_EXPOSITION: web.AppKey[_Exposition] = web.AppKey("exposition", _Exposition)
 
 
 def add_routes(app: web.Application) -> None:
     """Put them into the console."""
+    app[_EXPOSITION] = _Exposition()
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/metrics", metrics)

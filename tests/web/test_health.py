@@ -1,8 +1,14 @@
 from __future__ import annotations
 
-import pytest
+import asyncio
+import time
+from collections.abc import Iterable
 
-from immuproxy.web.sources import PULLS, PUSHES, Part
+import pytest
+from prometheus_client import Metric
+from prometheus_client.registry import Collector
+
+from immuproxy.web.sources import PULLS, PUSHES, Part, Sources
 from tests.web.conftest import Console, State
 
 
@@ -53,3 +59,22 @@ async def test_metrics_in_the_newer_form_when_asked(console: Console) -> None:
     async with console.get("/metrics", headers={"Accept": accept}) as response:
         assert response.content_type == "application/openmetrics-text"
         assert (await response.text()).endswith("# EOF\n")
+
+
+async def test_h88_metrics_are_written_once_for_all_who_ask_meanwhile(console: Console, sources: Sources) -> None:
+    written = []
+
+    class Slow(Collector):
+        def collect(self) -> Iterable[Metric]:
+            written.append(time.sleep(0.02))
+            return []
+
+    sources.metrics.register(Slow())
+    written.clear()
+
+    async def ask() -> None:
+        async with console.get("/metrics") as response:
+            assert response.status == 200
+
+    await asyncio.gather(*(ask() for _ in range(40)))
+    assert len(written) < 10
