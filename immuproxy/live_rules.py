@@ -15,6 +15,7 @@ from pathlib import Path
 
 import structlog
 
+from immuproxy import plain_files
 from immuproxy.config import Config, parse_config
 from immuproxy.ledger.ids import new_event_id
 from immuproxy.ledger.model import Action, ActorSource, Event, Outcome
@@ -24,6 +25,7 @@ from immuproxy.proxy import record
 from immuproxy.rules.fingerprint import fingerprint
 from immuproxy.rules.model import RuleSet
 from immuproxy.rules.problems import DocumentErrors
+from immuproxy.rules.source import MAX_BYTES
 from immuproxy.telemetry.metrics import Metrics
 from immuproxy.web.sources import RulesInForce
 
@@ -82,7 +84,7 @@ class LiveRules:
     async def look(self) -> None:
         """Read the file if it changed."""
         try:
-            content = await asyncio.to_thread(self._path.read_bytes)
+            content = await asyncio.to_thread(plain_files.read, self._path, MAX_BYTES)
         except OSError as error:
             self._reject(f"{self._path.name} cannot be read: {error.strerror}")
             return

@@ -16,10 +16,14 @@ from pathlib import Path
 
 import structlog
 
+from immuproxy import plain_files
 from immuproxy.listening.validity import not_after
 from immuproxy.settings import TlsSettings
 
 log = structlog.get_logger("immuproxy")
+
+MAX_BYTES = 1024 * 1024
+"""Bytes of a certificate chain, or of a key."""
 
 Expires = Callable[[str, float], None]
 """Told the listener and the time at which its certificate ends, in seconds since 1970."""
@@ -95,7 +99,7 @@ def _seen(files: TlsSettings) -> bytes:
 
 def _digest(path: Path) -> bytes:
     try:
-        return hashlib.sha256(path.read_bytes()).digest()
+        return hashlib.sha256(plain_files.read(path, MAX_BYTES)).digest()
     except OSError:
         return b"gone"
 
@@ -105,11 +109,20 @@ def _read(listener: str, files: TlsSettings) -> _Pair:
     seen = _seen(files)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
+        chain, _ = (_content(path) for path in (files.cert, files.key))
         context.load_cert_chain(files.cert, files.key, password=_no_password)
-        return _Pair(context, not_after(files.cert.read_text()), seen)
+        return _Pair(context, not_after(chain.decode()), seen)
     except (OSError, ValueError) as error:  # of OpenSSL's errors all are an OSError
         words = f"{listener}.tls: {files.cert} and {files.key} cannot be used: {error}"
         raise CertificateError(words) from error
+
+
+def _content(path: Path) -> bytes:
+    """What OpenSSL reads once more, by its name: a pipe would make it wait."""
+    content = plain_files.read(path, MAX_BYTES)
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"{path.name} has more than 1 MiB")
+    return content
 
 
 def _no_password() -> str:

@@ -20,6 +20,7 @@ from immuproxy.proxy.answers import Response
 from immuproxy.proxy.server import EdgeServer
 from immuproxy.settings import TlsSettings
 from immuproxy.values import Listen
+from tests.odd_files import release, replace
 
 AUTHORITY = trustme.CA()
 
@@ -155,3 +156,18 @@ async def shown(held: Certificates) -> bytes:
         found: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
         writer.transport.abort()
         return found
+
+
+@pytest.mark.parametrize("name", ["cert.pem", "key.pem"])
+@pytest.mark.parametrize("kind", ["fifo", "directory", "huge"])
+async def test_what_is_no_plain_file_stops_nothing(tmp_path: Path, name: str, kind: str) -> None:
+    write_pair(tmp_path, issue())
+    held = await Certificates.read("edge", files(tmp_path))
+    before = await shown(held)
+    replace(tmp_path / name, kind)
+    try:
+        async with asyncio.timeout(3):
+            assert await look_twice(held) == ["the new certificate is not in force"]
+        assert await shown(held) == before
+    finally:
+        release(tmp_path / name)

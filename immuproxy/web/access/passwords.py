@@ -8,7 +8,8 @@ from pathlib import Path
 import bcrypt
 import structlog
 
-from immuproxy.web.access.users import SHORTEST_COST, Users, UsersFileError, read_users
+from immuproxy import plain_files
+from immuproxy.web.access.users import MAX_BYTES, SHORTEST_COST, Users, UsersFileError, read_users
 
 log = structlog.get_logger("immuproxy.access")
 
@@ -94,7 +95,7 @@ class Passwords:
 
 async def _read(path: Path) -> Users:
     try:
-        data = await asyncio.to_thread(path.read_bytes)
+        data = await asyncio.to_thread(plain_files.read, path, MAX_BYTES)
     except OSError as error:
         raise UsersFileError(f"console.auth.users_file: cannot read {path}: {error.strerror}") from error
     return read_users(data, str(path))
