@@ -62,11 +62,12 @@ async def test_metrics_in_the_newer_form_when_asked(console: Console) -> None:
 
 
 async def test_h88_metrics_are_written_once_for_all_who_ask_meanwhile(console: Console, sources: Sources) -> None:
-    written = []
+    written: list[float] = []
 
     class Slow(Collector):
         def collect(self) -> Iterable[Metric]:
-            written.append(time.sleep(0.02))
+            time.sleep(0.02)
+            written.append(time.monotonic())
             return []
 
     sources.metrics.register(Slow())
