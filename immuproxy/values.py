@@ -121,7 +121,7 @@ def client_address(peer: str, forwarded_for: Sequence[str], trusted: Sequence[Ne
     hops = [hop.strip() for value in forwarded_for for hop in value.split(",")]
     address = plain_address(peer)
     while is_trusted(address, trusted) and hops:
-        hop = hops.pop()
+        hop = hops.pop().partition("%")[0]  # a scope means something on its own machine only, and could be any text
         try:
             ipaddress.ip_address(hop)
         except ValueError:

@@ -166,3 +166,9 @@ def test_the_address_is_the_last_hop_that_nobody_trusted_vouches_for(
 def test_any_text_can_be_asked_for_an_address(text: str) -> None:
     assert isinstance(is_trusted(text, TRUSTED), bool)
     client_address("10.0.0.1", [text], TRUSTED)
+
+
+def test_the_scope_of_a_forwarded_address_is_left_out() -> None:
+    """It may be any text of any length, and would stand in logs and events."""
+    trusted = [parse_network("127.0.0.0/8")]
+    assert client_address("127.0.0.1", ["fe80::1%evil level=error " + "x" * 9000], trusted) == "fe80::1"
