@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
@@ -33,6 +34,21 @@ STUCK = 5.0
 LOOKED_AT = 100
 """Connections looked at to find one that can go: each new one may cost no more than that, however many there are."""
 
+COSTLY = 0.02
+"""Seconds of work that reading from one connection may have cost beyond its share: chunks of a byte each do."""
+
+SHARE = 0.1
+EACH_BYTE = 30e-9
+"""What reading from one connection may cost: of all time, and seconds for each byte, which is several times what a body
+takes in chunks of the usual size.
+"""
+
+RESTS = 5.0
+"""How much longer than the work is the pause after it, for all such connections of a listener together."""
+
+LONGEST_REST = 5.0
+"""Seconds that a connection waits for its turn to be costly again; far less than a body may stand still."""
+
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
@@ -42,6 +58,8 @@ class Connection(RequestHandler):
     listener = ""
     _late: asyncio.TimerHandle | None = None
     _untaken_since = math.inf
+    _resting: asyncio.TimerHandle | None = None
+    _cost = _counted_at = 0.0
 
     def problem(self, status: int, message: str) -> web.StreamResponse:
         """The answer to a request that nobody handled."""
@@ -58,6 +76,11 @@ class Connection(RequestHandler):
         """Whether its client has not taken what waits for it for a while; also where only that keeps it from ending."""
         return self._loop.time() - self._untaken_since > STUCK
 
+    @property
+    def is_resting(self) -> bool:
+        """Whether nothing is read from it for a while, because that took too much work."""
+        return self._resting is not None
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The client is here; its first head has to come in time."""
         super().connection_made(transport)
@@ -69,8 +92,9 @@ class Connection(RequestHandler):
         The library tells a body that breaks off into nonsense to the request after it only; whoever reads the body
         would wait for ever.
         """
-        asked = self._current_request
+        asked, began = self._current_request, time.perf_counter()
         super().data_received(data)
+        self._count(began, time.perf_counter(), len(data))
         if data:
             self._watch_head()
         if self._request_count and isinstance(self._manager, Connections):
@@ -84,6 +108,33 @@ class Connection(RequestHandler):
         """The client hung up, or was cut off."""
         super().connection_lost(exc)
         self._stop_watching()
+        if self._resting is not None:
+            self._resting.cancel()
+
+    def _count(self, began: float, ended: float, size: int) -> None:
+        """Read no more for a while where reading takes too much work; the library reads on where some was left."""
+        free = SHARE * (began - self._counted_at) + EACH_BYTE * size
+        self._cost = max(0.0, self._cost + ended - began - free)
+        self._counted_at = ended
+        if self._cost > COSTLY and isinstance(self._manager, Connections):
+            self._rest(self._manager.rested_after(self._cost))
+            self._cost = 0.0
+
+    def _rest(self, until: float) -> None:
+        if self._resting is not None:
+            self._resting.cancel()
+        self._pause_transport_reading()
+        self._resting = self._loop.call_at(until, self._read_on)
+
+    def _read_on(self) -> None:
+        self._resting = None
+        if not self._reading_paused and not self._buffer_paused:
+            self._resume_transport_reading()
+
+    def _resume_transport_reading(self) -> None:
+        """Where the library has room again; a rest goes on (private; pinned by `tests/listening`)."""
+        if self._resting is None:
+            super()._resume_transport_reading()
 
     def pause_writing(self) -> None:
         """The client takes its answer more slowly than it is made."""
@@ -147,6 +198,7 @@ class Connections(web.Server):
         """``room``: how many; ``options`` are those of aiohttp's server."""
         super().__init__(handler, **options)
         self._room = room
+        self._rested_at = 0.0
         self._silent: OrderedDict[RequestHandler, None] = OrderedDict()
         self._asking: OrderedDict[RequestHandler, None] = OrderedDict()
 
@@ -167,6 +219,12 @@ class Connections(web.Server):
         if handler in self._silent:
             del self._silent[handler]
             self._asking[handler] = None
+
+    def rested_after(self, seconds: float) -> float:
+        """The loop's time at which somebody who made that much work may make more: after all who did so before."""
+        now = self._loop.time()
+        self._rested_at = min(max(now, self._rested_at) + RESTS * seconds, now + LONGEST_REST)
+        return self._rested_at
 
     def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
         """It has ended."""

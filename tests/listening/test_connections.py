@@ -12,10 +12,11 @@ from aiohttp import web
 
 from immuproxy.listening import connections
 from immuproxy.listening.accepting import accepting
+from immuproxy.listening.connections import Connection
 from immuproxy.proxy.answers import Response
 from immuproxy.proxy.server import EdgeServer
 from immuproxy.values import Listen
-from tests.wire import Wire, request, wire
+from tests.wire import Wire, chunked, request, wire
 
 HEAD = 0.2
 HANGING = request("GET", "/hangs")
@@ -24,6 +25,9 @@ HANGING = request("GET", "/hangs")
 async def answer(asked: web.BaseRequest) -> web.StreamResponse:
     if asked.path == "/hangs":
         await asyncio.sleep(60)
+    if asked.path == "/body":
+        while await asked.content.readany():
+            pass
     if asked.path == "/big":
         response = Response(headers={"Content-Length": "100000000"})
         await response.prepare(asked)
@@ -155,3 +159,26 @@ async def test_h89_where_all_places_are_taken_another_client_costs_no_look_at_ea
     assert (time.perf_counter() - began) / 100 < 0.001
     for one in server.connections:
         server.connection_lost(one)
+
+
+@pytest.mark.parametrize(("size", "number", "rests"), [(1, 200_000, True), (240, 20_000, False)])
+async def test_h88_a_body_in_tiny_pieces_is_read_with_pauses(size: int, number: int, rests: bool) -> None:
+    """Two clients that sent chunks of a byte as fast as they could took all of the loop; of 240 bytes it is usual."""
+    piece = chunked(b"x" * size).removesuffix(b"0\r\n\r\n")
+    sent = request("PUT", "/body", [("Transfer-Encoding", "chunked")]) + piece * number
+    server = EdgeServer(answer)
+    runner = web.ServerRunner(server, shutdown_timeout=0.1)
+    rested = False
+    async with (
+        accepting(runner, Listen("127.0.0.1", 0), "edge", tls=lambda: None, handshakes=1) as port,
+        wire(port) as line,
+    ):
+        sending = asyncio.create_task(line.send(sent + b"0\r\n\r\n"))
+        answered = asyncio.create_task(line.answer())
+        async with asyncio.timeout(20):
+            while not answered.done():
+                rested = rested or any(isinstance(one, Connection) and one.is_resting for one in server.connections)
+                await asyncio.sleep(0.001)
+        await sending
+        assert (await answered).status == 200
+    assert rested == rests
