@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 import click
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from immuproxy.config import Config
 
 
-INTERRUPTED = 130
+FAILED, WRONG_FILE, INTERRUPTED = 1, 2, 130
 LATER = {
     "history": ("history:history", "Show the life of a tag or repository."),
     "tail": ("tail:tail", "Follow events as they happen."),
@@ -91,9 +93,9 @@ def _load_and_serve(path: Path) -> None:
     try:
         config = load_config(path)
     except OSError as error:
-        raise _WrongFile(f"cannot read {path}: {error.strerror}; name the file with --config") from error
+        _give_up(WRONG_FILE, [f"cannot read {path}: {error.strerror}; name the file with --config"])
     except DocumentErrors as errors:
-        raise _WrongFile(str(errors)) from errors
+        _give_up(WRONG_FILE, str(errors).splitlines())
     _serve(path, config)
 
 
@@ -114,8 +116,22 @@ def _serve(path: Path, config: Config) -> None:
     try:
         asyncio.run(app.serve(path, config))
     except CannotOpenError as error:
-        raise click.ClickException(str(error)) from error
+        _give_up(FAILED, [str(error)], form=config.log.format)
 
 
-class _WrongFile(click.ClickException):
-    exit_code = 2
+def _give_up(status: int, problems: Sequence[str], *, form: Literal["json", "console"] = "json") -> NoReturn:
+    """Say what keeps the proxy from starting, in plain sentences to a person and as lines of the log to a collector.
+
+    ``form``: that of the log; a file that cannot be used does not say which one it is.
+    """
+    if form == "console" or sys.stderr.isatty():
+        click.echo("Error: " + "\n".join(problems), err=True)
+        raise SystemExit(status)
+    import structlog  # noqa: PLC0415
+
+    from immuproxy.telemetry import logs  # noqa: PLC0415
+
+    logs.configure()
+    for problem in problems:
+        structlog.get_logger("immuproxy").critical("cannot start", problem=problem)
+    raise SystemExit(status)

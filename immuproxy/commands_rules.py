@@ -39,7 +39,7 @@ def check(file: Path, *, no_files: bool, as_json: bool) -> None:
     The certificates, keys and password files that it names are opened, too.  A file with nothing but default, referrers
     and rules is checked as such.
     """
-    data = _read(file)
+    data = _read(file, "name the file: immuproxy check FILE")
     try:
         rules, warnings = _checked(data, str(file), with_files=not no_files)
     except DocumentErrors as errors:
@@ -98,7 +98,7 @@ def explain(reference: str, *, file: Path, user: str | None, address: str | None
     repository, tag = _split(reference)
     if address is not None and parse_address(address) is None:
         raise click.BadParameter(f"{address!r} is no IP address", param_hint="--address")
-    data = _read(file)
+    data = _read(file, "name the file with --config")
     try:
         rules = load_rules(data, str(file))
     except DocumentErrors as errors:
@@ -124,12 +124,12 @@ def _split(reference: str) -> tuple[str, str]:
     return repository, tag
 
 
-def _read(file: Path) -> bytes:
+def _read(file: Path, remedy: str) -> bytes:
     try:
         with file.open("rb") as opened:
             return opened.read(MAX_BYTES + 1)
     except OSError as error:
-        _fail(f"{file}: {error.strerror}")
+        _fail(f"cannot read {file}: {error.strerror}; {remedy}")
 
 
 def _fail(message: str) -> NoReturn:

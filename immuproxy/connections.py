@@ -66,10 +66,7 @@ def notifications_token(config: Config) -> str:
     path = config.console.notifications.token_file
     if path is None:
         return ""
-    try:
-        token = Path(path).read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CannotOpenError(f"console.notifications.token_file: {error}") from error
+    token = _secret("console.notifications.token_file", path)
     if not token or not token.isascii() or not token.isprintable():
         raise CannotOpenError(f"console.notifications.token_file: {path} is to hold one line of printable ASCII")
     return token
@@ -85,8 +82,15 @@ def service_password(config: Config) -> str | None:
     """The password of the proxy's own account; raises `CannotOpenError` where its file cannot be read."""
     chosen = config.upstream
     if chosen.password_file is not None:
-        try:
-            return Path(chosen.password_file).read_text().strip()
-        except OSError as error:
-            raise CannotOpenError(f"upstream.password_file: {error}") from error
+        return _secret("upstream.password_file", chosen.password_file)
     return chosen.password.get_secret_value() if chosen.password else None
+
+
+def _secret(key: str, path: Path) -> str:
+    """What a file holds, without blanks around it; raises `CannotOpenError`, which names the key and the file."""
+    try:
+        return path.read_text().strip()
+    except OSError as error:
+        raise CannotOpenError(f"{key}: cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise CannotOpenError(f"{key}: {path} is no text") from error

@@ -53,6 +53,16 @@ class TestCheck:
         assert 'error: unknown key "embeded"; did you mean "embedded"?' in result.stderr
         assert result.stderr.endswith("bad.yml: 3 errors\n")
 
+    def test_a_file_that_is_not_there_is_told_with_what_to_do(self, folder: Path) -> None:
+        (folder / "immuproxy.yml").unlink()
+        why = "cannot read immuproxy.yml: No such file or directory; "
+        for command, arguments, remedy in (
+            (check, (), "name the file: immuproxy check FILE"),
+            (explain, ("team/app:1",), "name the file with --config"),
+        ):
+            result = run(command, *arguments)
+            assert (result.exit_code, result.stdout, result.stderr) == (2, "", f"{why}{remedy}\n")
+
     def test_a_file_of_rules_alone_is_checked_as_such(self, folder: Path) -> None:
         result = run(check, "rules.yml")
         assert result.exit_code == 0

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -55,3 +57,44 @@ def test_h84_a_trace_shows_no_values(form: str) -> None:
     text = "\n".join(said("info", form=form))
     assert "sesame" not in text
     assert "LookupError: gone" in text
+
+
+DOWN = 'upstream: {url: "http://127.0.0.1:1"}\nredis: {url: "redis://127.0.0.1:1/0"}\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "problem"),
+    [
+        (None, 2, "cannot read immuproxy.yml: No such file or directory; name the file with --config"),
+        (
+            "upstream: {}\nredis: {embeded: x}\n",
+            2,
+            'immuproxy.yml:2:9: unknown key "embeded"; did you mean "embedded"?',
+        ),
+        (
+            DOWN + "console: {notifications: {token_file: gone}}",
+            1,
+            "console.notifications.token_file: cannot read gone: No such file or directory",
+        ),
+    ],
+)
+def test_what_keeps_it_from_starting_is_json_too(tmp_path: Path, text: str | None, status: int, problem: str) -> None:
+    done = start(tmp_path, text)
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert problem in [line["problem"] for line in lines if line["event"] == "cannot start"]
+    assert done.returncode == status
+
+
+def test_what_keeps_it_from_starting_is_a_sentence_where_the_log_is_for_people(tmp_path: Path) -> None:
+    text = DOWN + "log: {format: console}\nconsole: {notifications: {token_file: gone}}"
+    last = start(tmp_path, text).stderr.splitlines()[-1]
+    assert last == "Error: console.notifications.token_file: cannot read gone: No such file or directory"
+
+
+def start(folder: Path, text: str | None) -> subprocess.CompletedProcess[str]:
+    """``immuproxy serve`` on this file, or on none, until it gives up."""
+    if text is not None:
+        (folder / "immuproxy.yml").write_text(text)
+    command = [sys.executable, "-m", "immuproxy", "serve"]
+    clean = {name: value for name, value in os.environ.items() if name != "IMMUPROXY_CONFIG"}
+    return subprocess.run(command, cwd=folder, env=clean, capture_output=True, text=True, check=False, timeout=30)

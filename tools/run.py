@@ -297,7 +297,7 @@ def greeting(edge: Address, console: Address) -> str:
   Three commands to try, in another terminal:
 
     {first}
-    {second}      (refused: another image under the same tag)
+    {second}      # refused: another image under the same tag
     .venv/bin/immuproxy explain --config {CONFIG.relative_to(ROOT)} team/app:1.4.0
 
   Ctrl-C stops everything; tags and events are kept.

@@ -70,7 +70,7 @@ def ledger_down(reason: str) -> Problem:
         503,
         "ledger_unavailable",
         "Redis does not answer",
-        f"What the proxy knows about tags is in Redis, and Redis did not answer: {reason}.",
+        f"What the proxy knows about tags is in Redis, and Redis did not answer: {reason.rstrip('.')}.",
         "Pulls go on; pushes are refused until it is back. Check that Redis runs and that redis.url in the "
         "configuration names it, then load this page again.",
         links=(),

@@ -268,7 +268,16 @@ def test_a_missing_password_file_is_said(site: Site, registry: RegistryServer) -
     site.write(upstream=f"{{url: {registry.url}, username: immuproxy, password_file: nowhere}}")
     result = site.run("import")
     assert result.exit_code == 1
-    assert "error: upstream.password_file: " in result.stderr
+    assert "error: upstream.password_file: cannot read " in result.stderr
+    assert "nowhere: No such file or directory" in result.stderr
+
+
+def test_a_password_file_that_is_no_text_is_said(site: Site, registry: RegistryServer, tmp_path: Path) -> None:
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    site.write(upstream=f"{{url: {registry.url}, username: immuproxy, password_file: {tmp_path / 'binary'}}}")
+    result = site.run("import")
+    assert result.exit_code == 1
+    assert f"error: upstream.password_file: {tmp_path / 'binary'} is no text" in result.stderr
 
 
 def test_more_tags_than_one_round_trip_holds(site: Site, registry: RegistryServer) -> None:
