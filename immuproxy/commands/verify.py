@@ -61,6 +61,8 @@ def verify(repositories: tuple[str, ...], *, path: Path, heal: bool, rate: float
                 raise
         for name in unknown:
             say(f"the ledger knows no repository {name}; `immuproxy import {name}` takes it in")
+        if not known and not wanted:
+            say("the ledger knows no repository yet; `immuproxy import` takes in what the upstream holds")
         if not as_json:
             click.echo(tally.told(healing=heal))
         return WRONG if tally.wrong or unknown else GOOD

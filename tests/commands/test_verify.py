@@ -175,7 +175,9 @@ def test_an_account_that_is_refused_is_no_drift(pushed: Site) -> None:
 
 
 def test_nothing_to_verify(site: Site) -> None:
-    assert site.run("verify").stdout == "0 tags verified, 0 not as recorded\n"
+    result = site.run("verify")
+    assert (result.exit_code, result.stdout) == (0, "0 tags verified, 0 not as recorded\n")
+    assert result.stderr == "the ledger knows no repository yet; `immuproxy import` takes in what the upstream holds\n"
 
 
 def test_wrong_usage(site: Site) -> None:
