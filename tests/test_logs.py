@@ -49,6 +49,7 @@ def test_for_people_it_is_no_json() -> None:
     assert "ours" in lines[0]
     assert any("Error handling request" in line for line in lines[1:])
     assert not lines[0].startswith("{")
+    assert "\x1b" not in "".join(lines), "colours are for terminals"
 
 
 @pytest.mark.parametrize("form", ["json", "console"])

@@ -49,7 +49,8 @@ def _replace(handler: _Libraries) -> None:
 
 def _for_people() -> structlog.dev.ConsoleRenderer:
     """Traces without the values of variables, which the usual form shows: they may be credentials (H84)."""
-    return structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    colours = sys.stderr.isatty()  # they are noise in a file
+    return structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=structlog.dev.plain_traceback)
 
 
 def _formatter(described: list[structlog.typing.Processor], renderer: structlog.typing.Processor) -> logging.Formatter:
