@@ -57,7 +57,7 @@ async def open_upstream(config: Config, *, answered: Answered | None = None) -> 
                 opened(chosen.url, timeouts=timeouts, ca_file=ca_file, answered=answered)
             )
         except OSError as error:  # a certificate that is none is one, too
-            raise CannotOpenError(f"upstream.ca_file: {error}") from error
+            raise CannotOpenError(f"upstream.ca_file: cannot use {ca_file}: {error.strerror or error}") from error
         yield upstream
 
 

@@ -77,6 +77,11 @@ DOWN = 'upstream: {url: "http://127.0.0.1:1"}\nredis: {url: "redis://127.0.0.1:1
             1,
             "console.notifications.token_file: cannot read gone: No such file or directory",
         ),
+        (
+            DOWN.replace("http:", "https:").replace("}", ", ca_file: gone}", 1),
+            1,
+            "upstream.ca_file: cannot use gone: No such file or directory",
+        ),
     ],
 )
 def test_what_keeps_it_from_starting_is_json_too(tmp_path: Path, text: str | None, status: int, problem: str) -> None:

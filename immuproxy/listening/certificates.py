@@ -109,7 +109,7 @@ def _read(listener: str, files: TlsSettings) -> _Pair:
     seen = _seen(files)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
-        chain, _ = (_content(path) for path in (files.cert, files.key))
+        chain, _ = (_content(listener, path) for path in (files.cert, files.key))
         context.load_cert_chain(files.cert, files.key, password=_no_password)
         return _Pair(context, not_after(chain.decode()), seen)
     except (OSError, ValueError) as error:  # of OpenSSL's errors all are an OSError
@@ -117,9 +117,14 @@ def _read(listener: str, files: TlsSettings) -> _Pair:
         raise CertificateError(words) from error
 
 
-def _content(path: Path) -> bytes:
-    """What OpenSSL reads once more, by its name: a pipe would make it wait."""
-    content = plain_files.read(path, MAX_BYTES)
+def _content(listener: str, path: Path) -> bytes:
+    """What OpenSSL reads once more, by its name: a pipe would make it wait, and it does not say which of both files it
+    cannot read.
+    """
+    try:
+        content = plain_files.read(path, MAX_BYTES)
+    except OSError as error:
+        raise CertificateError(f"{listener}.tls: cannot read {path}: {error.strerror or error}") from error
     if len(content) > MAX_BYTES:
         raise ValueError(f"{path.name} has more than 1 MiB")
     return content

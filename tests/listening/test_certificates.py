@@ -118,8 +118,18 @@ async def test_other_files_may_be_named(tmp_path: Path) -> None:
 
 
 async def test_a_bad_pair_at_the_start_is_an_error(tmp_path: Path) -> None:
+    write_pair(tmp_path, issue())
+    issue().private_key_pem.write_to_path(tmp_path / "key.pem")
     with pytest.raises(CertificateError, match=r"console\.tls: .*cert\.pem and .*key\.pem cannot be used"):
         await Certificates.read("console", files(tmp_path))
+
+
+@pytest.mark.parametrize("missing", ["cert.pem", "key.pem"])
+async def test_a_file_that_is_not_there_is_named(tmp_path: Path, missing: str) -> None:
+    write_pair(tmp_path, issue())
+    (tmp_path / missing).unlink()
+    with pytest.raises(CertificateError, match=rf"^edge\.tls: cannot read \S*/{missing}: No such file or directory$"):
+        await Certificates.read("edge", files(tmp_path))
 
 
 async def test_the_end_is_told_at_the_start_and_with_each_pair(tmp_path: Path) -> None:
