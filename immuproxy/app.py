@@ -137,7 +137,7 @@ async def running(path: Path, config: Config, reload: asyncio.Event) -> AsyncIte
             projector.run,
             partial(follow, [rules.look, partial(rules.tell, audit.append), tls.look], reload),
             partial(rules.compare, Replicas(store)),
-            sweep.run,
+            *sweep.works,
             notifications.run,
             health.watch,
             parts.epoch.watch,

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import structlog
 
@@ -76,15 +78,10 @@ class Sweep:
         self._comparison = Comparison(register, healer, upstream, counted=counted)
         self._now = 0
 
-    async def run(self) -> None:
-        """Sweep for ever; cancel it to stop."""
-        await asyncio.gather(self._for_ever(self.finish), self._for_ever(self.compare))
-
-    async def _for_ever(self, work: Callable[[], Awaitable[None]]) -> None:
-        while True:
-            await asyncio.sleep(INTERVAL * _JITTER.uniform(0.0, 1.0))
-            await work()
-            await asyncio.sleep(INTERVAL / 2)
+    @property
+    def works(self) -> tuple[Callable[[], Coroutine[Any, Any, None]], ...]:
+        """What goes on for ever, each by itself; cancel it to stop."""
+        return partial(_for_ever, self.finish), partial(_for_ever, self.compare)
 
     async def once(self) -> None:
         """One pass of both, one after the other."""
@@ -265,6 +262,13 @@ class Sweep:
         if seen.status != 404:
             raise UpstreamUnavailableError(f"it answered {seen.status}: give immuproxy credentials of its own for this")
         return ""
+
+
+async def _for_ever(work: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        await asyncio.sleep(INTERVAL * _JITTER.uniform(0.0, 1.0))
+        await work()
+        await asyncio.sleep(INTERVAL / 2)
 
 
 def _recorded_late(intent: Event) -> str:

@@ -135,11 +135,12 @@ async def test_what_is_open_does_not_wait_for_a_long_comparison(
         await asyncio.Event().wait()
 
     monkeypatch.setattr(sweep._comparison, "once", endless)
-    running = asyncio.create_task(sweep.run())
+    running = [asyncio.ensure_future(work()) for work in sweep.works]
     async with asyncio.timeout(5):
         await begun.wait()
         pushed = await untagged(edge, "gone")
         await left_delete(edge, pushed.digest)
         while await edge.parts.register.intents(REPOSITORY):
             await asyncio.sleep(0.01)
-    running.cancel()
+    for task in running:
+        task.cancel()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from immuproxy.drift import sweep as sweep_module
 from immuproxy.drift.asking import Questions
 from immuproxy.drift.service import service_caller
 from immuproxy.drift.sweep import Sweep
@@ -347,3 +348,15 @@ async def test_h92_a_repair_by_verify_has_its_event_whatever_happens(
     assert (event.action, event.outcome) == (Action.REPAIR, Outcome.HEALED if lands else Outcome.FAILED)
     assert (event.tag, event.digest) == ("1.0", child.digest)
     assert await parts.register.intents(REPOSITORY) == []
+
+
+async def test_a_part_that_fails_leaves_none_behind(edge: RunningEdge, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It begins again by itself; were both one work, the other part would be there once more each time."""
+    monkeypatch.setattr(sweep_module, "INTERVAL", 0.01)
+    client: Any = edge.store.client
+    await client.zadd(keys.DRIFTING, {b"\xff": 1})  # no name of a repository
+    finish, _ = sweep_of(edge).works
+    before = asyncio.all_tasks()
+    with pytest.raises(UnicodeDecodeError):
+        await finish()
+    assert asyncio.all_tasks() == before
