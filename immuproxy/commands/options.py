@@ -16,7 +16,6 @@ from immuproxy.values import parse_duration
 
 DEFAULT_FILE = "immuproxy.yml"
 SETTINGS = {"help_option_names": ["-h", "--help"]}
-EXAMPLE_TAG = "such as team/app:1.4"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _F = TypeVar("_F", bound=Callable[..., Any])

@@ -141,10 +141,6 @@ class Search:
         kept = (each for each in self.terms if not _superseded(each, term))
         return replace(self, terms=(*kept, term))
 
-    def without_term(self, term: Term) -> Search:
-        """The search with that one term taken out."""
-        return replace(self, terms=tuple(each for each in self.terms if each != term))
-
     def values(self, key: str, *, exclude: bool = False) -> tuple[Term, ...]:
         """The terms of one key, included or excluded."""
         return tuple(term for term in self.terms if term.key == key and term.exclude == exclude)
