@@ -39,7 +39,7 @@ COSTLY = 0.02
 
 SHARE = 0.1
 EACH_BYTE = 30e-9
-"""What reading from one connection may cost: of all time, and seconds for each byte, which is several times what a body
+"""What reading from one connection may cost: of all work, and seconds for each byte, which is several times what a body
 takes in chunks of the usual size.
 """
 
@@ -92,9 +92,9 @@ class Connection(RequestHandler):
         The library tells a body that breaks off into nonsense to the request after it only; whoever reads the body
         would wait for ever.
         """
-        asked, began = self._current_request, time.perf_counter()
+        asked, began = self._current_request, time.thread_time()
         super().data_received(data)
-        self._count(began, time.perf_counter(), len(data))
+        self._count(began, time.thread_time(), len(data))
         if data:
             self._watch_head()
         if self._request_count and isinstance(self._manager, Connections):
@@ -112,7 +112,10 @@ class Connection(RequestHandler):
             self._resting.cancel()
 
     def _count(self, began: float, ended: float, size: int) -> None:
-        """Read no more for a while where reading takes too much work; the library reads on where some was left."""
+        """Read no more for a while where reading takes too much work; the library reads on where some was left.
+
+        In seconds of the processor: what others on the machine take of it is nobody's fault here.
+        """
         free = SHARE * (began - self._counted_at) + EACH_BYTE * size
         self._cost = max(0.0, self._cost + ended - began - free)
         self._counted_at = ended
