@@ -10,6 +10,7 @@ from multidict import CIMultiDict
 
 from immuproxy.ledger import keys
 from immuproxy.ledger.model import Action, Outcome
+from immuproxy.proxy.answers import API_VERSION
 from tests.between import Request, between
 from tests.conversation import Answer, RunningEdge, edge_over, image
 from tests.servers import RedisServer, RegistryServer
@@ -64,7 +65,7 @@ async def deleting_edge(registry: RegistryServer, redis_server: RedisServer) -> 
         if request.method != "DELETE" or ":" in name:
             return await request.forward()
         shutil.rmtree(tags / name)
-        return Answer(202, CIMultiDict(), b"")
+        return Answer(202, CIMultiDict([API_VERSION]), b"")
 
     async with between(registry.url, delete_tags) as middle, edge_over(middle.url, redis_server.url) as running:
         yield running
