@@ -80,7 +80,7 @@ class TestCheck:
     def test_a_file_that_cannot_be_read(self, folder: Path, name: str) -> None:
         result = run(check, name)
         assert result.exit_code == 2
-        assert result.stderr.startswith(f"{name}: ")
+        assert result.stderr.startswith(f"cannot read {name}: ")
 
     def test_the_file_is_looked_for_where_all_commands_look(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
