@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -24,12 +24,13 @@ from immuproxy.ledger.attention import Kind
 from immuproxy.ledger.exceptions import Exceptions
 from immuproxy.ledger.model import Action, Event, Outcome, State, TagRecord
 from immuproxy.ledger.redis import LedgerUnavailableError
-from immuproxy.ledger.register import GoneTag, Register
+from immuproxy.ledger.register import GoneTag, MovedTag, Register
 from immuproxy.oci.errors import OciError
 from immuproxy.proxy import record
 from immuproxy.proxy.attempt import Limits
 from immuproxy.proxy.caller import Caller
 from immuproxy.proxy.recovery import Recovery
+from immuproxy.proxy.taken import Taken
 from immuproxy.proxy.upstream import DAMAGED, Found, Upstream, UpstreamUnavailableError
 from immuproxy.rules.decide import BY_EXCEPTION
 from immuproxy.rules.model import RuleSet
@@ -71,6 +72,7 @@ class Sweep:
         self._exceptions = exceptions
         self._upstream = upstream
         self._recovery = recovery
+        self._taken = Taken(rules, register, upstream)
         self._limits = limits
         self._healer = healer
         self._caller = caller
@@ -228,12 +230,13 @@ class Sweep:
         if seen and self._may_still_land(intent):
             return
         ended = replace(intent, reason="the delete was interrupted, and the upstream still holds the content")
-        gone: list[GoneTag] = []
+        gone: Sequence[GoneTag] = ()
+        moved: Sequence[MovedTag] = ()
         if not seen:
             ended = replace(intent, outcome=Outcome.DELETED, reason=_recorded_late(intent))
-            gone = await self._gone(intent)
+            gone, moved = await self._taken.by(ended, _digests(intent), self._caller, await self._gone(intent))
         mark = f"tag:{intent.tag}" if intent.tag else " ".join(_digests(intent))
-        await self._register.end_delete(intent.repository, mark, ended, gone)
+        await self._register.end_delete(intent.repository, mark, ended, gone, moved)
 
     async def _gone(self, intent: Event) -> list[GoneTag]:
         register, repository = self._register, intent.repository

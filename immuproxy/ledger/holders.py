@@ -31,10 +31,18 @@ class Holders:
         A proxy of an older version may have changed a tag since: look at the record before anything is concluded.
         """
         await self._complete(repository)
+        return await self._beside(keys.holders(repository), digest, limit)
+
+    async def moving(self, repository: str, digest: str) -> list[str]:
+        """The names of the tags that no rule holds and that were last pushed with the digest, in their order (H110).
+
+        They may have been moved past the proxies since.
+        """
+        return await self._beside(keys.moving(repository), digest, -1)
+
+    async def _beside(self, key: str, digest: str, limit: int) -> list[str]:
         found = await self._store.do(
-            self._store.client.zrange(
-                keys.holders(repository), f"[{digest} ", f"({digest}!", bylex=True, offset=0, num=limit
-            )
+            self._store.client.zrange(key, f"[{digest} ", f"({digest}!", bylex=True, offset=0, num=limit)
         )
         return [member.decode().partition(" ")[2] for member in found]
 

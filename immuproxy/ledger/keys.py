@@ -54,6 +54,16 @@ def holders(repository: str) -> str:
     return f"{PREFIX}{{{repository}}}:holders"
 
 
+def moving(repository: str) -> str:
+    """Sorted set: ``<digest> <tag>`` for each tag that no rule holds and that was pushed through a proxy, score 0."""
+    return f"{PREFIX}{{{repository}}}:moving"
+
+
+def moved(repository: str) -> str:
+    """Hash: tag -> digest, the other way round than `moving`."""
+    return f"{PREFIX}{{{repository}}}:moved"
+
+
 def pins(repository: str) -> str:
     """Hash: digest -> number of committed tags that need it."""
     return f"{PREFIX}{{{repository}}}:pins"

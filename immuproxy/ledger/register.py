@@ -26,6 +26,7 @@ from immuproxy.ledger.model import (
     Event,
     Finding,
     FindingPage,
+    Outcome,
     Reply,
     Step,
     StoredManifest,
@@ -63,11 +64,24 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class GoneTag:
-    """A tag that a delete takes away, the digest it held, and whether its name stays taken."""
+    """A tag that a delete takes away, the digest it held, and whether its name stays taken.
+
+    ``event`` tells of it, where it is not the tag that the delete itself names (H110).
+    """
 
     name: str
     digest: str
     tombstone: bool
+    event: Event | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MovedTag:
+    """The same of a tag that no rule holds; ``digest`` is empty where it does not matter which one it held."""
+
+    name: str
+    digest: str = ""
+    event: Event | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,9 +387,11 @@ class Register:
 
     async def conclude(self, repository: str, event: Event) -> bool:
         """Record the outcome of an intent; false when it had one already (``conclude.lua``)."""
-        reply = await self._publish(
-            repository, "conclude", _slot(repository, "intents", "outbox"), [event.id, without_time(event)]
-        )
+        keys_, args = _slot(repository, "intents", "outbox"), [event.id, without_time(event)]
+        if event.tag and event.action is Action.PUSH and event.outcome in _SET:
+            keys_ += [*_slot(repository, "moving", "moved"), keys.tag(repository, event.tag)]
+            args += [event.tag, event.digest]
+        reply = await self._publish(repository, "conclude", keys_, args)
         return self._count(event, written=bool(reply))
 
     async def record(self, event: Event) -> None:
@@ -423,19 +439,38 @@ class Register:
         )
         return Step(reply.decode())
 
-    async def end_delete(self, repository: str, digest: str, event: Event, gone: Sequence[GoneTag] = ()) -> bool:
-        """Record the outcome of a delete and drop the tags that went with it (``delete_end.lua``)."""
-        told = [item for tag in gone for item in (tag.name, tag.digest, int(tag.tombstone))]
+    async def end_delete(
+        self,
+        repository: str,
+        digest: str,
+        event: Event,
+        gone: Sequence[GoneTag] = (),
+        moved: Sequence[MovedTag] = (),
+    ) -> bool:
+        """Record the outcome of a delete and drop the tags that went with it (``delete_end.lua``).
+
+        ``gone`` are those that have a record, ``moved`` those that no rule holds; each is told where it still held what
+        it was seen to hold.
+        """
+        told: list[Argument] = []
+        for tag in gone:
+            told += (tag.name, tag.digest, int(tag.tombstone), without_time(tag.event))
+        for each in moved:
+            told += (each.name, each.digest, without_time(each.event))
         reply = await self._publish(
             repository,
             "delete_end",
             [
                 *_slot(repository, "marks", "intents", "outbox", "tags", "pins", "manifests", "deletes", "holders"),
+                *_slot(repository, "moving", "moved"),
                 *(keys.tag(repository, tag.name) for tag in gone),
             ],
             [digest, event.id, without_time(event), event.actor, *told],
         )
-        return self._count(event, written=bool(reply))
+        endings = [*(tag.event for tag in gone), *(tag.event for tag in moved)]
+        for ending, went in zip(endings, reply or (), strict=False):
+            self._count(ending, written=bool(went))
+        return self._count(event, written=reply is not None)
 
     async def deletes(self, repository: str) -> int:
         """How many deletes in the repository have ended."""
@@ -541,12 +576,17 @@ class Register:
 
 _REPOSITORIES_A_CALL = 500
 
+_SET = frozenset({Outcome.CREATED, Outcome.OVERWRITTEN, Outcome.UNCHANGED})
+"""How a push ends whose tag holds its content from then on."""
+
 _DECIDING = frozenset({"claim", "arm", "commit", "adopt"})
 """Steps whose loss could make two winners; they wait for replicas or disk where that is configured (H67, H68)."""
 
 _SLOT = {
     "tags": keys.tags,
     "holders": keys.holders,
+    "moving": keys.moving,
+    "moved": keys.moved,
     "marks": keys.marks,
     "pins": keys.pins,
     "manifests": keys.manifests,

@@ -24,6 +24,7 @@ from immuproxy.proxy.listing import ListingRefusedError
 from immuproxy.proxy.needed import by_whom
 from immuproxy.proxy.recovery import Recovery
 from immuproxy.proxy.refusals import first_message
+from immuproxy.proxy.taken import Taken
 from immuproxy.proxy.upstream import NOT_EXECUTED, Found, Upstream, UpstreamUnavailableError
 from immuproxy.rules.decide import BY_EXCEPTION, decide_delete, shown
 from immuproxy.rules.model import Rule, RuleSet
@@ -86,6 +87,7 @@ class Deletes:
         self._authority = authority
         self._exceptions = exceptions
         self._longest = longest
+        self._taken = Taken(rules, register, upstream)
         self._adopted: dict[str, tuple[str, str]] = {}
 
     async def delete(self, operation: Operation, caller: Caller) -> Answer:
@@ -332,8 +334,12 @@ class Deletes:
             reason = f"the upstream answered {answer.status}: {first_message(answer)}"
             missing = (answer.status == 404 and answer.codes) or await self._is_no_tag(operation, caller)
             outcome = Outcome.MISSING if missing else Outcome.FAILED
-            event, going = replace(event, outcome=outcome, reason=reason), _Going()
-        await self._register.end_delete(repository, mark, record.timed(event, caller), going.tags)
+            event = replace(event, outcome=outcome, reason=reason)
+            await self._register.end_delete(repository, mark, record.timed(event, caller))
+            return answer
+        event = record.timed(event, caller)
+        gone, moved = await self._taken.by(event, mark.split(), caller, going.tags)
+        await self._register.end_delete(repository, mark, event, gone, moved)
         with suppress(LedgerUnavailableError):  # it has ended; the next delete goes on with this
             await self._register.free(repository)
         return answer

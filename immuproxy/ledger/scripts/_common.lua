@@ -8,7 +8,7 @@
 -- A script has no way back, so a key of a wrong type is found before anything is written (H70).
 local KINDS = {
   tag = 'hash', tags = 'zset', holders = 'zset', pins = 'hash', manifests = 'hash', marks = 'zset', intents = 'hash', outbox = 'stream',
-  drift = 'hash', exceptions = 'hash', claims = 'zset', budgets = 'zset', deletes = 'string', adopted = 'string',
+  drift = 'hash', exceptions = 'hash', claims = 'zset', budgets = 'zset', deletes = 'string', adopted = 'string', moving = 'zset', moved = 'hash',
 }
 for _, key in ipairs(KEYS) do
   local kind, found = KINDS[string.match(key, '}:(%l+)')], redis.call('TYPE', key).ok
@@ -190,6 +190,15 @@ end
 -- A tag's place in the index of who holds what (ledger/holders.py).
 local function holding(record, name)
   return record.digest .. ' ' .. name
+end
+
+-- A tag that no rule holds is forgotten by what it was last pushed with.
+local function forget_moved(moving, moved, name)
+  local digest = redis.call('HGET', moved, name)
+  if digest then
+    redis.call('ZREM', moving, holding({digest = digest}, name))
+    redis.call('HDEL', moved, name)
+  end
 end
 
 -- A record goes, with all that it needs and claims.

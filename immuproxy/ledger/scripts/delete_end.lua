@@ -1,28 +1,51 @@
 -- The outcome of a delete: the mark goes, the event comes, and the records of the tags that went are dropped, each
--- leaving a tombstone where its rule keeps the name taken.
+-- leaving a tombstone where its rule keeps the name taken.  Each tag that went has an event as well (H110).
 --
 -- KEYS 1 marks  2 intents  3 outbox  4 tags  5 pins  6 manifests  7 deletes (how many have ended)
---      8 holders  9.. records of the tags that went
+--      8 holders  9 moving  10 moved  11.. records of the tags that went
 -- ARGV 1 digest, by all names that `delete_begin.lua` was given  2 event id  3 event  4 who deleted
---      5.. for each record: tag name, digest it held, 1 for a tombstone or 0
--- Returns 1 when the event was written, 0 when the intent had its outcome already.
+--      5.. for each record: tag name, digest it held, 1 for a tombstone or 0, event or ''
+--      then for each tag that no rule holds: tag name, digest it was last pushed with ('' for any), event or ''
+-- Returns nothing when the intent had its outcome already; else for each record, then for each tag that no rule holds,
+-- 1 when it still held that digest, so that its event was written, or 0.
 local marks, intents, outbox, tags, pins, manifests = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local now = now_ms()
 local ended = 0
 for digest in string.gmatch(ARGV[1], '%S+') do ended = ended + redis.call('ZREM', marks, digest) end
 if ended > 0 then redis.call('INCR', KEYS[7]) end
-if redis.call('HDEL', intents, ARGV[2]) == 0 then return 0 end
-for i = 9, #KEYS do
-  local name, held, tombstone = ARGV[3 * i - 22], ARGV[3 * i - 21], ARGV[3 * i - 20]
+if redis.call('HDEL', intents, ARGV[2]) == 0 then return false end
+local went, at = {}, 5
+
+local function take()
+  at = at + 1
+  return ARGV[at - 1]
+end
+
+for i = 11, #KEYS do
+  local name, held, tombstone, event = take(), take(), take(), take()
   local record = read_record(KEYS[i])
-  if record.digest == held then
+  local goes = record.digest == held
+  went[#went + 1] = goes and 1 or 0
+  if goes then
+    forget_moved(KEYS[9], KEYS[10], name)
     drop_record(KEYS[i], tags, KEYS[8], pins, manifests, record, name)
     if tombstone == '1' then
       redis.call('HSET', KEYS[i], 'deleted', text(now), 'deleted_digest', held, 'deleted_by', ARGV[4],
         'generation', record.generation, 'first', record.first,
         'told', string.sub((record.told or '') .. ' ' .. (record.event or ''), -TOLD_LENGTH))
     end
+    publish(outbox, event, now)
+  end
+end
+while at <= #ARGV do
+  local name, held, event = take(), take(), take()
+  local digest = redis.call('HGET', KEYS[10], name)
+  local goes = digest and (held == '' or held == digest)
+  went[#went + 1] = goes and 1 or 0
+  if goes then
+    forget_moved(KEYS[9], KEYS[10], name)
+    publish(outbox, event, now)
   end
 end
 publish(outbox, ARGV[3], now)
-return 1
+return went
