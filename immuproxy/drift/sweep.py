@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -24,7 +24,7 @@ from immuproxy.ledger.attention import Kind
 from immuproxy.ledger.exceptions import Exceptions
 from immuproxy.ledger.model import Action, Event, Outcome, State, TagRecord
 from immuproxy.ledger.redis import LedgerUnavailableError
-from immuproxy.ledger.register import GoneTag, MovedTag, Register
+from immuproxy.ledger.register import GoneTag, Register
 from immuproxy.oci.errors import OciError
 from immuproxy.proxy import record
 from immuproxy.proxy.attempt import Limits
@@ -229,14 +229,13 @@ class Sweep:
         seen = await self._seen(intent, intent.tag or intent.digest)
         if seen and self._may_still_land(intent):
             return
-        ended = replace(intent, reason="the delete was interrupted, and the upstream still holds the content")
-        gone: Sequence[GoneTag] = ()
-        moved: Sequence[MovedTag] = ()
-        if not seen:
-            ended = replace(intent, outcome=Outcome.DELETED, reason=_recorded_late(intent))
-            gone, moved = await self._taken.by(ended, _digests(intent), self._caller, await self._gone(intent))
         mark = f"tag:{intent.tag}" if intent.tag else " ".join(_digests(intent))
-        await self._register.end_delete(intent.repository, mark, ended, gone, moved)
+        if seen:
+            ended = replace(intent, reason="the delete was interrupted, and the upstream still holds the content")
+            await self._register.end_delete(intent.repository, mark, ended)
+            return
+        ended = replace(intent, outcome=Outcome.DELETED, reason=_recorded_late(intent))
+        await self._taken.end(mark, ended, self._caller, await self._gone(intent))
 
     async def _gone(self, intent: Event) -> list[GoneTag]:
         register, repository = self._register, intent.repository

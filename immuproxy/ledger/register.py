@@ -66,13 +66,15 @@ class Content:
 class GoneTag:
     """A tag that a delete takes away, the digest it held, and whether its name stays taken.
 
-    ``event`` tells of it, where it is not the tag that the delete itself names (H110).
+    ``event`` tells of it, where it is not the tag that the delete itself names (H110); ``cut_off`` ends the overwrite
+    of it that is armed, if one is (H111).
     """
 
     name: str
     digest: str
     tombstone: bool
     event: Event | None = None
+    cut_off: Event | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,10 @@ def _nobody(_repository: str) -> None:
 
 def _nothing(_event: Event) -> None:
     pass
+
+
+class OverwriteArmedError(Exception):
+    """A tag that goes is being overwritten, and the caller did not know by which push."""
 
 
 class Register:
@@ -450,11 +456,12 @@ class Register:
         """Record the outcome of a delete and drop the tags that went with it (``delete_end.lua``).
 
         ``gone`` are those that have a record, ``moved`` those that no rule holds; each is told where it still held what
-        it was seen to hold.
+        it was seen to hold.  Raises `OverwriteArmedError`.
         """
         told: list[Argument] = []
         for tag in gone:
             told += (tag.name, tag.digest, int(tag.tombstone), without_time(tag.event))
+            told += (tag.cut_off.id if tag.cut_off else "", without_time(tag.cut_off))
         for each in moved:
             told += (each.name, each.digest, without_time(each.event))
         reply = await self._publish(
@@ -467,6 +474,8 @@ class Register:
             ],
             [digest, event.id, without_time(event), event.actor, *told],
         )
+        if reply == b"CHANGED":
+            raise OverwriteArmedError
         endings = [*(tag.event for tag in gone), *(tag.event for tag in moved)]
         for ending, went in zip(endings, reply or (), strict=False):
             self._count(ending, written=bool(went))

@@ -337,9 +337,7 @@ class Deletes:
             event = replace(event, outcome=outcome, reason=reason)
             await self._register.end_delete(repository, mark, record.timed(event, caller))
             return answer
-        event = record.timed(event, caller)
-        gone, moved = await self._taken.by(event, mark.split(), caller, going.tags)
-        await self._register.end_delete(repository, mark, event, gone, moved)
+        await self._taken.end(mark, record.timed(event, caller), caller, going.tags)
         with suppress(LedgerUnavailableError):  # it has ended; the next delete goes on with this
             await self._register.free(repository)
         return answer

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from immuproxy.ledger.ids import new_event_id
 from immuproxy.ledger.model import Action, Event, Outcome
-from immuproxy.ledger.register import GoneTag, MovedTag, Register
+from immuproxy.ledger.register import GoneTag, MovedTag, OverwriteArmedError, Register
+from immuproxy.oci.errors import unavailable
 from immuproxy.proxy.caller import Caller
 from immuproxy.proxy.upstream import Found, Upstream, UpstreamUnavailableError
 from immuproxy.rules.model import Rule, RuleSet
@@ -21,8 +23,14 @@ LOOKED_AT_ONCE = 8
 """Tags that the upstream is asked about at a time."""
 
 
+CUT_OFF = "the tag was deleted while this push was under way"
+
+TRIES = 5
+"""How often the outcome is told anew where another overwrite is armed each time."""
+
+
 class Taken:
-    """Tells of them."""
+    """Ends deletes that went through."""
 
     def __init__(self, rules: Callable[[], RuleSet], register: Register, upstream: Upstream) -> None:
         """``rules`` gives the rule set in force."""
@@ -30,12 +38,31 @@ class Taken:
         self._register = register
         self._upstream = upstream
 
-    async def by(
+    async def end(self, mark: str, deleted: Event, caller: Caller, tags: Sequence[GoneTag]) -> None:
+        """The outcome of a delete that went through: ``tags`` are those with a record that went with it, ``mark`` is
+        that of the delete, and ``deleted`` its event, which tells of its own tag itself.
+        """
+        gone, moved = await self._told(deleted, mark.split(), caller, tags)
+        for _ in range(TRIES):
+            with suppress(OverwriteArmedError):
+                cut_off = await self._cut_off(deleted.repository, gone)
+                await self._register.end_delete(deleted.repository, mark, deleted, cut_off, moved)
+                return
+        raise unavailable("the tag is overwritten all the time while it is deleted; the outcome is told later")
+
+    async def _cut_off(self, repository: str, tags: Sequence[GoneTag]) -> list[GoneTag]:
+        """With the event that ends the overwrite which is armed on each: nobody will ever know its outcome (H111)."""
+        found = await self._register.records(repository, [tag.name for tag in tags]) if tags else []
+        armed = [record.claim.event if record.claim else "" for record in found]
+        drafts = [await self._register.intent(repository, event) if event else None for event in armed]
+        return [
+            replace(tag, cut_off=replace(draft, outcome=Outcome.FAILED, reason=CUT_OFF) if draft else None)
+            for tag, draft in zip(tags, drafts, strict=True)
+        ]
+
+    async def _told(
         self, deleted: Event, digests: Sequence[str], caller: Caller, tags: Sequence[GoneTag]
     ) -> tuple[Sequence[GoneTag], Sequence[MovedTag]]:
-        """What to tell of a delete that went through: ``tags`` are those with a record that went with it, ``digests``
-        all names of what has gone, and ``deleted`` the event, which tells of its own tag itself.
-        """
         if deleted.action is Action.DELETE_TAG:
             return tags, [MovedTag(deleted.tag)]
         if deleted.action is Action.DELETE_BLOB:

@@ -236,7 +236,8 @@ class Ledger:
         named, draft = self.deletes[choice % len(self.deletes)]
         digest = named.split()[-1]
         going = [tag for tag, (_, held) in self.held.items() if held == digest]
-        gone = [GoneTag(tag, digest, bool(choice % 2)) for tag in going]
+        records = await self.register.records(REPOSITORY, going)
+        gone = [GoneTag(record.tag, digest, bool(choice % 2), cut_off=await self.closing(record)) for record in records]
         ended = await self.register.end_delete(REPOSITORY, named, draft, gone)
         for name in going if ended else ():
             del self.held[name]

@@ -1,4 +1,6 @@
-"""A delete by digest is told for each tag that it took, so that the page of each tag ends its life there (H110)."""
+"""What a delete takes along is told with it: each tag, so that its page ends its life there (H110), and an overwrite
+that it cut off (H111).
+"""
 
 from __future__ import annotations
 
@@ -107,3 +109,25 @@ async def test_h110_nothing_is_left_of_tags_that_are_gone(edge: RunningEdge) -> 
     assert [event.tag for event in await endings(edge)].count("dev") == 1
     client: Any = edge.store.client
     assert not await client.exists(keys.moving(REPOSITORY), keys.moved(REPOSITORY))
+
+
+async def test_h111_an_overwrite_that_a_delete_cut_off_is_told_by_that_delete(edge: RunningEdge) -> None:
+    """Its push is refused, since the name stays taken; that the upstream has its content is no success of it."""
+    edge.use_rules("rules: [{name: never, policy: immutable, delete: allow, reuse: never, overwrite: [{within: 15m}]}]")
+    await edge.client.push(REPOSITORY, "1.0", ONE)
+    register: Any = edge.parts.register
+    real = register.commit
+
+    async def after_the_delete(*args: Any, **values: Any) -> Any:
+        register.commit = real
+        assert (await delete(edge, ONE.digest)).status == 202
+        return await real(*args, **values)
+
+    register.commit = after_the_delete
+    assert (await edge.client.push(REPOSITORY, "1.0", TWO)).status == 409
+    assert await register.intents(REPOSITORY) == []
+    await sweep_of(edge).once()
+    pushes = [event for event in await edge.events(REPOSITORY) if event.action is Action.PUSH]
+    assert [event.outcome for event in pushes] == [Outcome.CREATED, Outcome.FAILED, Outcome.REFUSED]
+    assert pushes[1].reason == "the tag was deleted while this push was under way"
+    assert (await edge.client.pull(REPOSITORY, "1.0")).status == 404
