@@ -54,6 +54,11 @@ def holders(repository: str) -> str:
     return f"{PREFIX}{{{repository}}}:holders"
 
 
+def floor(repository: str) -> str:
+    """Counter: the highest generation of a tag whose record went without a tombstone (H112)."""
+    return f"{PREFIX}{{{repository}}}:floor"
+
+
 def moving(repository: str) -> str:
     """Sorted set: ``<digest> <tag>`` for each tag that no rule holds and that was pushed through a proxy, score 0."""
     return f"{PREFIX}{{{repository}}}:moving"

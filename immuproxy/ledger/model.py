@@ -154,7 +154,8 @@ class Committed:
 
     ``since`` is when it came to hold this digest, ``first`` when it first held anything; ``by`` the actor of this
     digest, ``first_by`` the actor of the first; ``first_adopted`` tells that the tag predates the ledger, so that
-    ``first`` is only when it was found.  ``generation`` counts from 1 and grows with each allowed overwrite.
+    ``first`` is only when it was found.  ``generation`` grows with each allowed overwrite, from ``born`` on, and never
+    goes back: where a record goes, those that come to its repository later are born above it (H112).
     """
 
     digest: str
@@ -162,6 +163,7 @@ class Committed:
     since: int
     first: int
     by: str = ""
+    born: int = 1
     first_by: str = ""
     first_adopted: bool = False
     media_type: str = ""
@@ -169,6 +171,11 @@ class Committed:
     platforms: tuple[str, ...] = ()
     rule: str = ""
     event: str = ""
+
+    @property
+    def overwrites(self) -> int:
+        """How often it was overwritten since it came to be."""
+        return self.generation - self.born
 
 
 @dataclass(frozen=True, slots=True)

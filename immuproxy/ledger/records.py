@@ -25,6 +25,7 @@ SHOWN = ("by", "first_by", "first_adopted", "media_type", "size", "platforms", "
 FIELDS = (
     "digest",
     "generation",
+    "born",
     "since",
     "first",
     *SHOWN,
@@ -78,6 +79,7 @@ def _committed(fields: Mapping[str, str]) -> Committed:
     return Committed(
         digest=fields["digest"],
         generation=int(fields["generation"]),
+        born=int(fields.get("born", 1)),
         since=int(fields["since"]),
         first=int(fields["first"]),
         **shown,

@@ -249,13 +249,15 @@ class Register:
         token: str,
         lease_ms: int,
         over_generation: int = 0,
+        over_digest: str = "",
         resolved_token: str = "",
         quarantine_ms: int = 0,
         closing: Event | None = None,
     ) -> Reply:
         """Claim the tag for a digest (``claim.lua``).
 
-        ``over_generation``: the generation that the caller may overwrite.  ``resolved_token``: the stale armed claim
+        ``over_generation``: the generation that the caller may overwrite, and ``over_digest`` what it held, empty for a
+        tombstone.  ``resolved_token: the stale armed claim
         that the caller found absent upstream; it is replaced once it is ``quarantine_ms`` old, and ``closing`` is its
         event.
         """
@@ -274,6 +276,7 @@ class Register:
                 quarantine_ms,
                 without_time(closing),
                 tag,
+                over_digest,
             ],
         )
         return reply_of(repository, tag, reply)
@@ -344,7 +347,7 @@ class Register:
         reply = await self._publish(
             repository,
             "commit",
-            _keys(repository, tag, "tags", "pins", "manifests", "intents", "outbox", "holders"),
+            _keys(repository, tag, "tags", "pins", "manifests", "intents", "outbox", "holders", "floor"),
             [token, *_held(tag, content, event, first=first)],
         )
         held = reply_of(repository, tag, reply)
@@ -371,7 +374,7 @@ class Register:
         reply = await self._publish(
             repository,
             "adopt",
-            _keys(repository, tag, "tags", "pins", "manifests", "intents", "outbox", "marks", "holders"),
+            _keys(repository, tag, "tags", "pins", "manifests", "intents", "outbox", "marks", "holders", "floor"),
             [seen_token, *_held(tag, content, event, first=first), int(reuse), without_time(closing)],
         )
         held = reply_of(repository, tag, reply)
@@ -386,7 +389,7 @@ class Register:
         named = [keys.tag(repository, tag)] if tag else []
         reply = await self._store.script(
             "intend",
-            [*_slot(repository, "intents", "marks", "pins", "manifests", "tags", "holders"), *named],
+            [*_slot(repository, "intents", "marks", "pins", "manifests", "tags", "holders", "floor"), *named],
             [draft.id, without_time(draft), " ".join(sorted(needs)), tag],
         )
         return Step(reply[0].decode())
@@ -469,7 +472,7 @@ class Register:
             "delete_end",
             [
                 *_slot(repository, "marks", "intents", "outbox", "tags", "pins", "manifests", "deletes", "holders"),
-                *_slot(repository, "moving", "moved"),
+                *_slot(repository, "moving", "moved", "floor"),
                 *(keys.tag(repository, tag.name) for tag in gone),
             ],
             [digest, event.id, without_time(event), event.actor, *told],
@@ -596,6 +599,7 @@ _SLOT = {
     "holders": keys.holders,
     "moving": keys.moving,
     "moved": keys.moved,
+    "floor": keys.floor,
     "marks": keys.marks,
     "pins": keys.pins,
     "manifests": keys.manifests,

@@ -113,6 +113,7 @@ class Claiming:
                 token=attempt.token,
                 lease_ms=self._limits.lease_ms,
                 over_generation=attempt.over_generation,
+                over_digest=attempt.over_digest,
                 resolved_token=resolved.token if resolved else "",
                 quarantine_ms=self._limits.quarantine_ms,
                 closing=attempt.closing,
@@ -242,6 +243,7 @@ class Claiming:
 
 
 def _require_generation(attempt: Attempt, reply: Reply) -> None:
-    """A verdict on another generation than the one now claimed is void."""
-    if attempt.over_generation != reply.record.generation:
+    """A verdict on another generation, or digest, than the one now claimed is void (H112)."""
+    held = reply.record.committed.digest if reply.record.committed else ""
+    if (attempt.over_generation, attempt.over_digest) != (reply.record.generation, held):
         raise Retry

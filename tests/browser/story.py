@@ -236,7 +236,9 @@ async def _commit(register: Register, event: Event, generation: int, written: by
         platforms=("linux/amd64", "linux/arm64"),
     )
     where = (event.repository, event.tag, content)
-    await register.claim(*where, token="t", lease_ms=5000, over_generation=generation)
+    over = (await register.read(event.repository, event.tag)).committed
+    held = over.digest if over else ""
+    await register.claim(*where, token="t", lease_ms=5000, over_generation=generation, over_digest=held)
     await register.arm(*where, token="t", lease_ms=5000, draft=event, closing=None)
     await register.commit(*where, token="t", event=event, first=not generation)
     moments: dict[Any, Any] = {"since": event.time} | ({"first": event.time} if not generation else {})

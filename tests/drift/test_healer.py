@@ -93,7 +93,9 @@ async def test_h64_a_claim_that_a_lost_proxy_left_does_not_keep_a_tag_from_being
     ours, next_one = image("ours"), image("next")
     await edge.client.push("team/app", "1.0", ours)
     content = Content(digest=next_one.digest, needs=frozenset({next_one.digest}))
-    await edge.parts.register.claim("team/app", "1.0", content, token="gone", lease_ms=1, over_generation=1)
+    await edge.parts.register.claim(
+        "team/app", "1.0", content, token="gone", lease_ms=1, over_generation=1, over_digest=ours.digest
+    )
     await edge.direct.push("team/app", "1.0", image("other"))
     assert await edge.parts.healer.check(await edge.parts.register.read("team/app", "1.0"))
     assert (await edge.direct.pull("team/app", "1.0")).digest == ours.digest

@@ -18,7 +18,9 @@ async def test_what_an_overwrite_has_just_written_is_no_drift(
         await edge.client.push("team/app", "1.0", ours)
         before = await register.read("team/app", "1.0")
         content = Content(digest=next_.digest, needs=frozenset({next_.digest}))
-        await register.claim("team/app", "1.0", content, token="t", lease_ms=60_000, over_generation=1)
+        await register.claim(
+            "team/app", "1.0", content, token="t", lease_ms=60_000, over_generation=1, over_digest=ours.digest
+        )
         draft = record.own(Action.PUSH, Outcome.FAILED, "team/app", tag="1.0", digest=next_.digest)
         await register.arm("team/app", "1.0", content, token="t", lease_ms=60_000, draft=draft, closing=None)
         await edge.direct.push("team/app", "1.0", next_)

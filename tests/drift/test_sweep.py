@@ -240,7 +240,7 @@ async def test_h16_an_overwrite_that_ended_in_an_empty_link_is_given_up_and_what
 ) -> None:
     held, pushed = image("held"), await untagged(edge, "one")
     await edge.client.push(REPOSITORY, "1.0", held)
-    await leave_armed(edge, pushed, "1.0", over_generation=1)
+    await leave_armed(edge, pushed, "1.0", over=held)
     (registry.storage / f"docker/registry/v2/repositories/{REPOSITORY}/_manifests/tags/1.0/current/link").write_bytes(
         b""
     )
@@ -283,12 +283,11 @@ async def test_how_many_findings_are_open_is_told_after_each_pass(edge: RunningE
     assert told == [0, 1, 0]
 
 
-async def leave_armed(edge: RunningEdge, pushed: Image, tag: str, *, over_generation: int = 0) -> None:
+async def leave_armed(edge: RunningEdge, pushed: Image, tag: str, *, over: Image | None = None) -> None:
     content = Content(digest=pushed.digest, needs=frozenset({pushed.digest}))
     draft = record.own(Action.PUSH, Outcome.FAILED, REPOSITORY, tag=tag, digest=pushed.digest, reason=record.UNKNOWN)
-    await edge.parts.register.claim(
-        REPOSITORY, tag, content, token="armed", lease_ms=1, over_generation=over_generation
-    )
+    held: dict[str, Any] = {"over_generation": 1, "over_digest": over.digest} if over else {}
+    await edge.parts.register.claim(REPOSITORY, tag, content, token="armed", lease_ms=1, **held)
     await edge.parts.register.arm(REPOSITORY, tag, content, token="armed", lease_ms=1, draft=draft, closing=None)
 
 

@@ -116,6 +116,7 @@ class Ledger:
             token=token,
             lease_ms=LONG if choice % 5 == 0 else 0,
             over_generation=over,
+            over_digest=record.committed.digest if over and record.committed else "",
             resolved_token=record.claim.token if record.claim and choice % 3 else "",
             quarantine_ms=LONG if choice % 7 == 0 else 0,
             closing=closing,

@@ -78,6 +78,7 @@ class State(NamedTuple):
     sent: frozenset[Sent]
     actors: tuple[Actor, ...]
     history: tuple[str | None, ...]
+    floor: int = 0
 
     def put(self, number: int, actor: Actor) -> State:
         """The same world, with one actor somewhere else."""
@@ -86,12 +87,20 @@ class State(NamedTuple):
 
 @dataclass(frozen=True)
 class Role:
-    """What an actor is there for.  `name`: push, read or delete."""
+    """What an actor is there for.
+
+    `name`: push, read or delete.  `over`: what alone it may overwrite; empty: anything.
+    """
 
     name: str
     digest: str = ""
     may_overwrite: bool = False
     may_delete: bool = False
+    over: str = ""
+
+    def may_follow(self, held: str | None) -> bool:
+        """The rules' verdict on an overwrite of `held`."""
+        return self.may_overwrite and self.over in {"", held}
 
 
 @dataclass(frozen=True)
@@ -101,12 +110,14 @@ class Variant:
     `reads_by_ledger`: off, readers get what the upstream shows.  `patient_marks`: off, the sweep takes a mark away
     although its DELETE may still land.  `adoption_heeds_marks`: off, what is being deleted may be taken into the
     ledger.  `loses_claims`: on, Redis may lose a claim that is not committed (H67), which the protocol survives.
+    `lasting_generations`: off, a tag that is pushed anew after its delete counts from 1 again (H112).
     """
 
     reads_by_ledger: bool = True
     patient_marks: bool = True
     adoption_heeds_marks: bool = True
     loses_claims: bool = False
+    lasting_generations: bool = True
 
 
 Step = tuple[str, State]
@@ -177,7 +188,8 @@ class Protocol:
 
     def _dropped(self, state: State) -> State:
         """The record goes with what a delete took away."""
-        return state._replace(record=Record(), history=(*state.history, None))
+        floor = max(state.floor, state.record.generation) if self.variant.lasting_generations else 0
+        return state._replace(record=Record(), history=(*state.history, None), floor=floor)
 
     # --- the ledger's scripts
 
@@ -187,7 +199,7 @@ class Protocol:
         if now not in {None, digest} and not may_overwrite:
             raise Violation(f"V1: {digest} is committed where the tag held {now}")
         history = state.history if now == digest else (*state.history, digest)
-        record = Record(digest, state.record.generation + 1, claim)
+        record = Record(digest, (state.record.generation or state.floor) + 1, claim)
         return state._replace(record=record, history=history)
 
     def _adopt(self, state: State, digest: str, token: tuple[int, int] | None) -> State:
@@ -221,7 +233,7 @@ class Protocol:
         committed, generation, _ = state.record
         if committed == role.digest:
             yield self._answered(state, number, actor, role.digest, "201, unchanged")
-        elif role.may_overwrite:
+        elif role.may_follow(committed):
             yield f"push {number} may overwrite", state.put(number, actor._replace(over=generation))
         else:
             if not any(value not in {None, role.digest} for value in state.history[actor.since :]):
@@ -324,7 +336,7 @@ class Protocol:
         committed, _, claim = state.record
         own = claim is not None and claim == (ARMED, role.digest, (number, actor.attempt), claim.expired)
         if own:
-            held = self._hold(state, role.digest, may_overwrite=role.may_overwrite)
+            held = self._hold(state, role.digest, may_overwrite=role.may_follow(state.history[-1]))
             yield self._answered(held, number, actor, role.digest, "201, committed")
         elif committed == role.digest:
             yield self._answered(state, number, actor, role.digest, "201, somebody helped")

@@ -61,3 +61,16 @@ def test_h34_adopting_what_is_being_deleted_is_wrong() -> None:
     roles = (PUSH, OTHER, Role("delete", OURS), READ)
     found = explore(Protocol(roles, attempts=1, variant=Variant(adoption_heeds_marks=False)))
     assert "V3" in found.broken
+
+
+AGAIN = (Role("push", OLD), Role("delete", OURS, may_delete=True), Role("push", THEIRS, may_overwrite=True, over=OURS))
+
+
+def test_h112_a_verdict_on_what_was_deleted_and_pushed_anew_is_void() -> None:
+    found = explore(Protocol(AGAIN), OURS)
+    assert not found.broken, "\n".join((found.broken, *found.story))
+
+
+def test_h112_generations_that_begin_again_are_wrong() -> None:
+    found = explore(Protocol(AGAIN, variant=Variant(lasting_generations=False)), OURS)
+    assert f"V1: {THEIRS} is committed where the tag held {OLD}" in found.broken

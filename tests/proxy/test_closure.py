@@ -327,7 +327,8 @@ async def busy(edge: RunningEdge, tag: str, made: Sequence[Manifest]) -> list[fl
     for over, manifest in enumerate(made):
         stored = StoredManifest(manifest.digest, manifest.media_type, manifest.body)
         content, token = Content(digest=manifest.digest, needs=manifest.needs, stored=(stored,)), f"{tag} {over}"
-        claim = register.claim(REPOSITORY, tag, content, token=token, lease_ms=60_000, over_generation=over)
+        held: dict[str, Any] = {"over_generation": over, "over_digest": made[over - 1].digest if over else ""}
+        claim = register.claim(REPOSITORY, tag, content, token=token, lease_ms=60_000, **held)
         arm = register.arm(REPOSITORY, tag, content, token=token, lease_ms=60_000, draft=draft, closing=None)
         commit = register.commit(REPOSITORY, tag, content, token=token, event=draft, first=not over)
         release = register.release(REPOSITORY, tag, token=token, event=None)

@@ -8,7 +8,7 @@
 -- A script has no way back, so a key of a wrong type is found before anything is written (H70).
 local KINDS = {
   tag = 'hash', tags = 'zset', holders = 'zset', pins = 'hash', manifests = 'hash', marks = 'zset', intents = 'hash', outbox = 'stream',
-  drift = 'hash', exceptions = 'hash', claims = 'zset', budgets = 'zset', deletes = 'string', adopted = 'string', moving = 'zset', moved = 'hash',
+  drift = 'hash', exceptions = 'hash', claims = 'zset', budgets = 'zset', deletes = 'string', adopted = 'string', moving = 'zset', moved = 'hash', floor = 'string',
 }
 for _, key in ipairs(KEYS) do
   local kind, found = KINDS[string.match(key, '}:(%l+)')], redis.call('TYPE', key).ok
@@ -201,13 +201,17 @@ local function forget_moved(moving, moved, name)
   end
 end
 
--- A record goes, with all that it needs and claims.
-local function drop_record(key, tags, holders, pins, manifests, record, name)
+-- A record goes, with all that it needs and claims.  Generations of the repository's new records begin above its own:
+-- who has looked at it takes no later one for it (H112).
+local function drop_record(key, tags, holders, floor, pins, manifests, record, name)
   unpin(pins, manifests, record.needs)
   unpin(pins, manifests, record.claim_needs)
   redis.call('DEL', key)
   redis.call('ZREM', tags, name)
   if record.digest then redis.call('ZREM', holders, holding(record, name)) end
+  if tonumber(record.generation or 0) > tonumber(redis.call('GET', floor) or 0) then
+    redis.call('SET', floor, record.generation)
+  end
 end
 
 -- Pin `needs` instead of what the claim needs.  The same list needs nothing done, and lists can be long (H85).
@@ -220,7 +224,7 @@ end
 -- Make `digest` what the tag holds.  `fields` is a flat list of what the console shows.  What the claim has pinned
 -- already becomes the tag's; the claim is still to be dropped.  Who else needs the digest may have come to need it while
 -- it was not there, so what it needs must outlive the tag (H91).
-local function hold(key, tags, holders, pins, manifests, record, now, name, digest, needs, fields)
+local function hold(key, tags, holders, floor, pins, manifests, record, now, name, digest, needs, fields)
   if record.claim_needs == needs then record.claim_needs = nil else pin(pins, needs) end
   unpin(pins, manifests, record.needs)
   if record.event then
@@ -231,8 +235,9 @@ local function hold(key, tags, holders, pins, manifests, record, now, name, dige
   redis.call('ZADD', tags, now, name)
   if record.digest then redis.call('ZREM', holders, holding(record, name)) end
   redis.call('ZADD', holders, 0, holding({digest = digest}, name))
-  redis.call('HSET', key, 'digest', digest, 'needs', needs, 'since', text(now),
-    'generation', tonumber(record.generation or 0) + 1, unpack(fields))
+  local generation = tonumber(record.generation or redis.call('GET', floor) or 0) + 1
+  if not record.digest then redis.call('HSET', key, 'born', generation) end
+  redis.call('HSET', key, 'digest', digest, 'needs', needs, 'since', text(now), 'generation', generation, unpack(fields))
   local own = string.find(record.claim_needs or '', digest, 1, true) and 2 or 1
   if tonumber(redis.call('HGET', pins, digest) or 0) > own then attach(pins, manifests, digest, needs) end
 end

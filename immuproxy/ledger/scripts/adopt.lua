@@ -1,7 +1,7 @@
 -- Take what the upstream shows into the ledger: ABSENT or CLAIMED -> COMMITTED(x), and the two ways of finishing an
 -- armed claim that somebody else made: help (x is its digest) and resolve (it has no living owner).
 --
--- KEYS 1 tag record  2 tags  3 pins  4 manifests  5 intents  6 outbox  7 marks  8 holders
+-- KEYS 1 tag record  2 tags  3 pins  4 manifests  5 intents  6 outbox  7 marks  8 holders  9 floor
 -- ARGV 1 token of the armed claim that the caller saw, or ''   2 digest x  3 tag name  4 event  5 needs
 --      6 number N of field/value items that follow, 7.. the fields, then digest/bytes pairs; see commit.lua
 --      last but one: 1 where the name of a deleted tag may be used again, or 0
@@ -30,7 +30,7 @@ if pending then
 end
 local count = tonumber(ARGV[6])
 for i = 7 + count, #ARGV - 2, 2 do redis.call('HSET', manifests, ARGV[i], ARGV[i + 1]) end
-hold(key, tags, KEYS[8], pins, manifests, record, now, ARGV[3], ARGV[2], ARGV[5], slice(ARGV, 7, count))
+hold(key, tags, KEYS[8], KEYS[9], pins, manifests, record, now, ARGV[3], ARGV[2], ARGV[5], slice(ARGV, 7, count))
 if record.claim_state then drop_claim(key, pins, manifests, record) end
 publish(outbox, ARGV[4], now)
 return reply('COMMITTED', key, now)

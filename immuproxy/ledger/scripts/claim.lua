@@ -7,7 +7,7 @@
 --      5 generation that may be overwritten, 0 for a first push
 --      6 token of the stale armed claim that the caller has resolved as absent upstream, or ''
 --      7 quarantine (ms since it was armed)  8 event that closes the stale claim's intent, or ''
---      9 tag name
+--      9 tag name  10 digest of that generation, or '' (a ledger that came back older may count anew, H112)
 -- Returns {status, now, record...}; status one of
 --   CLAIMED   the caller owns the claim (also when the same token asks again: a lost reply is harmless)
 --   RESUMED   the caller took over an armed claim of its own digest; the PUT may be sent
@@ -35,7 +35,8 @@ end
 if record.claim_token == token then
   return reply(record.claim_state == 'armed' and 'RESUMED' or 'CLAIMED', key, now)
 end
-if (record.digest or record.deleted) and tonumber(ARGV[5]) ~= tonumber(record.generation or 0) then
+local judged = tonumber(ARGV[5]) == tonumber(record.generation or 0) and ARGV[10] == (record.digest or '')
+if (record.digest or record.deleted) and not judged then
   return reply(record.digest and 'COMMITTED' or 'DELETED', key, now)
 end
 if record.claim_state and tonumber(record.claim_lease) > now then return reply('BUSY', key, now) end

@@ -3,7 +3,7 @@
 -- overwrite that was armed on it: its intent ends here, for nobody could tell later what became of it (H111).
 --
 -- KEYS 1 marks  2 intents  3 outbox  4 tags  5 pins  6 manifests  7 deletes (how many have ended)
---      8 holders  9 moving  10 moved  11.. records of the tags that went
+--      8 holders  9 moving  10 moved  11 floor  12.. records of the tags that went
 -- ARGV 1 digest, by all names that `delete_begin.lua` was given  2 event id  3 event  4 who deleted
 --      5.. for each record: tag name, digest it held, 1 for a tombstone or 0, event or '',
 --          id of the armed overwrite that the caller saw and the event that ends it, or '' and ''
@@ -11,7 +11,7 @@
 -- Returns nothing when the intent had its outcome already; CHANGED, and changes nothing, when an armed overwrite stands
 -- that the caller did not see; else for each record, then for each tag that no rule holds,
 -- 1 when it still held that digest, so that its event was written, or 0.
-local FIRST_RECORD, FIRST_TOLD, A_RECORD = 11, 5, 6
+local FIRST_RECORD, FIRST_TOLD, A_RECORD = 12, 5, 6
 local marks, intents, outbox, tags, pins, manifests = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local now = now_ms()
 if redis.call('HEXISTS', intents, ARGV[2]) == 1 then
@@ -40,7 +40,7 @@ for i = FIRST_RECORD, #KEYS do
   if goes then
     if record.claim_event and redis.call('HDEL', intents, armed) == 1 then publish(outbox, cut_off, now) end
     forget_moved(KEYS[9], KEYS[10], name)
-    drop_record(KEYS[i], tags, KEYS[8], pins, manifests, record, name)
+    drop_record(KEYS[i], tags, KEYS[8], KEYS[11], pins, manifests, record, name)
     if tombstone == '1' then
       redis.call('HSET', KEYS[i], 'deleted', text(now), 'deleted_digest', held, 'deleted_by', ARGV[4],
         'generation', record.generation, 'first', record.first,

@@ -194,6 +194,7 @@ def _committed(record: TagRecord, facts: TagFacts | None) -> dict[str, Any]:
     moved = facts if held is None else None
     return {
         "generation": record.generation,
+        "overwrites": held.overwrites if held else 0,
         "since": held.since if held else (moved.changed if moved else None),
         "by": held.by if held else (moved.by if moved else ""),
         "first": held.first if held else None,
