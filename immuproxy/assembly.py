@@ -98,9 +98,9 @@ def assemble(
     library = Library(register, upstream)
     looks = Looks(register, upstream)
     exceptions = Exceptions(store, published)
-    judge = Judge(library, exceptions)
+    judge = Judge(rules, library, exceptions)
     late_children = LateChildren(register, library)
-    carrier = Carrier(register, upstream, late_children)
+    carrier = Carrier(rules, register, upstream, late_children)
     recovery = Recovery(register, upstream, library, limits)
     guard = Guard(
         register=register,

@@ -383,14 +383,20 @@ class Register:
 
     # --- pushes that the register does not guard
 
-    async def intend(self, repository: str, tag: str, needs: frozenset[str], draft: Event) -> Step:
-        """Write the intent of a push of a mutable tag, or by digest when ``tag`` is empty (``intend.lua``)."""
+    async def intend(
+        self, repository: str, tag: str, needs: frozenset[str], draft: Event, *, over_generation: int = 0
+    ) -> Step:
+        """Write the intent of a push of a mutable tag, or by digest when ``tag`` is empty (``intend.lua``).
+
+        ``over_generation``: that of the record which the tag may still have and which goes; CHANGED where it has
+        another.
+        """
         await self._epoch.list(repository)
         named = [keys.tag(repository, tag)] if tag else []
         reply = await self._store.script(
             "intend",
             [*_slot(repository, "intents", "marks", "pins", "manifests", "tags", "holders", "floor"), *named],
-            [draft.id, without_time(draft), " ".join(sorted(needs)), tag],
+            [draft.id, without_time(draft), " ".join(sorted(needs)), tag, over_generation],
         )
         return Step(reply[0].decode())
 

@@ -70,6 +70,10 @@ class Attempt:
     armed_at: float = 0.0
     sent: bool = False
 
+    def forget_verdict(self) -> None:
+        """What was judged before a wait is judged again after it (H113)."""
+        self.verdict, self.over_generation, self.over_digest = None, 0, ""
+
 
 class Waiting:
     """For somebody else's claim: looks again soon, then less often, and gives up after ``longest`` seconds (H74)."""

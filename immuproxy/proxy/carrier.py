@@ -7,6 +7,7 @@ A proxy that dies in between leaves the intent, and the sweep finds out how it e
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 
 from immuproxy.ledger.ids import new_event_id
@@ -17,9 +18,12 @@ from immuproxy.proxy import answers, record
 from immuproxy.proxy.answers import Answer
 from immuproxy.proxy.failpoints import Failpoint, reach
 from immuproxy.proxy.late_children import LateChildren
-from immuproxy.proxy.push import Push
+from immuproxy.proxy.push import Push, RuleChangedError
 from immuproxy.proxy.refusals import first_message
 from immuproxy.proxy.upstream import Found, OutcomeUnknownError, Upstream
+from immuproxy.rules.model import RuleSet
+
+HELD_BY_NOW = "a rule came to hold the tag while this push was under way, so it was judged once more"
 
 PAUSE = 0.1
 TRIES = 100
@@ -28,8 +32,11 @@ TRIES = 100
 class Carrier:
     """Writes the intent, sends the one PUT, writes the outcome."""
 
-    def __init__(self, register: Register, upstream: Upstream, late_children: LateChildren) -> None:
-        """All parts are shared with the guard."""
+    def __init__(
+        self, rules: Callable[[], RuleSet], register: Register, upstream: Upstream, late_children: LateChildren
+    ) -> None:
+        """``rules`` gives the rule set in force; all parts are shared with the guard."""
+        self._rules = rules
         self._register = register
         self._upstream = upstream
         self._late_children = late_children
@@ -38,10 +45,19 @@ class Carrier:
         """Write that the push may reach the upstream from now on.
 
         ``event``: the one that a success will have; ``moves``: the tag that may come to hold something else, and whose
-        record goes where it still has one.
+        record goes where it still has one.  Raises `RuleChangedError` where a rule has come to hold it: a push that it
+        guards may have committed meanwhile, and that record must not go (H114).
         """
         for _ in range(TRIES):
-            step = await self._register.intend(push.repository, moves, push.manifest.needs, _draft(event))
+            known = await self._register.read(push.repository, moves) if moves else None
+            self._require_unheld(push)
+            step = await self._register.intend(
+                push.repository,
+                moves,
+                push.manifest.needs,
+                _draft(event),
+                over_generation=known.generation if known else 0,
+            )
             if step is Step.OK:
                 return
             await asyncio.sleep(PAUSE)
@@ -80,8 +96,18 @@ class Carrier:
 
     async def _arrived(self, push: Push, event: Event, answer: Answer) -> Answer:
         await self._late_children.bring(push)
+        try:
+            self._require_unheld(push)
+        except RuleChangedError:
+            await self._conclude(push, replace(event, outcome=Outcome.FAILED, reason=HELD_BY_NOW))
+            raise
         await self._conclude(push, event)
         return answer
+
+    def _require_unheld(self, push: Push) -> None:
+        """A push to a tag that was free to move must not be answered past the ledger once a rule holds it (H114)."""
+        if push.tag and not push.rule.protects and self._rules().protects(push.repository, push.tag):
+            raise RuleChangedError
 
     async def _conclude(self, push: Push, event: Event) -> None:
         event = record.timed(event, push.caller)

@@ -84,6 +84,8 @@ class Claiming:
                     await self._stale(attempt, reply)
                 case _:
                     await waiting.once(attempt.push)
+                    self._judge.require_in_force(attempt.push)
+                    attempt.forget_verdict()
                     if waiting.is_long:
                         await self._help(attempt.push, reply.record)
 
@@ -96,6 +98,15 @@ class Claiming:
             return None
         verdict = await self._judge.push(push, found, now_ms=await self._register.now_ms())
         return await self._refusals.push(push, verdict, found) if verdict.outcome is Decision.REFUSE else None
+
+    async def judge_again(self, attempt: Attempt) -> Answer | None:
+        """Once more where others were waited for since the claim, which is ours; the answer of a refusal (H113)."""
+        push, now = attempt.push, await self._register.now_ms()
+        found = await self._register.read(push.repository, push.tag)
+        attempt.verdict = await self._judge.push(push, found, now_ms=now)
+        if attempt.verdict.outcome is Decision.REFUSE:
+            return await self._refusals.push(push, attempt.verdict, found)
+        return None
 
     async def release(self, attempt: Attempt, event: Event | None = None) -> None:
         """Give the claim back; only where nothing was sent for it by anybody."""
@@ -173,7 +184,8 @@ class Claiming:
             _require_generation(attempt, reply)
             if attempt.verdict is None:
                 await self._look(attempt)
-                attempt.verdict = await self._judge.push(push, reply.record, now_ms=reply.now)
+            # Whatever let it come here may have ended since (H113).
+            attempt.verdict = await self._judge.push(push, reply.record, now_ms=reply.now)
             lacking = await self._lacking(attempt)
             await self._late_children.find(push.repository, attempt.content.missing, push.caller)
             if not lacking and attempt.verdict.outcome is not Decision.REFUSE:

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from immuproxy.ledger.exceptions import Allows, Exceptions
 from immuproxy.ledger.model import TagRecord
-from immuproxy.proxy.push import Library, Push
+from immuproxy.proxy.push import Library, Push, RuleChangedError
 from immuproxy.rules import model as rules
 from immuproxy.rules.decide import decide_push
+from immuproxy.rules.model import RuleSet
 
 
 class Judge:
     """Collects the facts; the verdict is the rules' alone."""
 
-    def __init__(self, library: Library, exceptions: Exceptions) -> None:
-        """Manifests and labels come from ``library``."""
+    def __init__(self, rules: Callable[[], RuleSet], library: Library, exceptions: Exceptions) -> None:
+        """``rules`` gives the rule set in force; manifests and labels come from ``library``."""
+        self._rules = rules
         self._library = library
         self._exceptions = exceptions
 
+    def require_in_force(self, push: Push) -> None:
+        """Raises `RuleChangedError` where the push came under another rule than the one in force now (H113)."""
+        if self._rules().match(push.repository, push.tag) != push.rule:
+            raise RuleChangedError
+
     async def push(self, push: Push, found: TagRecord, *, now_ms: int) -> rules.Verdict:
-        """The verdict on ``push`` when the tag's record is ``found``; ``now_ms`` by the clock that dated the record."""
+        """The verdict on ``push`` when the tag's record is ``found``; ``now_ms`` by the clock that dated the record.
+
+        By the rule and the exceptions that are in force now; raises `RuleChangedError` (H113).
+        """
         image = await self._library.image(push.repository, push.manifest, push.caller, push.rule)
         asked = rules.Push(
             repository=push.repository,
@@ -29,13 +41,10 @@ class Judge:
             address=push.caller.address or None,
             now_ms=now_ms,
         )
-        return decide_push(
-            push.rule,
-            asked,
-            await self._held(push, found),
-            deleted=_deleted(found),
-            permitted=await self._permitted(push, now_ms),
-        )
+        held = await self._held(push, found)
+        permitted = await self._permitted(push, now_ms)
+        self.require_in_force(push)
+        return decide_push(push.rule, asked, held, deleted=_deleted(found), permitted=permitted)
 
     async def _permitted(self, push: Push, now_ms: int) -> str | None:
         """The words of a temporary exception that covers the push."""

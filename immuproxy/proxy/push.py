@@ -38,6 +38,10 @@ class Push:
         return answers.created(self.repository, self.manifest.digest, self.caller.edge_origin)
 
 
+class RuleChangedError(Exception):
+    """Another rule decides about the tag than when the push came: it begins again with that one (H113, H114)."""
+
+
 class Library:
     """Manifests by digest: from the ledger where it keeps them, else from the upstream."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from immuproxy.proxy.authority import Authority
 from immuproxy.proxy.caller import Caller
 from immuproxy.proxy.closure import Take
 from immuproxy.proxy.guard import Guard
-from immuproxy.proxy.push import Push
+from immuproxy.proxy.push import Push, RuleChangedError
 from immuproxy.proxy.recorded import Recorder
 from immuproxy.rules.model import Rule, RuleSet
 
@@ -81,8 +81,14 @@ class Pushes:
         return await self._recorder.push_digest(self._by_digest(sent), operation.reference)
 
     async def _push_tags(self, sent: _Sent, tags: Sequence[str]) -> Answer:
+        """By the rules that are in force until it is answered (H113, H114)."""
+        while True:
+            with suppress(RuleChangedError):
+                return await self._push_by(self._rules(), sent, tags)
+
+    async def _push_by(self, rules: RuleSet, sent: _Sent, tags: Sequence[str]) -> Answer:
         """One manifest to one or more tags: the protected ones first, all or none of them (H11)."""
-        rules, repository = self._rules(), sent.operation.repository
+        repository = sent.operation.repository
         matched = [(tag, rules.match(repository, tag)) for tag in sorted(set(tags))]
         guarded = any(rule.protects for _, rule in matched)
         manifest = _acceptable(sent) if guarded else _described(sent)

@@ -62,6 +62,14 @@ class Several:
                 left.remove(push)
             else:
                 return answer
+        return await self._judge_again(claimed[:-1])
+
+    async def _judge_again(self, claimed: Sequence[Attempt]) -> Answer | None:
+        """Those that may have waited for the claims of others; what was taken over is already on its way."""
+        for attempt in claimed:
+            answer = await self._claiming.judge_again(attempt) if attempt.resumed is None else None
+            if answer is not None:
+                return answer
         return None
 
     async def _carry_all(self, unsent: list[Attempt], left: list[Push]) -> Answer | None:

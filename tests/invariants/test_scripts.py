@@ -160,7 +160,8 @@ class Ledger:
     async def intend(self, tag: str, number: int, choice: int) -> object:
         name = tag if choice % 2 else ""
         draft = self.draft(tag=name)
-        step = await self.register.intend(REPOSITORY, name, content(number).needs, draft)
+        over = (await self.register.read(REPOSITORY, name)).generation if name and choice % 3 else 0
+        step = await self.register.intend(REPOSITORY, name, content(number).needs, draft, over_generation=over)
         if step is Step.OK:
             self.held.pop(name, None)
         else:

@@ -12,7 +12,8 @@ What must hold, with `history` the values that the tag has had (`None`: nothing)
 - V1  an answer names a value that the tag had at some moment between the request and the answer (so 201, 200 and 404
       never contradict each other), and a value changes only where a rule allows it;
 - V2  409 only when the tag held something else;
-- V3  no DELETE reaches the upstream that takes away what the tag holds, unless a rule allows it.
+- V3  no DELETE reaches the upstream that takes away what the tag holds, unless a rule allows it;
+- V4  an overwrite is claimed only where the rules in force at that moment allow it (H113).
 
 The quarantine after which others may replace an armed claim ends at any time here too: safety does not rest on it.
 What does rest on it is V3: a mark is taken away only when its DELETE can no longer land.
@@ -79,6 +80,7 @@ class State(NamedTuple):
     actors: tuple[Actor, ...]
     history: tuple[str | None, ...]
     floor: int = 0
+    strict: bool = False
 
     def put(self, number: int, actor: Actor) -> State:
         """The same world, with one actor somewhere else."""
@@ -110,7 +112,9 @@ class Variant:
     `reads_by_ledger`: off, readers get what the upstream shows.  `patient_marks`: off, the sweep takes a mark away
     although its DELETE may still land.  `adoption_heeds_marks`: off, what is being deleted may be taken into the
     ledger.  `loses_claims`: on, Redis may lose a claim that is not committed (H67), which the protocol survives.
-    `lasting_generations`: off, a tag that is pushed anew after its delete counts from 1 again (H112).
+    `rules_change`: on, the rules may come to allow no overwrite at any time; `judges_again`: off, a verdict from before
+    is used all the same.  `lasting_generations`: off, a tag that is pushed anew after its delete counts from 1 again
+    (H112).
     """
 
     reads_by_ledger: bool = True
@@ -118,6 +122,8 @@ class Variant:
     adoption_heeds_marks: bool = True
     loses_claims: bool = False
     lasting_generations: bool = True
+    rules_change: bool = False
+    judges_again: bool = True
 
 
 Step = tuple[str, State]
@@ -159,6 +165,8 @@ class Protocol:
             yield "a lease ends", state._replace(record=record._replace(claim=record.claim._replace(expired=True)))
         if self.variant.loses_claims and record.claim and not record.committed:
             yield "Redis loses a claim", state._replace(record=Record())
+        if self.variant.rules_change and not state.strict:
+            yield "the rules come to allow no overwrite", state._replace(strict=True)
         for request in state.sent:
             gone = state._replace(sent=state.sent - {request})
             yield f"{request.method} of {request.actor} is lost", gone
@@ -233,7 +241,7 @@ class Protocol:
         committed, generation, _ = state.record
         if committed == role.digest:
             yield self._answered(state, number, actor, role.digest, "201, unchanged")
-        elif role.may_follow(committed):
+        elif role.may_follow(committed) and not state.strict:
             yield f"push {number} may overwrite", state.put(number, actor._replace(over=generation))
         else:
             if not any(value not in {None, role.digest} for value in state.history[actor.since :]):
@@ -255,6 +263,11 @@ class Protocol:
         if kind == CLAIMED and actor.over != state.record.generation:
             released = state._replace(record=state.record._replace(claim=None))
             yield self._again(released, number, actor, "claimed, but the tag was deleted meanwhile")
+            return
+        if kind == CLAIMED and actor.over and state.strict:
+            if not self.variant.judges_again:
+                raise Violation(f"V4: push {number} claims an overwrite that the rules no longer allow")
+            yield f"push {number} is judged again and gets 409", state.put(number, Actor(DONE))
             return
         if kind == CLAIMED and actor.over:
             next_at = "arm"
