@@ -115,19 +115,29 @@ def _plain(text: str) -> str:
 def client_address(peer: str, forwarded_for: Sequence[str], trusted: Sequence[Network]) -> str:
     """Who asked: the peer, or where the peer is a trusted proxy the last untrusted hop that it names.
 
-    ``forwarded_for``: the values of ``X-Forwarded-For``, in order.  A hop that is no address ends the walk: what stands
-    before it could be anything.
+    ``forwarded_for``: the values of ``X-Forwarded-For``, in order; a hop may have a port, which is left out.  One that
+    is no address ends the walk: what stands before it could be anything.
     """
     hops = [hop.strip() for value in forwarded_for for hop in value.split(",")]
     address = plain_address(peer)
     while is_trusted(address, trusted) and hops:
-        hop = hops.pop().partition("%")[0]  # a scope means something on its own machine only, and could be any text
+        # A scope means something on its own machine only, and could be any text.
+        hop = _without_port(hops.pop()).partition("%")[0]
         try:
             ipaddress.ip_address(hop)
         except ValueError:
             break
         address = plain_address(hop)
     return address
+
+
+_WITH_PORT = re.compile(r"(?:\[((?=[^\]]*:)[0-9A-Fa-f:.]+)\]|([0-9.]+)(?=:))(?::[0-9]{1,5})?")
+
+
+def _without_port(hop: str) -> str:
+    """``203.0.113.7:51234`` and ``[2001:db8::7]:51234``, as some load balancers write a hop (RFC 7239 section 6)."""
+    found = _WITH_PORT.fullmatch(hop)
+    return (found[1] or found[2]) if found else hop
 
 
 MAX_SHOWN = 256

@@ -148,7 +148,7 @@ TRUSTED = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
         ("10.0.0.1", ["1.1.1.1", "203.0.113.9, 10.0.0.2"], "203.0.113.9"),
         ("10.0.0.1", ["10.0.0.3"], "10.0.0.3"),
         ("10.0.0.1", ["unknown, 10.0.0.2"], "10.0.0.2"),
-        ("10.0.0.1", ["203.0.113.9:4711"], "10.0.0.1"),
+        ("10.0.0.1", ["203.0.113.9:4711"], "203.0.113.9"),
         ("10.0.0.1", ["", " , "], "10.0.0.1"),
         ("fd00::1", ["2001:DB8::1"], "2001:db8::1"),
         ("::ffff:10.0.0.1", ["::ffff:203.0.113.9"], "203.0.113.9"),
@@ -160,6 +160,27 @@ def test_the_address_is_the_last_hop_that_nobody_trusted_vouches_for(
     peer: str, forwarded: list[str], expected: str
 ) -> None:
     assert client_address(peer, forwarded, TRUSTED) == expected
+
+
+@pytest.mark.parametrize(
+    ("hop", "expected"),
+    [
+        ("203.0.113.7:51234", "203.0.113.7"),
+        ("[2001:db8::7]:51234", "2001:db8::7"),
+        ("[2001:db8::7]", "2001:db8::7"),
+        ("[::ffff:203.0.113.7]:1", "203.0.113.7"),
+        ("2001:db8::7", "2001:db8::7"),
+        ("203.0.113.7:", "10.0.0.1"),
+        ("203.0.113.7:x", "10.0.0.1"),
+        ("203.0.113.7:123456", "10.0.0.1"),
+        ("[203.0.113.7]:1", "10.0.0.1"),
+        ("2001:db8::7]:1", "10.0.0.1"),
+        ("unknown", "10.0.0.1"),
+    ],
+)
+def test_a_hop_may_have_a_port(hop: str, expected: str) -> None:
+    """As some load balancers write it (RFC 7239 section 6, in the older header)."""
+    assert client_address("10.0.0.1", [hop], TRUSTED) == expected
 
 
 @given(st.text(max_size=20))
