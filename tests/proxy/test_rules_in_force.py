@@ -138,3 +138,20 @@ async def test_h114_a_push_that_was_free_to_move_the_tag_takes_no_record_of_a_gu
     monkeypatch.setattr(register, "intend", after_the_change)
     assert (await edge.client.put(REPOSITORY, TAG, ONE)).status == 409
     assert (await edge.client.pull(REPOSITORY, TAG)).digest == TWO.digest
+
+
+async def test_h113_so_is_one_of_several_tags_that_waited_for_the_claim_of_another(edge: RunningEdge) -> None:
+    await prepared(edge, exception_ends)
+    register = edge.parts.register
+    other = Content(digest=THREE.digest, needs=frozenset({THREE.digest}))
+    await register.claim(REPOSITORY, "2.0", other, token="t", lease_ms=60_000)
+    path = f"/v2/{REPOSITORY}/manifests/{TWO.digest}?tag={TAG}&tag=2.0"
+    waiting = asyncio.create_task(edge.client.ask("PUT", path, TWO.body, Content_Type=TWO.media_type))
+    while (await register.read(REPOSITORY, TAG)).claim is None:
+        await asyncio.sleep(0.01)
+    await exception_ends(edge)
+    await register.release(REPOSITORY, "2.0", token="t", event=None)
+    assert (await waiting).status == 409
+    for tag, held in ((TAG, ONE.digest), ("2.0", None)):
+        found = await register.read(REPOSITORY, tag)
+        assert (found.claim, found.committed.digest if found.committed else None) == (None, held)
