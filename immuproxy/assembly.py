@@ -102,6 +102,7 @@ def assemble(
     late_children = LateChildren(register, library)
     carrier = Carrier(rules, register, upstream, late_children)
     recovery = Recovery(register, upstream, library, limits)
+    refusals = Refusals(register)
     guard = Guard(
         register=register,
         epoch=epoch,
@@ -112,7 +113,7 @@ def assemble(
         looks=looks,
         judge=judge,
         recovery=recovery,
-        refusals=Refusals(register),
+        refusals=refusals,
         limits=limits,
     )
     authority = Authority(upstream, always=choices.authorize_always)
@@ -121,6 +122,7 @@ def assemble(
         authority,
         guard,
         Recorder(register, upstream, judge, late_children, carrier),
+        refusals,
     )
     healer = Healer(register, account or upstream, choices.service)
     edge = Edge(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from multidict import CIMultiDict
 
 from immuproxy.ledger.model import Action
 from immuproxy.oci import errors, manifests, names
+from immuproxy.oci.errors import OciError
 from immuproxy.oci.manifests import MAX_MANIFEST_BYTES, Manifest
 from immuproxy.oci.routes import Operation
 from immuproxy.proxy import bodies, record
@@ -23,9 +24,10 @@ from immuproxy.proxy.closure import Take
 from immuproxy.proxy.guard import Guard
 from immuproxy.proxy.push import Push, RuleChangedError
 from immuproxy.proxy.recorded import Recorder
+from immuproxy.proxy.refusals import Refusals
 from immuproxy.rules.model import Rule, RuleSet
 
-CREATED = 201
+CREATED, UNAVAILABLE = 201, 503
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +51,20 @@ class Pushes:
     (H47).
     """
 
-    def __init__(self, rules: Callable[[], RuleSet], authority: Authority, guard: Guard, recorder: Recorder) -> None:
+    def __init__(
+        self,
+        rules: Callable[[], RuleSet],
+        authority: Authority,
+        guard: Guard,
+        recorder: Recorder,
+        refusals: Refusals,
+    ) -> None:
         """``rules`` gives the rule set in force."""
         self._rules = rules
         self._authority = authority
         self._guard = guard
         self._recorder = recorder
+        self._refusals = refusals
         self._running: set[asyncio.Task[Answer]] = set()
         self._room = bodies.Room()
 
@@ -68,17 +78,39 @@ class Pushes:
             return refused
         with ExitStack() as kept:
             take = kept.enter_context(self._room.share())
-            body = await bodies.read_whole(request, MAX_MANIFEST_BYTES, take)
-            if not body:
-                raise errors.bad_manifest("the manifest is empty")
+            async with self._told(operation, caller):
+                body = await bodies.read_whole(request, MAX_MANIFEST_BYTES, take)
+                if not body:
+                    raise errors.bad_manifest("the manifest is empty")
             return await self._to_its_end(self._carry(_Sent(operation, caller, body, take)), kept)
 
     async def _carry(self, sent: _Sent) -> Answer:
         operation = sent.operation
-        references = (operation.reference, *operation.tags) if operation.is_tag else operation.tags
-        if references:
-            return await self._push_tags(sent, references)
+        tags = _tags(operation)
+        if tags:
+            async with self._told(operation, sent.caller, names.digest_of(sent.body)):
+                return await self._push_tags(sent, tags)
         return await self._recorder.push_digest(self._by_digest(sent), operation.reference)
+
+    @asynccontextmanager
+    async def _told(self, operation: Operation, caller: Caller, digest: str = "") -> AsyncIterator[None]:
+        """What is wrong with a push is told for each protected tag before it is answered; 503 is tried again (I10)."""
+        try:
+            yield
+        except OciError as problem:
+            if problem.status < UNAVAILABLE:
+                await self._tell(operation, caller, digest, problem)
+            raise
+
+    async def _tell(self, operation: Operation, caller: Caller, digest: str, problem: OciError) -> None:
+        repository = operation.repository
+        for tag in sorted(set(_tags(operation))):
+            rule = self._rules().match(repository, tag)
+            if rule.protects:
+                draft = record.draft(Action.PUSH, caller, repository, tag=tag, digest=digest)
+                draft = replace(draft, actor_confirmed=self._authority.confirms(repository, caller))
+                draft = replace(draft, rule=rule.name, rule_line=rule.line)
+                await self._refusals.unfit(draft, caller, problem)
 
     async def _push_tags(self, sent: _Sent, tags: Sequence[str]) -> Answer:
         """By the rules that are in force until it is answered (H113, H114)."""
@@ -138,6 +170,11 @@ class Pushes:
             return await asyncio.shield(task)
         finally:
             del task  # its error names this frame: a circle, in which the body would wait for the collector (H85)
+
+
+def _tags(operation: Operation) -> Sequence[str]:
+    """All that a push is to set, however it says so."""
+    return (operation.reference, *operation.tags) if operation.is_tag else operation.tags
 
 
 def _acceptable(sent: _Sent) -> Manifest:

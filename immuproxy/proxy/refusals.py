@@ -11,6 +11,7 @@ from immuproxy.ledger.register import Register
 from immuproxy.oci.errors import OciError
 from immuproxy.proxy import answers, record
 from immuproxy.proxy.answers import Answer
+from immuproxy.proxy.caller import Caller
 from immuproxy.proxy.push import Push
 from immuproxy.rules.model import Policy, Verdict
 
@@ -41,6 +42,11 @@ class Refusals:
         )
         await self._register.record(record.timed(event, push.caller))
         return answers.error(_problem(push, verdict, found, event))
+
+    async def unfit(self, draft: Event, caller: Caller, problem: OciError) -> None:
+        """Tell of a push that cannot even be judged, before ``problem`` is answered (I10)."""
+        event = replace(draft, outcome=Outcome.FAILED, reason=problem.message)
+        await self._register.record(record.timed(event, caller))
 
 
 def _problem(push: Push, verdict: Verdict, found: TagRecord, event: Event) -> OciError:
