@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import structlog
 from aiohttp import web
+from multidict import CIMultiDict
 
 from immuproxy.ledger.redis import LedgerUnavailableError, ProxyOverloadedError
 from immuproxy.oci import errors, names, routes
@@ -38,6 +39,9 @@ MAX_KNOWN = 10_000
 LEDGER_DOWN = "the ledger (Redis) does not answer, so nothing can be written now; reads go on"
 
 OVERLOADED = "the proxy has more to do than it can just now, and could not ask the ledger (Redis); try again"
+
+_READS = frozenset({"GET", "HEAD"})
+"""Their answers pass as the registry's own; log and audit tell more only of what changes something, and of errors."""
 
 _BLOB_IS_THERE = frozenset({(Kind.BLOB, "HEAD", 200), (Kind.UPLOADS, "POST", 201), (Kind.UPLOAD, "PUT", 201)})
 
@@ -94,7 +98,7 @@ class Edge:
                 who = self._identify(request, started)
                 response = await self._travel(request, operation, who)
             except OciError as problem:
-                response = await _refuse(request, problem)
+                response = await _refuse(request, problem, who)
             except ConnectionError:
                 response = answers.gone()
             self._account(request, response, kind, who, started)
@@ -124,7 +128,8 @@ class Edge:
                 response = await stream.relay(request, operation, who, self._upstream)
                 self._look_ahead(operation, who, response)
                 return response
-            return await answers.send(request, self._located(answer, who))
+            located = self._located(answer, who)
+            return await answers.send(request, located if operation.method in _READS else _numbered(located, who))
         except LedgerUnavailableError as error:
             log.warning("ledger unavailable", reason=str(error), request_id=who.request_id)
             raise errors.unavailable(OVERLOADED if isinstance(error, ProxyOverloadedError) else LEDGER_DOWN) from error
@@ -175,8 +180,16 @@ class Edge:
         return Answer(answer.status, relocated, answer.body)
 
 
-async def _refuse(request: web.BaseRequest, problem: OciError) -> web.StreamResponse:
+def _numbered(answer: Answer, who: Caller) -> Answer:
+    """With the id by which log and audit know the request."""
+    named = CIMultiDict(answer.headers)
+    named["X-Request-Id"] = who.request_id
+    return Answer(answer.status, named, answer.body)
+
+
+async def _refuse(request: web.BaseRequest, problem: OciError, who: Caller | None) -> web.StreamResponse:
+    answer = answers.error(problem)
     try:
-        return await answers.send(request, answers.error(problem))
+        return await answers.send(request, _numbered(answer, who) if who else answer)
     except ConnectionError:
         return answers.gone()

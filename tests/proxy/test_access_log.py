@@ -105,3 +105,19 @@ async def test_h84_no_byte_of_a_broken_answer_of_the_upstream_is_logged(redis_se
     assert b"sesame" not in answer.body
     assert any(entry["event"] == "upstream unavailable" for entry in logs)
     assert "sesame" not in str(logs)
+
+
+async def test_the_client_is_told_the_id_of_its_request_where_something_is_changed_or_refused(
+    edge: RunningEdge,
+) -> None:
+    one = image("one")
+    await edge.client.blobs("team/app", one)
+    answers = [
+        await edge.client.put("team/app", "1.0", one),
+        await edge.client.put("team/app", "1.0", image("two")),
+        await edge.client.put("team/app", "latest", one),
+        await edge.client.ask("DELETE", "/v2/team/app/manifests/1.0"),
+    ]
+    assert [answer.status for answer in answers] == [201, 409, 201, 405]
+    told = [answer.headers.getall("X-Request-Id") for answer in answers]
+    assert told == [[event.request_id] for event in await edge.events("team/app")]

@@ -23,6 +23,8 @@ from tests.wire import Exchange, Headers, WireAnswer, ask, chunked, request, scr
 UNKNOWN = f"sha256:{'0a' * 32}"
 HOST = "edge.example:5000"
 ONE_CONNECTION = {"date", "connection", "keep-alive", "transfer-encoding"}
+ADDED = {"x-request-id"}
+"""What answers to pushes and deletes have besides the registry's own headers."""
 
 
 def docker(seed: str) -> Image:
@@ -81,7 +83,7 @@ def told(answer: WireAnswer, name: str = "") -> tuple[int, str, Headers, bytes]:
         text = _UUID.sub("UUID", _STATE.sub("_state=STATE", text))
         return text.replace(name, "NAME") if name else text
 
-    headers = [(key, plain(value)) for key, value in answer.headers if key.lower() not in ONE_CONNECTION]
+    headers = [(key, plain(value)) for key, value in answer.headers if key.lower() not in ONE_CONNECTION | ADDED]
     return answer.status, answer.reason, sorted(headers), plain(answer.body.decode("latin-1")).encode("latin-1")
 
 
