@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, cast
 
+import structlog
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
@@ -25,6 +26,8 @@ from immuproxy import __version__
 from immuproxy.ledger.cluster import in_cluster
 from immuproxy.ledger.turns import AT_ONCE, OverloadedError, SilenceError, Turns
 from immuproxy.ledger.urls import ClusterAddress, SentinelAddress, SingleAddress, parse_url
+
+log = structlog.get_logger("immuproxy.ledger")
 
 Argument = str | bytes | int
 Client = Redis | RedisCluster
@@ -51,7 +54,7 @@ _SHORTAGE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, 
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """Turn every error of Redis or of the way to it into `LedgerUnavailableError`."""
+    """Turn every error of Redis, of the way to it, and of its client into `LedgerUnavailableError`."""
     try:
         yield
     except AuthenticationError as error:
@@ -61,6 +64,10 @@ def _translated() -> Iterator[None]:
     except (RedisError, OSError, TimeoutError, SilenceError) as error:
         kind = ProxyOverloadedError if _is_shortage(error) else LedgerUnavailableError
         raise kind(str(error) or type(error).__name__) from error
+    except Exception as error:
+        # Of a connection that is dropped under it, redis-py reads attributes that are gone (H97).
+        log.warning("the Redis client failed in itself", error=repr(error))
+        raise LedgerUnavailableError(f"its client failed: {type(error).__name__}") from error
 
 
 def _is_shortage(error: BaseException | None) -> bool:

@@ -1,0 +1,43 @@
+"""Whatever comes out of the client of Redis is one error of ours (H97)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from immuproxy.ledger.redis import LedgerUnavailableError, connect
+from tests.servers import RedisServer
+
+
+async def test_h97_a_connection_that_is_dropped_under_a_command_is_a_ledger_that_does_not_answer(
+    redis_server: RedisServer,
+) -> None:
+    """redis-py fails with an AttributeError of its own where another task has dropped the connection meanwhile."""
+    async with connect(redis_server.url, timeout=2) as store:
+        assert isinstance(store.client, Redis)
+        causes: set[str] = set()
+        for pauses in range(40):
+            await store.do(store.client.ping())
+            asking = asyncio.create_task(store.do(store.client.hget("immuproxy:none", "x")))
+            for _ in range(pauses):
+                await asyncio.sleep(0)
+            for connection in list(store.client.connection_pool._in_use_connections):
+                await connection.disconnect(nowait=True)
+            await asyncio.wait([asking])
+            end = asking.exception()
+            assert end is None or isinstance(end, LedgerUnavailableError), repr(end)
+            causes |= {type(end.__cause__).__name__} if end else set()
+        assert "AttributeError" in causes
+        assert await store.do(store.client.ping())
+
+
+async def test_h97_what_the_client_fails_with_is_told_with_its_kind(redis_server: RedisServer) -> None:
+    async def failing() -> Any:
+        raise AttributeError("'NoneType' object has no attribute 'read'")
+
+    async with connect(redis_server.url, timeout=1) as store:
+        with pytest.raises(LedgerUnavailableError, match="AttributeError"):
+            await store.do(failing())
