@@ -10,7 +10,7 @@ from http import HTTPStatus
 
 import structlog
 
-from immuproxy.ledger.redis import LedgerUnavailableError, Store
+from immuproxy.ledger.redis import LedgerRefusedError, LedgerUnavailableError, Store
 from immuproxy.proxy.upstream import Upstream, UpstreamUnavailableError
 from immuproxy.telemetry.metrics import Metrics
 from immuproxy.web.contexts.overview import status_dict
@@ -82,13 +82,23 @@ class Health:
     async def _redis(self) -> Part:
         try:
             async with asyncio.timeout(LONGEST):
-                found = await self._store.information()
+                version = await self._look()
+                fault = self.unsafe or self._store.distrusted or await self._store.try_rights()
         except (LedgerUnavailableError, TimeoutError) as error:
             return Part("redis", ok=False, detail=str(error) or "no answer in time", stops=_WITHOUT_REDIS)
+        if fault:
+            return Part("redis", ok=False, detail=fault, stops=_WITHOUT_REDIS)
+        return Part("redis", ok=True, detail=f"version {version}")
+
+    async def _look(self) -> object:
+        """See whether it may forget, and note that; its version.  Where it does not let itself be asked, it may."""
+        try:
+            found = await self._store.information()
+        except LedgerRefusedError as error:
+            self._store.distrusted = str(error) if self._strict else ""
+            return "?"
         self.unsafe = self._store.distrusted = self._danger(found)
-        if self.unsafe:
-            return Part("redis", ok=False, detail=self.unsafe, stops=_WITHOUT_REDIS)
-        return Part("redis", ok=True, detail=f"version {found.get('redis_version', '?')}")
+        return found.get("redis_version", "?")
 
     def _danger(self, found: Mapping[str, object]) -> str:
         """Why this Redis may forget what it was told; empty when it may not, or when that was allowed."""

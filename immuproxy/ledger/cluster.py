@@ -8,7 +8,7 @@ redirection: that would send the commands again one by one, each on a connection
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from redis import exceptions
@@ -16,6 +16,9 @@ from redis.asyncio import RedisCluster
 from redis.exceptions import ClusterDownError, MovedError, RedisError, SlotNotCoveredError
 
 Command = Sequence[str | bytes | int]
+
+_TRIED = 64
+"""Keys among which each node of a cluster of usual size has one."""
 
 MOVES = 3
 """How often a slot may turn out to have moved before it is given up for now."""
@@ -38,6 +41,13 @@ async def in_cluster(client: RedisCluster, key: str, commands: Sequence[Command]
                 await client.exists(key)
             raise
     return await _together(client, key, commands)
+
+
+async def key_for_each_node(client: RedisCluster, key: Callable[[int], str]) -> list[str]:
+    """One of the numbered keys for each node that has slots; raises `RedisError`."""
+    await client.initialize()
+    nodes = {client.get_node_from_key(key(number)): key(number) for number in range(_TRIED)}
+    return list(nodes.values())
 
 
 async def _together(client: RedisCluster, key: str, commands: Sequence[Command]) -> list[Any]:

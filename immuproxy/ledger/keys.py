@@ -39,6 +39,14 @@ COMPARISONS = PREFIX + "comparisons"
 """Sorted set: repository, score = when all its tags were last compared with the upstream."""
 
 
+def tried(number: int = 0) -> str:
+    """String: where the proxy tries what its user may do; gone again in the same step.
+
+    No repository's, whose names hold no colon; other numbers are in other slots of a cluster.
+    """
+    return f"{PREFIX}{{:{number}}}:tried"
+
+
 def tag(repository: str, tag_name: str) -> str:
     """Hash: the record of one tag."""
     return f"{PREFIX}{{{repository}}}:tag:{tag_name}"

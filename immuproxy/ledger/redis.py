@@ -20,10 +20,19 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.driver_info import DriverInfo
-from redis.exceptions import AuthenticationError, MaxConnectionsError, NoScriptError, RedisError
+from redis.exceptions import (
+    AuthenticationError,
+    MaxConnectionsError,
+    NoPermissionError,
+    NoScriptError,
+    RedisError,
+    ResponseError,
+)
 
 from immuproxy import __version__
-from immuproxy.ledger.cluster import in_cluster
+from immuproxy.ledger import keys as names
+from immuproxy.ledger import rights
+from immuproxy.ledger.cluster import in_cluster, key_for_each_node
 from immuproxy.ledger.turns import AT_ONCE, OverloadedError, SilenceError, Turns
 from immuproxy.ledger.urls import ClusterAddress, SentinelAddress, SingleAddress, parse_url
 
@@ -44,6 +53,10 @@ class ProxyOverloadedError(LedgerUnavailableError):
     """
 
 
+class LedgerRefusedError(LedgerUnavailableError):
+    """Redis answers, and must not or may not be written (H69, H98); the reason names no address, so clients read it."""
+
+
 class PasswordRefusedError(LedgerUnavailableError):
     """Redis asks for a user or password, and has not been given the right one."""
 
@@ -57,8 +70,12 @@ def _translated() -> Iterator[None]:
     """Turn every error of Redis, of the way to it, and of its client into `LedgerUnavailableError`."""
     try:
         yield
+    except LedgerUnavailableError:
+        raise
     except AuthenticationError as error:
         raise PasswordRefusedError("it wants another user or password than redis.url gives") from error
+    except NoPermissionError as error:
+        raise LedgerRefusedError(rights.lacking(str(error))) from error
     except (OverloadedError, MaxConnectionsError) as error:
         raise ProxyOverloadedError(str(error) or type(error).__name__) from error
     except (RedisError, OSError, TimeoutError, SilenceError) as error:
@@ -145,15 +162,17 @@ class Store:
         self.distrusted = ""
         """Why nothing may be written for now; empty where it may."""
         self._durability = durability or Durability()
+        self._tried = False
+        self._trying: asyncio.Task[None] | None = None
 
     async def script(self, name: str, keys: Sequence[str], args: Sequence[Argument] = ()) -> Any:
         """Run ``scripts/<name>.lua`` as one atomic step.
 
         Raises `LedgerUnavailableError`; the script may or may not have run then, so every script can be repeated.
         """
-        self._check_trust()
+        await self._check_trust(name)
         text, sha = _SCRIPTS[name]
-        async with _asking(self._turns):
+        async with self._asking(self._turns):
             try:
                 return await _awaited(self.client.evalsha(sha, len(keys), *keys, *args))
             except NoScriptError:
@@ -164,33 +183,109 @@ class Store:
 
         Raises `LedgerUnavailableError` also when that did not come in time.
         """
-        wait = self._durability.command
-        if not wait:
+        if not self._durability.command:
             return await self.script(name, keys, args)
-        self._check_trust()
-        call = ("EVAL", _SCRIPTS[name][0], len(keys), *keys, *args)
-        async with _asking(self._durable_turns):
-            if isinstance(self.client, RedisCluster):
-                reply, confirmed = await in_cluster(self.client, keys[0], (call, wait))
-            else:
-                # WAIT speaks of the writes of its own connection, so both travel on one.
-                async with self.client.pipeline(transaction=False) as pipeline:
-                    pipeline.execute_command(*call)
-                    pipeline.execute_command(*wait)
-                    reply, confirmed = await pipeline.execute()
+        await self._check_trust(name)
+        async with self._asking(self._durable_turns):
+            reply, confirmed = await self._together(name, keys, args)
         fault = self._durability.fault(confirmed)
         if fault:
             raise LedgerUnavailableError(f"the ledger is written, but {fault}")
         return reply
 
-    def _check_trust(self) -> None:
+    async def _together(self, name: str, keys: Sequence[str], args: Sequence[Argument]) -> list[Any]:
+        """The replies of a script and of the command that waits for it.
+
+        WAIT speaks of the writes of its own connection, so both travel on one.
+        """
+        call, wait = ("EVAL", _SCRIPTS[name][0], len(keys), *keys, *args), self._durability.command
+        if isinstance(self.client, RedisCluster):
+            return await in_cluster(self.client, keys[0], (call, wait))
+        async with self.client.pipeline(transaction=False) as pipeline:
+            pipeline.execute_command(*call)
+            pipeline.execute_command(*wait)
+            return list(await pipeline.execute())
+
+    async def _check_trust(self, name: str) -> None:
+        """Raises `LedgerRefusedError`; after each failure of the client, rights are tried again before a step.
+
+        The audit's scripts decide nothing, and its searches go on where nothing may be written.
+        All who come meanwhile wait for one attempt, and not each for one of their own.
+        """
         if self.distrusted:
-            raise LedgerUnavailableError(self.distrusted)
+            raise LedgerRefusedError(self.distrusted)
+        if self._tried or name.startswith("audit_"):
+            return
+        if self._trying is None or self._trying.done():
+            self._trying = asyncio.create_task(self._try_in_turn())
+            self._trying.add_done_callback(_heard)
+        await asyncio.shield(self._trying)
+
+    async def _try_in_turn(self) -> None:
+        async with self._asking(self._turns):
+            await self._try()
+
+    async def try_rights(self) -> str:
+        """Try all that steps do, on keys of the proxy's own; what cannot be waited for now, or nothing.
+
+        Raises `LedgerRefusedError` that says which right is missing, and `LedgerUnavailableError`.  Waits for no turn.
+        """
+        try:
+            with _translated():
+                return await self._try()
+        except LedgerUnavailableError:
+            self._tried = False
+            raise
+
+    async def _try(self) -> str:
+        fault = ""
+        for key in await self._own_keys():
+            missing, confirmed = await self._tried_on(key)
+            if missing:
+                raise LedgerRefusedError(rights.missing([name.decode() for name in missing]))
+            fault = fault or self._durability.fault(confirmed)
+        self._tried = True
+        return fault
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._trying is not None:
+            self._trying.cancel()
+        await self.client.aclose()
+
+    async def _own_keys(self) -> Sequence[str]:
+        if isinstance(self.client, RedisCluster):
+            return await key_for_each_node(self.client, names.tried)
+        return (names.tried(),)
+
+    async def _tried_on(self, key: str) -> list[Any]:
+        wait = self._durability.command
+        if not wait:
+            return [await _awaited(self.client.eval(_SCRIPTS["rights"][0], 1, key)), (1, 0)]
+        try:
+            return await self._together("rights", (key,), ())
+        except ResponseError as error:
+            if str(wait[0]) in str(error).upper():  # of a command that it does not know, Redis repeats the name
+                raise LedgerRefusedError(rights.missing([str(wait[0])])) from error
+            raise
+
+    @asynccontextmanager
+    async def _asking(self, turns: Turns) -> AsyncIterator[None]:
+        """The body asks Redis once, when its turn comes."""
+        try:
+            with _translated():
+                async with turns.turn():
+                    yield
+        except ProxyOverloadedError:
+            raise
+        except LedgerUnavailableError:
+            self._tried = False
+            raise
 
     async def do(self, command: Awaitable[Any] | Any) -> Any:
         """Await one plain command or pipeline of `client`, when its turn comes, with errors translated."""
         try:
-            async with _asking(self._turns):
+            async with self._asking(self._turns):
                 return await _awaited(command)
         finally:
             if asyncio.iscoroutine(command):
@@ -216,11 +311,10 @@ class Store:
         return dict(nodes[-1])
 
 
-@asynccontextmanager
-async def _asking(turns: Turns) -> AsyncIterator[None]:
-    with _translated():
-        async with turns.turn():
-            yield
+def _heard(task: asyncio.Task[None]) -> None:
+    """Of an attempt that nobody waits for any more, no failure is told."""
+    if not task.cancelled():
+        task.exception()
 
 
 async def _awaited(command: Awaitable[Any] | Any) -> Any:
@@ -271,7 +365,8 @@ async def connect(
     """
     wanted = durability or Durability()
     client = _client(url, timeout + (wanted.timeout if wanted.command else 0.0))
+    store = Store(client, wanted, turns)
     try:
-        yield Store(client, wanted, turns)
+        yield store
     finally:
-        await client.aclose()
+        await store.close()

@@ -14,7 +14,7 @@ import structlog
 from aiohttp import web
 from multidict import CIMultiDict
 
-from immuproxy.ledger.redis import LedgerUnavailableError, ProxyOverloadedError
+from immuproxy.ledger.redis import LedgerRefusedError, LedgerUnavailableError, ProxyOverloadedError
 from immuproxy.oci import errors, names, routes
 from immuproxy.oci.errors import OciError
 from immuproxy.oci.routes import Kind, Operation
@@ -37,6 +37,8 @@ MAX_KNOWN = 10_000
 """Repositories of which is remembered whether they may hold protected tags."""
 
 LEDGER_DOWN = "the ledger (Redis) does not answer, so nothing can be written now; reads go on"
+
+LEDGER_REFUSES = "the ledger (Redis) may not be written now; reads go on"
 
 OVERLOADED = "the proxy has more to do than it can just now, and could not ask the ledger (Redis); try again"
 
@@ -132,7 +134,7 @@ class Edge:
             return await answers.send(request, located if operation.method in _READS else _numbered(located, who))
         except LedgerUnavailableError as error:
             log.warning("ledger unavailable", reason=str(error), request_id=who.request_id)
-            raise errors.unavailable(OVERLOADED if isinstance(error, ProxyOverloadedError) else LEDGER_DOWN) from error
+            raise errors.unavailable(_reason(error)) from error
         except UpstreamUnavailableError as error:
             log.warning("upstream unavailable", reason=str(error), request_id=who.request_id)
             raise errors.unavailable(f"the upstream registry does not answer as it should: {error}") from error
@@ -178,6 +180,16 @@ class Edge:
             edge_origin=who.edge_origin,
         )
         return Answer(answer.status, relocated, answer.body)
+
+
+def _reason(error: LedgerUnavailableError) -> str:
+    match error:
+        case ProxyOverloadedError():
+            return OVERLOADED
+        case LedgerRefusedError():
+            return f"{LEDGER_REFUSES}: {error}"
+        case _:
+            return LEDGER_DOWN
 
 
 def _numbered(answer: Answer, who: Caller) -> Answer:
