@@ -116,6 +116,7 @@ class Healer:
     async def _restore(self, found: TagRecord, held: Committed) -> str:
         """Put the stored bytes under the tag again; what went wrong, or nothing."""
         now = await self._register.read(found.repository, found.tag)
+        await self._register.confirm()
         if now.committed is None or now.committed.digest != held.digest or _changes(now):
             return ""  # it holds something else by now: nothing to set right
         if await self._register.is_going(found.repository, found.tag, held.digest):

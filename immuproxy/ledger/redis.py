@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, cast
@@ -17,7 +17,6 @@ from typing import Any, cast
 import structlog
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.driver_info import DriverInfo
 from redis.exceptions import (
@@ -33,6 +32,7 @@ from immuproxy import __version__
 from immuproxy.ledger import keys as names
 from immuproxy.ledger import rights
 from immuproxy.ledger.cluster import in_cluster, key_for_each_node
+from immuproxy.ledger.sentinel import following
 from immuproxy.ledger.turns import AT_ONCE, OverloadedError, SilenceError, Turns
 from immuproxy.ledger.urls import ClusterAddress, SentinelAddress, SingleAddress, parse_url
 
@@ -151,12 +151,20 @@ class Durability:
 class Store:
     """One Redis, however it is reached.  Replies are bytes (``decode_responses`` is off)."""
 
-    def __init__(self, client: Client, durability: Durability | None = None, turns: Turns | None = None) -> None:
-        """Wrap a connected client; use `connect` to make one.
+    def __init__(
+        self,
+        client: Client,
+        durability: Durability | None = None,
+        turns: Turns | None = None,
+        *,
+        confirming: Callable[[], Awaitable[object]] | None = None,
+    ) -> None:
+        """Wrap a connected client; use `connect` to make one.  ``confirming`` fails where it may not be the master's.
 
         Nothing is awaited of ``client`` but through the methods here, which give each command its turn.
         """
         self.client = client
+        self._confirming = confirming
         self._turns = turns or Turns()
         self._durable_turns = self._turns.beside()
         self.distrusted = ""
@@ -282,6 +290,12 @@ class Store:
             self._tried = False
             raise
 
+    async def confirm(self) -> None:
+        """Find out anew that what was read came from the master; raises `LedgerUnavailableError` (H99)."""
+        if self._confirming is not None:
+            with _translated():
+                await self._confirming()
+
     async def do(self, command: Awaitable[Any] | Any) -> Any:
         """Await one plain command or pipeline of `client`, when its turn comes, with errors translated."""
         try:
@@ -322,8 +336,8 @@ async def _awaited(command: Awaitable[Any] | Any) -> Any:
     return await cast("Awaitable[Any]", command)
 
 
-def _client(url: str, timeout: float) -> Client:
-    options: dict[str, Any] = {
+def _options(timeout: float) -> dict[str, Any]:
+    return {
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
         "retry": Retry(NoBackoff(), 0),
@@ -333,21 +347,23 @@ def _client(url: str, timeout: float) -> Client:
         # Given, because the library would look its own version up on disk for each connection.
         "driver_info": DriverInfo(name="immuproxy", lib_version=__version__),
     }
-    match parse_url(url):
+
+
+async def _opened(
+    stack: AsyncExitStack,
+    address: SingleAddress | SentinelAddress | ClusterAddress,
+    options: dict[str, Any],
+    durability: Durability,
+    turns: Turns | None,
+) -> Store:
+    match address:
         case SingleAddress(url=single):
-            return Redis.from_url(single, **options)
+            return Store(Redis.from_url(single, **options), durability, turns)
         case ClusterAddress(url=cluster):
-            return RedisCluster.from_url(cluster, **options)
-        case SentinelAddress() as address:
-            sentinel = Sentinel(  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
-                list(address.sentinels),
-                sentinel_kwargs=options,
-                db=address.database,
-                username=address.username,
-                password=address.password,
-                **options,
-            )
-            return cast("Redis", sentinel.master_for(address.master, **options))
+            return Store(RedisCluster.from_url(cluster, **options), durability, turns)
+        case SentinelAddress():
+            client, sentinels = await stack.enter_async_context(following(address, options))
+            return Store(client, durability, turns, confirming=sentinels.confirm)
 
 
 @asynccontextmanager
@@ -358,15 +374,14 @@ async def connect(
     durability: Durability | None = None,
     turns: Turns | None = None,
 ) -> AsyncIterator[Store]:
-    """Open the ledger's connection; nothing is sent until the first command.
+    """Open the ledger's connection; nothing is sent until the first command, but to Sentinels.
 
     ``url``: ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://``, ``redis+cluster://`` (see
     `immuproxy.ledger.urls`).  ``timeout``: seconds for connecting and for each reply, once it is a command's turn.
     """
     wanted = durability or Durability()
-    client = _client(url, timeout + (wanted.timeout if wanted.command else 0.0))
-    store = Store(client, wanted, turns)
-    try:
+    options = _options(timeout + (wanted.timeout if wanted.command else 0.0))
+    async with AsyncExitStack() as stack:
+        store = await _opened(stack, parse_url(url), options, wanted, turns)
+        stack.push_async_callback(store.close)
         yield store
-    finally:
-        await store.close()

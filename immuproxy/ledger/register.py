@@ -139,6 +139,10 @@ class Register:
         fields = {name: value.decode() for name, value in zip(FIELDS, values, strict=True) if value is not None}
         return record_of(repository, tag, fields)
 
+    async def confirm(self) -> None:
+        """Make sure that what was read just now is what the master says, not one that was replaced (H99)."""
+        await self._store.confirm()
+
     async def stored(self, repository: str, digest: str) -> StoredManifest | None:
         """The stored bytes of a manifest that a committed tag needs."""
         value = await self._store.do(self._store.client.hget(keys.manifests(repository), digest))
@@ -597,8 +601,8 @@ _REPOSITORIES_A_CALL = 500
 _SET = frozenset({Outcome.CREATED, Outcome.OVERWRITTEN, Outcome.UNCHANGED})
 """How a push ends whose tag holds its content from then on."""
 
-_DECIDING = frozenset({"claim", "arm", "commit", "adopt"})
-"""Steps whose loss could make two winners; they wait for replicas or disk where that is configured (H67, H68)."""
+_DECIDING = frozenset({"claim", "arm", "commit", "adopt", "drift_open"})
+"""Steps whose loss could make two winners or undo one; they wait for replicas or disk where told to (H67, H68)."""
 
 _SLOT = {
     "tags": keys.tags,

@@ -7,10 +7,12 @@ import shutil
 from collections.abc import AsyncIterator, Callable
 
 import pytest
+from redis.asyncio.sentinel import MasterNotFoundError
 
 from immuproxy.assembly import Choices
 from immuproxy.drift.service import service_caller
 from immuproxy.ledger.model import Action, Outcome
+from immuproxy.ledger.redis import LedgerUnavailableError
 from immuproxy.ledger.register import Content
 from tests.conversation import RunningEdge, edge_over, image
 from tests.servers import RedisServer, RegistryServer
@@ -44,6 +46,22 @@ async def test_h28_a_read_of_a_moved_tag_heals_it_and_is_told_once(edge: Running
     assert {answer.digest for answer in answers} == {ours.digest}
     await agreed(edge, ours.digest)
     assert await history(edge) == [(Action.DRIFT, Outcome.FOUND), (Action.REPAIR, Outcome.HEALED)]
+
+
+async def test_h99_what_may_be_an_old_masters_word_heals_nothing(edge: RunningEdge) -> None:
+    """Where the Sentinels do not confirm that the master is still the master."""
+    other = image("other")
+    await edge.client.push("team/app", "1.0", image("ours"))
+    found = await edge.parts.register.read("team/app", "1.0")
+    await edge.direct.push("team/app", "1.0", other)
+
+    async def choosing() -> None:
+        raise MasterNotFoundError
+
+    edge.store._confirming = choosing
+    with pytest.raises(LedgerUnavailableError):
+        await edge.parts.healer.check(found)
+    assert (await edge.direct.pull("team/app", "1.0")).digest == other.digest
 
 
 async def test_h37_the_sweep_finds_what_nobody_reads(edge: RunningEdge, registry: RegistryServer) -> None:

@@ -21,7 +21,7 @@ from tests.servers import RedisServer, RegistryServer
 
 ALL = ("~immuproxy:*", "+@all", "-@dangerous", "+info", "+role")
 NO_ROUND_TRIP = {"EVAL", "EVALSHA", "INFO", "PING", "PIPELINE", "EXECUTE", "EXECUTE_COMMAND", "ACLOSE", "INITIALIZE"}
-OF_THE_LIBRARY = NO_ROUND_TRIP | {"GET_NODE_FROM_KEY", "DELETE"}
+OF_THE_LIBRARY = NO_ROUND_TRIP | {"GET_NODE_FROM_KEY", "DELETE", "PUBSUB"}
 
 
 @pytest.fixture
