@@ -2,9 +2,12 @@
 
 Two signs, neither of which needs a leader.  A repository that this process listed before has to be listed again:
 everything was lost.  The beat, a counter that every proxy advances, is lower than this process has seen it: an older
-copy was restored.  Either begins a recovery: for as long as a push that was armed before the loss could still land, no
-tag that the ledger does not know may be set for the first time.  Tags that the upstream has are adopted meanwhile, so
-they stay protected.  A loss is also counted in the ledger itself, so that what was known of whole repositories is
+copy was restored.  Where steps wait for replicas both signs do, too: what only an old master had counts as never seen,
+so a failover that lost nothing else is no loss.
+
+Either begins a recovery: for as long as a push that was armed before the loss could still land, no tag that the ledger
+does not know may be set for the first time.  Tags that the upstream has are adopted meanwhile, so they stay protected.
+A loss is also counted in the ledger itself, so that what was known of whole repositories is
 looked at again, by whichever proxy.
 """
 
@@ -43,7 +46,10 @@ class Epoch:
     async def list(self, repository: str) -> None:
         """List a repository before anything is written for it, so that the sweep finds what a crash leaves."""
         known = repository in self._known  # before the request: the replies of two may come in any order
-        new = await self._store.do(self._store.client.sadd(keys.REPOSITORIES, repository))
+        if known:
+            new = await self._store.do(self._store.client.sadd(keys.REPOSITORIES, repository))
+        else:
+            new = await self._store.durably("SADD", keys.REPOSITORIES, repository)
         if new and known:
             await self._lost("the ledger was emptied")
         self._known.add(repository)
@@ -51,7 +57,7 @@ class Epoch:
     async def beat(self) -> None:
         """Advance the beat, and see whether it went back."""
         async with self._beating:  # the replies of two may come in any order
-            now = int(await self._store.do(self._store.client.incr(keys.EPOCH)))
+            now = int(await self._store.durably("INCR", keys.EPOCH))
             before, self._beat = self._beat, now
             if now <= before:
                 await self._lost("the ledger was emptied, or an older copy of it was restored")

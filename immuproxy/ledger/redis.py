@@ -194,21 +194,30 @@ class Store:
         if not self._durability.command:
             return await self.script(name, keys, args)
         await self._check_trust(name)
+        return await self._waited_for(keys[0], ("EVAL", _SCRIPTS[name][0], len(keys), *keys, *args))
+
+    async def durably(self, command: str, key: str, *args: Argument) -> Any:
+        """One plain command that writes, waited for as `durable_script` is."""
+        if not self._durability.command:
+            return await self.do(self.client.execute_command(command, key, *args))
+        return await self._waited_for(key, (command, key, *args))
+
+    async def _waited_for(self, key: str, call: Sequence[Argument]) -> Any:
         async with self._asking(self._durable_turns):
-            reply, confirmed = await self._together(name, keys, args)
+            reply, confirmed = await self._together(key, call)
         fault = self._durability.fault(confirmed)
         if fault:
             raise LedgerUnavailableError(f"the ledger is written, but {fault}")
         return reply
 
-    async def _together(self, name: str, keys: Sequence[str], args: Sequence[Argument]) -> list[Any]:
-        """The replies of a script and of the command that waits for it.
+    async def _together(self, key: str, call: Sequence[Argument]) -> list[Any]:
+        """The replies of a command and of the one that waits for it.
 
         WAIT speaks of the writes of its own connection, so both travel on one.
         """
-        call, wait = ("EVAL", _SCRIPTS[name][0], len(keys), *keys, *args), self._durability.command
+        wait = self._durability.command
         if isinstance(self.client, RedisCluster):
-            return await in_cluster(self.client, keys[0], (call, wait))
+            return await in_cluster(self.client, key, (call, wait))
         async with self.client.pipeline(transaction=False) as pipeline:
             pipeline.execute_command(*call)
             pipeline.execute_command(*wait)
@@ -271,7 +280,7 @@ class Store:
         if not wait:
             return [await _awaited(self.client.eval(_SCRIPTS["rights"][0], 1, key)), (1, 0)]
         try:
-            return await self._together("rights", (key,), ())
+            return await self._together(key, ("EVAL", _SCRIPTS["rights"][0], 1, key))
         except ResponseError as error:
             if str(wait[0]) in str(error).upper():  # of a command that it does not know, Redis repeats the name
                 raise LedgerRefusedError(rights.missing([str(wait[0])])) from error

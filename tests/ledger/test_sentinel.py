@@ -12,6 +12,7 @@ from redis import Redis
 from redis.asyncio.sentinel import MasterNotFoundError
 from redis.exceptions import ResponseError
 
+from immuproxy.ledger import keys
 from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.model import Step
 from immuproxy.ledger.redis import Durability, LedgerUnavailableError, Store, connect
@@ -199,3 +200,24 @@ async def test_h99_the_newest_configuration_counts_while_it_is_fresh(
     else:
         with pytest.raises(MasterNotFoundError):
             sentinels.master()
+
+
+async def test_h99_a_beat_that_no_replica_had_is_no_loss_when_a_failover_forgets_it(
+    redis_server: RedisServer, replica: RedisServer
+) -> None:
+    durability = Durability(replicas=1, timeout=0.3)
+    async with connect(redis_server.url, timeout=1, durability=durability) as store:
+        epoch = Epoch(store, quarantine=30)
+        await epoch.beat()
+        await epoch.list("team/app")
+        kept = await store.do(store.client.get(keys.EPOCH))
+        replica.pause()
+        for step in (epoch.beat(), epoch.beat(), epoch.list("team/new")):
+            with pytest.raises(LedgerUnavailableError, match="0 of 1 replicas"):
+                await step
+        replica.resume()
+        await store.do(store.client.set(keys.EPOCH, kept))
+        await store.do(store.client.srem(keys.REPOSITORIES, "team/new"))
+        await epoch.beat()
+        await epoch.list("team/new")
+        assert epoch.recovering() == 0
