@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-HAZARDS = 96
+HAZARDS = 104
 REASON = re.compile(r"\*\*outside\*\*: \S.{20,}; \S.{10,}")
 """Why nothing shows it, and how it is noticed."""
 
@@ -58,5 +58,5 @@ def test_no_code_cites_a_hazard_that_is_not_there() -> None:
     known = {number for number, _ in ROWS}
     for path in (ROOT / "immuproxy").rglob("*.py"):
         docs_and_comments = (line for line in path.read_text().splitlines() if "H" in line)
-        cited = {int(number) for line in docs_and_comments for number in re.findall(r"[(, ]H(\d{1,2})\b", line)}
+        cited = {int(number) for line in docs_and_comments for number in re.findall(r"[(, ]H(\d{1,3})\b", line)}
         assert cited <= known, path

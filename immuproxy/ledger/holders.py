@@ -34,7 +34,7 @@ class Holders:
         return await self._beside(keys.holders(repository), digest, limit)
 
     async def moving(self, repository: str, digest: str) -> list[str]:
-        """The names of the tags that no rule holds and that were last pushed with the digest, in their order (H110).
+        """The names of the tags that no rule holds and that were last pushed with the digest, in their order (H100).
 
         They may have been moved past the proxies since.
         """

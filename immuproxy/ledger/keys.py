@@ -63,7 +63,7 @@ def holders(repository: str) -> str:
 
 
 def floor(repository: str) -> str:
-    """Counter: the highest generation of a tag whose record went without a tombstone (H112)."""
+    """Counter: the highest generation of a tag whose record went without a tombstone (H102)."""
     return f"{PREFIX}{{{repository}}}:floor"
 
 

@@ -155,7 +155,7 @@ class Committed:
     ``since`` is when it came to hold this digest, ``first`` when it first held anything; ``by`` the actor of this
     digest, ``first_by`` the actor of the first; ``first_adopted`` tells that the tag predates the ledger, so that
     ``first`` is only when it was found.  ``generation`` grows with each allowed overwrite, from ``born`` on, and never
-    goes back: where a record goes, those that come to its repository later are born above it (H112).
+    goes back: where a record goes, those that come to its repository later are born above it (H102).
     """
 
     digest: str

@@ -66,8 +66,8 @@ class Content:
 class GoneTag:
     """A tag that a delete takes away, the digest it held, and whether its name stays taken.
 
-    ``event`` tells of it, where it is not the tag that the delete itself names (H110); ``cut_off`` ends the overwrite
-    of it that is armed, if one is (H111).
+    ``event`` tells of it, where it is not the tag that the delete itself names (H100); ``cut_off`` ends the overwrite
+    of it that is armed, if one is (H101).
     """
 
     name: str

@@ -71,7 +71,7 @@ class Attempt:
     sent: bool = False
 
     def forget_verdict(self) -> None:
-        """What was judged before a wait is judged again after it (H113)."""
+        """What was judged before a wait is judged again after it (H103)."""
         self.verdict, self.over_generation, self.over_digest = None, 0, ""
 
 

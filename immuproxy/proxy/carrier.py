@@ -46,7 +46,7 @@ class Carrier:
 
         ``event``: the one that a success will have; ``moves``: the tag that may come to hold something else, and whose
         record goes where it still has one.  Raises `RuleChangedError` where a rule has come to hold it: a push that it
-        guards may have committed meanwhile, and that record must not go (H114).
+        guards may have committed meanwhile, and that record must not go (H104).
         """
         for _ in range(TRIES):
             known = await self._register.read(push.repository, moves) if moves else None
@@ -105,7 +105,7 @@ class Carrier:
         return answer
 
     def _require_unheld(self, push: Push) -> None:
-        """A push to a tag that was free to move must not be answered past the ledger once a rule holds it (H114)."""
+        """A push to a tag that was free to move must not be answered past the ledger once a rule holds it (H104)."""
         if push.tag and not push.rule.protects and self._rules().protects(push.repository, push.tag):
             raise RuleChangedError
 

@@ -100,7 +100,7 @@ class Claiming:
         return await self._refusals.push(push, verdict, found) if verdict.outcome is Decision.REFUSE else None
 
     async def judge_again(self, attempt: Attempt) -> Answer | None:
-        """Once more where others were waited for since the claim, which is ours; the answer of a refusal (H113)."""
+        """Once more where others were waited for since the claim, which is ours; the answer of a refusal (H103)."""
         push, now = attempt.push, await self._register.now_ms()
         found = await self._register.read(push.repository, push.tag)
         attempt.verdict = await self._judge.push(push, found, now_ms=now)
@@ -184,7 +184,7 @@ class Claiming:
             _require_generation(attempt, reply)
             if attempt.verdict is None:
                 await self._look(attempt)
-            # Whatever let it come here may have ended since (H113).
+            # Whatever let it come here may have ended since (H103).
             attempt.verdict = await self._judge.push(push, reply.record, now_ms=reply.now)
             lacking = await self._lacking(attempt)
             await self._late_children.find(push.repository, attempt.content.missing, push.caller)
@@ -255,7 +255,7 @@ class Claiming:
 
 
 def _require_generation(attempt: Attempt, reply: Reply) -> None:
-    """A verdict on another generation, or digest, than the one now claimed is void (H112)."""
+    """A verdict on another generation, or digest, than the one now claimed is void (H102)."""
     held = reply.record.committed.digest if reply.record.committed else ""
     if (attempt.over_generation, attempt.over_digest) != (reply.record.generation, held):
         raise Retry

@@ -22,14 +22,14 @@ class Judge:
         self._exceptions = exceptions
 
     def require_in_force(self, push: Push) -> None:
-        """Raises `RuleChangedError` where the push came under another rule than the one in force now (H113)."""
+        """Raises `RuleChangedError` where the push came under another rule than the one in force now (H103)."""
         if self._rules().match(push.repository, push.tag) != push.rule:
             raise RuleChangedError
 
     async def push(self, push: Push, found: TagRecord, *, now_ms: int) -> rules.Verdict:
         """The verdict on ``push`` when the tag's record is ``found``; ``now_ms`` by the clock that dated the record.
 
-        By the rule and the exceptions that are in force now; raises `RuleChangedError` (H113).
+        By the rule and the exceptions that are in force now; raises `RuleChangedError` (H103).
         """
         image = await self._library.image(push.repository, push.manifest, push.caller, push.rule)
         asked = rules.Push(

@@ -39,7 +39,7 @@ class Push:
 
 
 class RuleChangedError(Exception):
-    """Another rule decides about the tag than when the push came: it begins again with that one (H113, H114)."""
+    """Another rule decides about the tag than when the push came: it begins again with that one (H103, H104)."""
 
 
 class Library:

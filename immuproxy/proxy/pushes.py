@@ -113,7 +113,7 @@ class Pushes:
                 await self._refusals.unfit(draft, caller, problem)
 
     async def _push_tags(self, sent: _Sent, tags: Sequence[str]) -> Answer:
-        """By the rules that are in force until it is answered (H113, H114)."""
+        """By the rules that are in force until it is answered (H103, H104)."""
         while True:
             with suppress(RuleChangedError):
                 return await self._push_by(self._rules(), sent, tags)

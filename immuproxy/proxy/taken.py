@@ -1,4 +1,4 @@
-"""The tags that a delete by digest takes along, each with the event that ends its life (H110).
+"""The tags that a delete by digest takes along, each with the event that ends its life (H100).
 
 The registry unlinks every tag of a manifest that goes.  Those that a rule holds are known by their records; of the
 others the ledger keeps what they were last pushed with, and the registry says whether they are still there.
@@ -51,7 +51,7 @@ class Taken:
         raise unavailable("the tag is overwritten all the time while it is deleted; the outcome is told later")
 
     async def _cut_off(self, repository: str, tags: Sequence[GoneTag]) -> list[GoneTag]:
-        """With the event that ends the overwrite which is armed on each: nobody will ever know its outcome (H111)."""
+        """With the event that ends the overwrite which is armed on each: nobody will ever know its outcome (H101)."""
         found = await self._register.records(repository, [tag.name for tag in tags]) if tags else []
         armed = [record.claim.event if record.claim else "" for record in found]
         drafts = [await self._register.intent(repository, event) if event else None for event in armed]

@@ -13,7 +13,7 @@ What must hold, with `history` the values that the tag has had (`None`: nothing)
       never contradict each other), and a value changes only where a rule allows it;
 - V2  409 only when the tag held something else;
 - V3  no DELETE reaches the upstream that takes away what the tag holds, unless a rule allows it;
-- V4  an overwrite is claimed only where the rules in force at that moment allow it (H113).
+- V4  an overwrite is claimed only where the rules in force at that moment allow it (H103).
 
 The quarantine after which others may replace an armed claim ends at any time here too: safety does not rest on it.
 What does rest on it is V3: a mark is taken away only when its DELETE can no longer land.
@@ -114,7 +114,7 @@ class Variant:
     ledger.  `loses_claims`: on, Redis may lose a claim that is not committed (H67), which the protocol survives.
     `rules_change`: on, the rules may come to allow no overwrite at any time; `judges_again`: off, a verdict from before
     is used all the same.  `lasting_generations`: off, a tag that is pushed anew after its delete counts from 1 again
-    (H112).
+    (H102).
     """
 
     reads_by_ledger: bool = True

@@ -66,21 +66,21 @@ def test_h34_adopting_what_is_being_deleted_is_wrong() -> None:
 AGAIN = (Role("push", OLD), Role("delete", OURS, may_delete=True), Role("push", THEIRS, may_overwrite=True, over=OURS))
 
 
-def test_h112_a_verdict_on_what_was_deleted_and_pushed_anew_is_void() -> None:
+def test_h102_a_verdict_on_what_was_deleted_and_pushed_anew_is_void() -> None:
     found = explore(Protocol(AGAIN), OURS)
     assert not found.broken, "\n".join((found.broken, *found.story))
 
 
-def test_h112_generations_that_begin_again_are_wrong() -> None:
+def test_h102_generations_that_begin_again_are_wrong() -> None:
     found = explore(Protocol(AGAIN, variant=Variant(lasting_generations=False)), OURS)
     assert f"V1: {THEIRS} is committed where the tag held {OLD}" in found.broken
 
 
-def test_h113_overwrites_are_judged_by_what_is_in_force() -> None:
+def test_h103_overwrites_are_judged_by_what_is_in_force() -> None:
     found = explore(Protocol((PUSH, OVERWRITE, READ), attempts=1, variant=Variant(rules_change=True)))
     assert not found.broken, "\n".join((found.broken, *found.story))
 
 
-def test_h113_a_verdict_from_before_a_wait_is_wrong() -> None:
+def test_h103_a_verdict_from_before_a_wait_is_wrong() -> None:
     found = explore(Protocol((PUSH, OVERWRITE), variant=Variant(rules_change=True, judges_again=False)))
     assert "V4" in found.broken

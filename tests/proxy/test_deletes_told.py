@@ -1,5 +1,5 @@
-"""What a delete takes along is told with it: each tag, so that its page ends its life there (H110), and an overwrite
-that it cut off (H111).
+"""What a delete takes along is told with it: each tag, so that its page ends its life there (H100), and an overwrite
+that it cut off (H101).
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ async def held_by_three_tags(edge: RunningEdge) -> None:
     assert (await edge.client.push(REPOSITORY, "dev", TWO)).status == 201
 
 
-async def test_h110_each_tag_that_went_has_its_event(edge: RunningEdge) -> None:
+async def test_h100_each_tag_that_went_has_its_event(edge: RunningEdge) -> None:
     await held_by_three_tags(edge)
     assert (await delete(edge, ONE.digest)).status == 202
     ended = await endings(edge)
@@ -62,7 +62,7 @@ async def test_h110_each_tag_that_went_has_its_event(edge: RunningEdge) -> None:
     assert (await edge.client.pull(REPOSITORY, "dev")).digest == TWO.digest
 
 
-async def test_h110_also_where_the_sweep_finds_out_that_it_went(
+async def test_h100_also_where_the_sweep_finds_out_that_it_went(
     edge: RunningEdge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await held_by_three_tags(edge)
@@ -77,7 +77,7 @@ async def test_h110_also_where_the_sweep_finds_out_that_it_went(
     assert told(await endings(edge)) == EVERY_TAG
 
 
-async def test_h110_a_tag_that_was_moved_past_the_proxy_has_not_gone(edge: RunningEdge) -> None:
+async def test_h100_a_tag_that_was_moved_past_the_proxy_has_not_gone(edge: RunningEdge) -> None:
     edge.use_rules(RULED)
     await edge.client.push(REPOSITORY, "latest", ONE)
     await edge.direct.push(REPOSITORY, "latest", TWO)
@@ -85,7 +85,7 @@ async def test_h110_a_tag_that_was_moved_past_the_proxy_has_not_gone(edge: Runni
     assert [event.tag for event in await endings(edge)] == [""]
 
 
-async def test_h110_a_tag_that_is_pushed_before_the_delete_is_told_keeps_its_life(
+async def test_h100_a_tag_that_is_pushed_before_the_delete_is_told_keeps_its_life(
     edge: RunningEdge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     edge.use_rules(RULED)
@@ -102,7 +102,7 @@ async def test_h110_a_tag_that_is_pushed_before_the_delete_is_told_keeps_its_lif
     assert [event.tag for event in await endings(edge)] == [""]
 
 
-async def test_h110_nothing_is_left_of_tags_that_are_gone(edge: RunningEdge) -> None:
+async def test_h100_nothing_is_left_of_tags_that_are_gone(edge: RunningEdge) -> None:
     await held_by_three_tags(edge)
     for digest in (ONE.digest, TWO.digest):
         assert (await delete(edge, digest)).status == 202
@@ -111,7 +111,7 @@ async def test_h110_nothing_is_left_of_tags_that_are_gone(edge: RunningEdge) -> 
     assert not await client.exists(keys.moving(REPOSITORY), keys.moved(REPOSITORY))
 
 
-async def test_h111_an_overwrite_that_a_delete_cut_off_is_told_by_that_delete(edge: RunningEdge) -> None:
+async def test_h101_an_overwrite_that_a_delete_cut_off_is_told_by_that_delete(edge: RunningEdge) -> None:
     """Its push is refused, since the name stays taken; that the upstream has its content is no success of it."""
     edge.use_rules("rules: [{name: never, policy: immutable, delete: allow, reuse: never, overwrite: [{within: 15m}]}]")
     await edge.client.push(REPOSITORY, "1.0", ONE)

@@ -1,4 +1,4 @@
-"""A push is judged by what is in force when its tag is decided, however long it waited before (H113, H114)."""
+"""A push is judged by what is in force when its tag is decided, however long it waited before (H103, H104)."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def prepared(edge: RunningEdge, change: Change) -> None:
 
 
 @pytest.mark.parametrize("change", [exception_ends, overwrite_is_removed])
-async def test_h113_a_push_that_waited_is_judged_by_what_is_in_force_then(edge: RunningEdge, change: Change) -> None:
+async def test_h103_a_push_that_waited_is_judged_by_what_is_in_force_then(edge: RunningEdge, change: Change) -> None:
     """Behind an overwrite of other content that comes to nothing."""
     await prepared(edge, change)
     register = edge.parts.register
@@ -63,7 +63,7 @@ async def test_h113_a_push_that_waited_is_judged_by_what_is_in_force_then(edge: 
 
 
 @pytest.mark.parametrize("change", [exception_ends, overwrite_is_removed])
-async def test_h113_so_is_one_whose_claim_comes_late(
+async def test_h103_so_is_one_whose_claim_comes_late(
     edge: RunningEdge, monkeypatch: pytest.MonkeyPatch, change: Change
 ) -> None:
     """Between the verdict and the step that takes the claim."""
@@ -99,7 +99,7 @@ async def held_up(middle: Between, redis_server: RedisServer) -> AsyncIterator[R
 
 
 @pytest.mark.parametrize("first", ["the one under way", "the one after the change"])
-async def test_h114_of_two_first_pushes_around_a_widened_rule_one_wins(
+async def test_h104_of_two_first_pushes_around_a_widened_rule_one_wins(
     held_up: RunningEdge, middle: Between, first: str
 ) -> None:
     """One is on its way to the registry as a tag that moves when the rule comes to hold the tag."""
@@ -121,7 +121,7 @@ async def test_h114_of_two_first_pushes_around_a_widened_rule_one_wins(
     assert await edge.parts.register.intents(REPOSITORY) == []
 
 
-async def test_h114_a_push_that_was_free_to_move_the_tag_takes_no_record_of_a_guarded_one(
+async def test_h104_a_push_that_was_free_to_move_the_tag_takes_no_record_of_a_guarded_one(
     held_up: RunningEdge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its intent comes after a push by the widened rule has been committed and answered."""
@@ -140,7 +140,7 @@ async def test_h114_a_push_that_was_free_to_move_the_tag_takes_no_record_of_a_gu
     assert (await edge.client.pull(REPOSITORY, TAG)).digest == TWO.digest
 
 
-async def test_h113_so_is_one_of_several_tags_that_waited_for_the_claim_of_another(edge: RunningEdge) -> None:
+async def test_h103_so_is_one_of_several_tags_that_waited_for_the_claim_of_another(edge: RunningEdge) -> None:
     await prepared(edge, exception_ends)
     register = edge.parts.register
     other = Content(digest=THREE.digest, needs=frozenset({THREE.digest}))

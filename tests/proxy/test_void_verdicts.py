@@ -1,4 +1,4 @@
-"""A verdict holds for exactly what it was judged against, and for no longer than the rules say so (H112, H113)."""
+"""A verdict holds for exactly what it was judged against, and for no longer than the rules say so (H102, H103)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def blobs(edge: RunningEdge) -> None:
         await edge.direct.blobs(REPOSITORY, pushed)
 
 
-async def test_h112_what_was_deleted_and_pushed_anew_is_judged_anew(
+async def test_h102_what_was_deleted_and_pushed_anew_is_judged_anew(
     edge: RunningEdge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of the same line as what was deleted, not of what has come instead."""
@@ -58,7 +58,7 @@ async def test_h112_what_was_deleted_and_pushed_anew_is_judged_anew(
     assert (found.generation, found.overwrites) == (2, 0)
 
 
-async def test_h112_a_ledger_that_came_back_older_and_counts_anew_makes_no_verdict_valid(
+async def test_h102_a_ledger_that_came_back_older_and_counts_anew_makes_no_verdict_valid(
     edge: RunningEdge, blobs: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same generation of other content."""

@@ -203,7 +203,7 @@ local function forget_moved(moving, moved, name)
 end
 
 -- A record goes, with all that it needs and claims.  Generations of the repository's new records begin above its own:
--- who has looked at it takes no later one for it (H112).
+-- who has looked at it takes no later one for it (H102).
 local function drop_record(key, tags, holders, floor, pins, manifests, record, name)
   unpin(pins, manifests, record.needs)
   unpin(pins, manifests, record.claim_needs)

@@ -7,7 +7,7 @@
 --      5 generation that may be overwritten, 0 for a first push
 --      6 token of the stale armed claim that the caller has resolved as absent upstream, or ''
 --      7 quarantine (ms since it was armed)  8 event that closes the stale claim's intent, or ''
---      9 tag name  10 digest of that generation, or '' (a ledger that came back older may count anew, H112)
+--      9 tag name  10 digest of that generation, or '' (a ledger that came back older may count anew, H102)
 -- Returns {status, now, record...}; status one of
 --   CLAIMED   the caller owns the claim (also when the same token asks again: a lost reply is harmless)
 --   RESUMED   the caller took over an armed claim of its own digest; the PUT may be sent

@@ -1,5 +1,5 @@
 -- Record the outcome of an intent: exactly one event for each (I10).  A tag that came to hold something, and that no rule
--- holds, is kept in the index of such tags (H110).
+-- holds, is kept in the index of such tags (H100).
 --
 -- KEYS 1 intents  2 outbox  3 moving  4 moved  5 tag record (left out, as 3 and 4 are, where the event sets no tag)
 -- ARGV 1 event id  2 event  3 tag name  4 digest that it came to hold

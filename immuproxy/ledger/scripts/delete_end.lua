@@ -1,6 +1,6 @@
 -- The outcome of a delete: the mark goes, the event comes, and the records of the tags that went are dropped, each
--- leaving a tombstone where its rule keeps the name taken.  Each tag that went has an event as well (H110), and so has an
--- overwrite that was armed on it: its intent ends here, for nobody could tell later what became of it (H111).
+-- leaving a tombstone where its rule keeps the name taken.  Each tag that went has an event as well (H100), and so has an
+-- overwrite that was armed on it: its intent ends here, for nobody could tell later what became of it (H101).
 --
 -- KEYS 1 marks  2 intents  3 outbox  4 tags  5 pins  6 manifests  7 deletes (how many have ended)
 --      8 holders  9 moving  10 moved  11 floor  12.. records of the tags that went

@@ -6,7 +6,7 @@
 --      8 tag record (left out for a push by digest)
 -- ARGV 1 event id  2 draft of the event  3 needs  4 tag name or ''  5 generation of the record that may go, 0 for none
 -- Returns {status, now}; status OK, BUSY (a guarded push of the tag is under way), DELETING, or CHANGED (the tag has
--- another record than the caller saw, H114).
+-- another record than the caller saw, H104).
 local intents, marks, pins, manifests = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local now = now_ms()
 if marked(marks, ARGV[3]) then return {'DELETING', text(now)} end
