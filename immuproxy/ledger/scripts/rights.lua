@@ -12,7 +12,7 @@ local commands = {
   {'EXISTS', key}, {'TYPE', key}, {'PTTL', key}, {'PEXPIRE', key, 60000}, {'TIME'},
   {'HDEL', key, 'f'}, {'HEXISTS', key, 'f'}, {'HGET', key, 'f'}, {'HGETALL', key}, {'HLEN', key}, {'HMGET', key, 'f'},
   {'HSCAN', key, 0}, {'HSET', key, 'f', ''}, {'HSTRLEN', key, 'f'},
-  {'SADD', key, 'm'}, {'SCARD', key}, {'SMEMBERS', key},
+  {'SADD', key, 'm'}, {'SCARD', key}, {'SISMEMBER', key, 'm'}, {'SMEMBERS', key},
   {'XADD', key, '*', 'f', ''}, {'XDEL', key, '0-1'}, {'XINFO', 'STREAM', key}, {'XLEN', key}, {'XRANGE', key, '-', '+'},
   {'XREVRANGE', key, '+', '-'}, {'XTRIM', key, 'MAXLEN', 0},
   {'ZADD', key, 0, 'm'}, {'ZCARD', key}, {'ZINCRBY', key, 0, 'm'}, {'ZMSCORE', key, 'm'}, {'ZRANGE', key, 0, 0},
