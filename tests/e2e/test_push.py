@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import urllib.error
@@ -14,7 +15,7 @@ import pytest
 from tests.e2e.clients import Builder, Refused, Skopeo
 from tests.e2e.layouts import ACCEPT_ALL, Layout, blobs_of
 from tests.proxies import ProxyServer
-from tests.servers import RedisServer, RegistryServer
+from tests.servers import RedisServer, RegistryServer, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
@@ -33,8 +34,17 @@ def resolve(base: str, image: str) -> str:
         return "sha256:" + hashlib.sha256(answer.read()).hexdigest()
 
 
-def outcomes(proxy: ProxyServer, image: str) -> list[str]:
-    """The outcomes of all pushes of a tag, oldest first, as the audit tells them."""
+def outcomes(proxy: ProxyServer, image: str, number: int) -> list[str]:
+    """The outcomes of all pushes of a tag, oldest first, as the audit tells them once it tells of ``number``.
+
+    An event is in the audit within a second, not at the very moment of the answer.
+    """
+    with contextlib.suppress(TimeoutError):
+        wait_until(lambda: len(_outcomes_now(proxy, image)) >= number, "the audit", 1.0)
+    return _outcomes_now(proxy, image)
+
+
+def _outcomes_now(proxy: ProxyServer, image: str) -> list[str]:
     repository, tag = image.split("/", 1)[1].rsplit(":", 1)
     query = f"repository={repository}&tag={tag}&action=push&limit=100"
     with urllib.request.urlopen(f"{proxy.console_url}/api/v1/events?{query}", timeout=10) as answer:
@@ -51,7 +61,7 @@ def test_a_first_push_can_be_pulled_again(builder: Builder, image_name: ImageNam
     builder.remove(image)
     builder.pull(image)
     assert builder.image_id(image) == pushed
-    assert outcomes(proxy, image) == ["created"]
+    assert outcomes(proxy, image, 1) == ["created"]
 
 
 def test_the_same_image_may_be_pushed_again(
@@ -61,7 +71,7 @@ def test_the_same_image_may_be_pushed_again(
     builder.build(image, "first")
     builder.push(image)
     builder.push(image)
-    assert outcomes(proxy, image) == ["created", "unchanged"]
+    assert outcomes(proxy, image, 2) == ["created", "unchanged"]
     name, tag = image.split("/", 1)[1].rsplit(":", 1)
     written = [
         line for line in registry.log.splitlines() if f'"PUT /v2/{name}/manifests/{tag}' in line and '" 201 ' in line
@@ -86,7 +96,7 @@ def test_another_image_under_the_same_tag_is_refused_with_the_reason(
     assert held in printed
     assert "releases" in printed
     assert resolve(registry.url, image) == resolve(proxy.url, image) == held
-    assert outcomes(proxy, image) == ["created", "refused"]
+    assert outcomes(proxy, image, 2) == ["created", "refused"]
 
 
 def test_a_moving_tag_follows_each_push(builder: Builder, image_name: ImageName, proxy: ProxyServer) -> None:
@@ -97,7 +107,7 @@ def test_a_moving_tag_follows_each_push(builder: Builder, image_name: ImageName,
         builder.push(image)
         held.append(resolve(proxy.url, image))
     assert held[0] != held[1]
-    assert outcomes(proxy, image) == ["created", "overwritten"]
+    assert outcomes(proxy, image, 2) == ["created", "overwritten"]
 
 
 def test_skopeo_is_told_the_reason_and_tries_no_other_format(
@@ -114,7 +124,7 @@ def test_skopeo_is_told_the_reason_and_tries_no_other_format(
     assert PHRASE in printed
     assert held in printed
     assert "attempted the following formats" not in printed
-    assert outcomes(proxy, image) == ["created", "refused"]
+    assert outcomes(proxy, image, 2) == ["created", "refused"]
 
 
 def test_a_multi_platform_image_arrives_whole(
@@ -176,7 +186,7 @@ def test_what_was_pushed_is_still_there_after_everything_restarted(
     with pytest.raises(Refused, match=PHRASE):
         builder.push(image)
     assert resolve(proxy.url, image) == held
-    assert outcomes(proxy, image) == ["created", "refused"]
+    assert outcomes(proxy, image, 2) == ["created", "refused"]
 
 
 def test_a_push_that_redis_cannot_record_is_refused_and_pulls_go_on(
