@@ -10,7 +10,7 @@
 | I9 | tests/proxy/test_authority.py, test_tokens.py: the registry of a soak asks nobody for credentials |
 | I10 | all functions of `audit_checker`; `moving.ungranted`; `_never_stored` |
 | I11 | tests/proxy/test_transparency.py |
-| I12 | `_left_over` (no key expires) and `_disagreement` (one generation, the digest that was seen first) |
+| I12 | `_left_over` (no key expires) and `_disagreement` (never overwritten, the digest that was seen first) |
 """
 
 from __future__ import annotations
@@ -202,15 +202,15 @@ async def _of_tag(load: Load, edge: RunningEdge, tag: str, value: str) -> AsyncI
 
 
 async def _disagreement(load: Load, edge: RunningEdge, tag: str, value: str) -> AsyncIterator[str]:
-    """I7: the upstream shows what the tag holds; I12: so does the ledger, and a write-once tag has one generation."""
+    """I7: the upstream shows what the tag holds; I12: so does the ledger, and nobody overwrote what is write-once."""
     repository, _, name = tag.partition(":")
     seen = await load.direct.pull(repository, name)
     found = await edge.parts.register.read(repository, name)
     if seen.digest != value:
         yield f"I7: {tag} holds {value}, the upstream shows {seen.status} {seen.digest}; the record: {found}"
-    digest = found.committed.digest if found.committed else ""
-    if digest != value or (name[0] in "vd" and found.generation != 1):
-        yield f"I12: {tag} holds {value}, the ledger has {digest} in generation {found.generation}"
+    digest, overwrites = (found.committed.digest, found.committed.overwrites) if found.committed else ("", 0)
+    if digest != value or (name[0] in "vd" and overwrites):
+        yield f"I12: {tag} holds {value}, the ledger has {digest} after {overwrites} overwrites"
 
 
 async def _incomplete(edge: RunningEdge, repository: str, image: Image) -> AsyncIterator[str]:
