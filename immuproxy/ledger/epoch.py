@@ -7,8 +7,8 @@ so a failover that lost nothing else is no loss.
 
 Either begins a recovery: for as long as a push that was armed before the loss could still land, no tag that the ledger
 does not know may be set for the first time.  Tags that the upstream has are adopted meanwhile, so they stay protected.
-A loss is also counted in the ledger itself, so that what was known of whole repositories is
-looked at again, by whichever proxy.
+A loss is also counted in the ledger itself, so that what was known of whole repositories is looked at again, by
+whichever proxy.
 """
 
 from __future__ import annotations

@@ -261,9 +261,8 @@ class Register:
         """Claim the tag for a digest (``claim.lua``).
 
         ``over_generation``: the generation that the caller may overwrite, and ``over_digest`` what it held, empty for a
-        tombstone.  ``resolved_token: the stale armed claim
-        that the caller found absent upstream; it is replaced once it is ``quarantine_ms`` old, and ``closing`` is its
-        event.
+        tombstone.  ``resolved_token``: the stale armed claim that the caller found absent upstream; it is replaced once
+        it is ``quarantine_ms`` old, and ``closing`` is its event.
         """
         await self._epoch.list(repository)
         reply = await self._publish(
