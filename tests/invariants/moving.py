@@ -14,7 +14,7 @@ from heapq import heappop, heappush
 from math import inf
 
 from tests.invariants.audit_checker import BEGINNINGS
-from tests.invariants.checker import MISSING, OK, REFUSED, Kind, Operation, Recorded, by_tag, named, seen_at, value_of
+from tests.invariants.checker import MISSING, OK, REFUSED, UNKNOWN, Kind, Operation, Recorded, by_tag, named, seen_at, value_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,15 +94,19 @@ def _earliest(operations: Sequence[Operation], chain: Sequence[Recorded]) -> lis
 
 
 def ungranted(history: Iterable[Operation], events: Iterable[Recorded], grants: Iterable[Grant]) -> Iterator[str]:
-    """Overwrites for which no exception was in force at any moment between their request and their commit."""
-    began = {(operation.name, operation.tag): operation.began for operation in history}
+    """Overwrites for which no exception was in force at any moment between their request and its end.
+
+    By the history's own clock: an event has the time of day of Redis, and a machine may set that while a soak runs.
+    """
+    asked = {(operation.name, operation.tag): operation for operation in history}
     by_name: dict[str, list[Grant]] = defaultdict(list)
     for grant in grants:
         by_name[grant.tag].append(grant)
     for event in events:
-        if event.outcome == "overwritten" and (event.operation, event.tag) in began:
-            asked = began[event.operation, event.tag]
-            if not any(grant.began <= event.time and grant.ends >= asked for grant in by_name[event.tag]):
+        operation = asked.get((event.operation, event.tag))
+        if event.outcome == "overwritten" and operation:
+            ended = inf if operation.answer == UNKNOWN else operation.ended
+            if not any(grant.began <= ended and grant.ends >= operation.began for grant in by_name[event.tag]):
                 yield f"{event.tag}: {event.operation} overwrote it without a rule or an exception"
 
 
