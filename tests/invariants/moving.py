@@ -14,7 +14,19 @@ from heapq import heappop, heappush
 from math import inf
 
 from tests.invariants.audit_checker import BEGINNINGS
-from tests.invariants.checker import MISSING, OK, REFUSED, UNKNOWN, Kind, Operation, Recorded, by_tag, named, seen_at, value_of
+from tests.invariants.checker import (
+    MISSING,
+    OK,
+    REFUSED,
+    UNKNOWN,
+    Kind,
+    Operation,
+    Recorded,
+    by_tag,
+    named,
+    seen_at,
+    value_of,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,11 @@ import socket
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,10 @@ FAULTS_WITH_LOSS = ("kill_proxy", "stop_proxy", "kill_registry", "lose_ledger")
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """A manifest's PUT or a DELETE that went on to the registry, and when.  `digest`: what it is about."""
+    """A manifest's PUT or a DELETE that went on to the registry, and when.  `digest`: what it is about.
+
+    `status` and `ended`: the registry's answer, and when it came; 0 and infinity where none came.
+    """
 
     time: float
     method: str
@@ -72,6 +76,8 @@ class Write:
     repository: str
     reference: str
     digest: str
+    status: int = 0
+    ended: float = inf
 
 
 @dataclass
@@ -99,8 +105,11 @@ class World:
         return None
 
     async def _forward(self, request: Request) -> Answer:
+        place = len(self.writes)
         self.writes.append(_write(request))
-        return await request.forward()
+        answer = await request.forward()
+        self.writes[place] = replace(self.writes[place], status=answer.status, ended=time.monotonic())
+        return answer
 
     async def _unruly(self, request: Request) -> Answer | None:
         chance = self.random.random()
@@ -227,15 +236,23 @@ class QuietRegistry(RegistryServer):
         return False
 
 
-def _quiet_registry(directory: Path) -> QuietRegistry:
+def _quiet_registry(directory: Path, users: Mapping[str, str]) -> QuietRegistry:
     quiet = {"log": {"level": "error", "accesslog": {"disabled": True}}}
-    made = make_registry(directory, more=quiet)
+    made = make_registry(directory, htpasswd=users, more=quiet)
     return QuietRegistry(**{field.name: getattr(made, field.name) for field in fields(made) if field.init})
 
 
 @contextlib.asynccontextmanager
-async def running_world(seed: int, *, proxies: int = 2, appendfsync: str = "always") -> AsyncIterator[World]:
-    """Everything, started; without faults so far."""
+async def running_world(
+    seed: int,
+    *,
+    proxies: int = 2,
+    appendfsync: str = "always",
+    rules: str = RULES,
+    configuration: Mapping[str, Mapping[str, Any]] = CONFIGURATION,
+    users: Mapping[str, str] | None = None,
+) -> AsyncIterator[World]:
+    """Everything, started; without faults so far.  `users`: with their passwords, where the registry asks for them."""
     with contextlib.ExitStack() as stack:
         where = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ip-")))
         starter = stack.enter_context(ThreadPoolExecutor(1))
@@ -244,11 +261,11 @@ async def running_world(seed: int, *, proxies: int = 2, appendfsync: str = "alwa
             (where / name).mkdir()
             return where / name
 
-        registry = _quiet_registry(folder("registry"))
+        registry = _quiet_registry(folder("registry"), users or {})
         redis = make_redis(folder("redis"), more={"appendfsync": appendfsync})
         async with between(registry.url) as relay:
             made = [
-                make_proxy(folder(f"proxy{number}"), relay.url, {"url": redis.url}, rules=RULES, more=CONFIGURATION)
+                make_proxy(folder(f"proxy{number}"), relay.url, {"url": redis.url}, rules=rules, more=configuration)
                 for number in range(proxies)
             ]
             world = World(random.Random(seed), registry, redis, relay, made, starter)

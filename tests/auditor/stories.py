@@ -1,0 +1,68 @@
+"""What is told of a push or a delete is possible, given what its proxy sent to the registry and what that answered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from immuproxy.ledger.model import Event
+from tests.auditor.counting import is_held
+from tests.auditor.promises import Promise
+from tests.auditor.recording import Recording, Request, may_be_taken, was_taken
+
+
+def stories(recording: Recording, events: Sequence[Event], not_yet: frozenset[Promise]) -> Iterator[str]:
+    """Events that tell what was not."""
+    finished = {
+        (event.repository, event.tag, event.digest) for event in events if event.outcome in {"created", "overwritten"}
+    }
+    for event in events:
+        request = recording.by_name.get(event.user_agent)
+        if request is None or event.action != request.action:
+            continue
+        problem = ""
+        if request.method == "DELETE":
+            problem = _of_delete(recording, request, event)
+        elif is_held(event.tag):
+            problem = _of_held(recording, request, event, finished)
+        elif request.decides or Promise.UNKNOWN not in not_yet:
+            problem = _of_free(recording, request, event)
+        if problem:
+            yield f"story: {request.name} to {event.tag or request.reference} is told as {event.outcome}, {problem}"
+
+
+def _of_held(recording: Recording, request: Request, event: Event, finished: set[tuple[str, str, str]]) -> str:
+    """A tag that a rule holds: whoever pushes the same content may finish what another sent."""
+    own = recording.own_puts(request, event.tag)
+    everybodys = recording.puts_by_tag.get((event.repository, event.tag), ())
+    sent = [write for write in everybodys if write.digest == event.digest]
+    match event.outcome:
+        case "created" | "overwritten" if not any(map(may_be_taken, sent)):
+            return "and its content never went to the registry under this tag"
+        case "failed" if any(map(was_taken, own)) and (event.repository, event.tag, event.digest) not in finished:
+            return "and the registry had taken it"
+        case "refused" if any(map(was_taken, own)) and request.seconds <= recording.lease and request.decides:
+            return "and the registry had taken it"
+    return ""
+
+
+def _of_free(recording: Recording, request: Request, event: Event) -> str:
+    """A moving tag, or a manifest by digest: each push is sent once, and nobody sends it for another."""
+    own = recording.own_puts(request, event.tag)
+    spared = not event.tag and event.outcome == "unchanged"  # a tag that is held needs it, so it is not sent again
+    if event.outcome in {"created", "overwritten", "unchanged"} and not any(map(may_be_taken, own)) and not spared:
+        return "and it never went to the registry"
+    if event.outcome == "failed" and any(map(was_taken, own)):
+        return "and the registry had taken it"
+    return ""
+
+
+def _of_delete(recording: Recording, request: Request, event: Event) -> str:
+    own = [write for write in recording.deletes.get(request.repository, ()) if write.sender == request.name]
+    sent = [write for write in own if write.reference == request.reference]
+    if event.outcome == "deleted" and not any(map(may_be_taken, sent)):
+        return "and it never went to the registry"
+    if event.outcome in {"refused", "missing"} and any(map(was_taken, sent)):
+        return "and the registry had carried it out"
+    if event.outcome == "failed" and any(map(was_taken, sent)) and request.decides:
+        return "and the registry had carried it out"
+    return ""
