@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from math import inf
 
 from immuproxy.ledger.model import Event
 from tests.auditor.recording import NEVER_TOLD, OPEN, RELAYED, Flaw, Recording, Request, may_be_taken
@@ -46,9 +47,21 @@ def count(recording: Recording, events: Sequence[Event]) -> Iterator[str]:
     for event in told.get("", ()):
         if event.action not in OWN_ACTIONS:
             yield f"nobody's: {event.action} of {event.repository}:{event.tag} ({event.reason})"
+    began = _began(events)
     for request in recording.requests:
-        yield from _of_request(recording, request, told.get(request.name, ()))
+        found = told.get(request.name, ())
+        if not found and request.status == 404 and request.began.wall < began.get(request.repository, inf):
+            continue  # a delete in a repository of which the ledger knew nothing leaves nothing (H96)
+        yield from _of_request(recording, request, found)
     yield from _grants(recording, events)
+
+
+def _began(events: Sequence[Event]) -> Mapping[str, float]:
+    """When the first event of each repository was told, by the time of day."""
+    first: dict[str, float] = {}
+    for event in events:
+        first[event.repository] = min(event.time / 1000, first.get(event.repository, inf))
+    return first
 
 
 def _of_request(recording: Recording, request: Request, events: Sequence[Event]) -> Iterator[str]:

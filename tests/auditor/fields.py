@@ -17,6 +17,9 @@ TOLERANCE = 0.1
 RULES = {"v": "default", "r": "reused", "o": "overwritten", "d": "mortal", "m": "moving", "x": "excepted"}
 """The rule of a tag, by its first letter."""
 
+HELPED = "recorded after the push was interrupted"
+"""Whoever finishes what another has sent does not know when that began."""
+
 
 def fields(recording: Recording, events: Sequence[Event], not_yet: frozenset[Promise]) -> Iterator[str]:
     """What is not as it was sent."""
@@ -25,7 +28,7 @@ def fields(recording: Recording, events: Sequence[Event], not_yet: frozenset[Pro
         if request is not None and event.actor_source not in {"proxy", "operator"}:
             for name, (told, seen) in differing(request, event, not_yet).items():
                 yield f"{name}: {event.id} of {request.name} says {told!r}, it was {seen!r}"
-            yield from _times(recording, request, event, not_yet)
+            yield from _times(recording, request, event)
     yield from _request_ids(recording, events)
 
 
@@ -78,22 +81,24 @@ def _of_refusal(request: Request) -> dict[str, Any]:
     return seen
 
 
-def _times(recording: Recording, request: Request, event: Event, not_yet: frozenset[Promise]) -> Iterator[str]:
+def _times(recording: Recording, request: Request, event: Event) -> Iterator[str]:
     """Between begin and end of its request, by the time of day; not where somebody set that meanwhile."""
     if abs(_ahead(request)) > TOLERANCE:
         return
     at, began, ended = event.time / 1000, request.began.wall, request.ended.wall
     by_others = event.outcome in {"failed", "unknown"} and request.seconds > recording.lease
-    known = request.decides and not by_others
-    if event.outcome == "unknown" or (event.outcome == "failed" and not known and Promise.UNKNOWN not in not_yet):
-        known = True  # told late, it has the time of the push
+    by_itself = request.decides and not by_others
+    if event.outcome == "unknown" and not by_itself:
+        ended += recording.lease  # told late, it has the time of the push, which goes on when its client has gone
+    known = by_itself or event.outcome == "unknown"
     if at < began - TOLERANCE or (known and at > ended + TOLERANCE):
         yield f"time: {event.id} of {request.name} is of {at:.3f}, the request lasted from {began:.3f} to {ended:.3f}"
-    if request.decides and not by_others and event.duration_ms is not None:
-        if not 0 <= event.duration_ms <= 1000 * (request.seconds + TOLERANCE):
-            yield f"duration_ms: {event.id} says {event.duration_ms}, {request.name} took {request.seconds:.3f} s"
-    elif event.duration_ms is None and request.decides and not by_others and event.action == request.action:
+    if not by_itself or event.action != request.action:
+        return
+    if event.duration_ms is None and HELPED not in event.reason:
         yield f"duration_ms: {event.id} of {request.name} says nothing"
+    if event.duration_ms is not None and not 0 <= event.duration_ms <= 1000 * (request.seconds + TOLERANCE):
+        yield f"duration_ms: {event.id} says {event.duration_ms}, {request.name} took {request.seconds:.3f} s"
 
 
 def _ahead(request: Request) -> float:

@@ -54,7 +54,7 @@ def _held(recording: Recording, told: Sequence[Event], not_yet: frozenset[Promis
                 yield f"previous_digest: {event.id} {event.outcome} {event.digest}, the tag held {held}"
             case "overwritten" if event.previous_digest != held or not held:
                 yield f"previous_digest: {event.id} overwrote {event.previous_digest}, the tag held {held or 'nothing'}"
-            case "deleted" if event.digest != held:
+            case "deleted" if event.digest != held and (Promise.UNKNOWN not in not_yet or _is_sure(recording, event)):
                 yield f"previous_digest: {event.id} deleted {event.digest}, the tag held {held or 'nothing'}"
             case "unchanged" if Promise.UNCHANGED_ORDER not in not_yet and event.digest != held:
                 yield f"order: {event.id} says that {event.digest} is unchanged, the tag held {held or 'nothing'}"
@@ -66,6 +66,11 @@ def _held(recording: Recording, told: Sequence[Event], not_yet: frozenset[Promis
         if event.outcome in CHANGES:
             held = "" if event.outcome == "deleted" else event.digest
             states.append((event.time, held))
+
+
+def _is_sure(recording: Recording, event: Event) -> bool:
+    request = recording.by_name.get(event.user_agent)
+    return request is not None and request.decides
 
 
 def _since(states: Sequence[tuple[int, str]], request: Request | None) -> set[str]:

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from math import inf
 from typing import Any
 
 from tests.invariants.world import Write
@@ -180,6 +179,16 @@ class Recording:
         return found
 
     @cached_property
+    def _by_digest(self) -> Mapping[str, Sequence[Write]]:
+        found: dict[str, list[Write]] = defaultdict(list)
+        for write in self.writes:
+            found[write.digest].append(write)
+        return found
+
+    def writes_of(self, digest: str) -> Sequence[Write]:
+        return self._by_digest.get(digest, ())
+
+    @cached_property
     def deletes(self) -> Mapping[str, Sequence[Write]]:
         """By repository."""
         found: dict[str, list[Write]] = defaultdict(list)
@@ -202,7 +211,3 @@ def was_taken(write: Write) -> bool:
 def may_be_taken(write: Write) -> bool:
     """The registry did not say no."""
     return write.status < 400 or write.status >= 500
-
-
-def never() -> Moment:
-    return Moment(inf, inf)

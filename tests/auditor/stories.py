@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from immuproxy.ledger.model import Event
-from tests.auditor.counting import is_held
+from tests.auditor.counting import SET, is_held
 from tests.auditor.promises import Promise
 from tests.auditor.recording import Recording, Request, may_be_taken, was_taken
 
@@ -19,13 +19,12 @@ def stories(recording: Recording, events: Sequence[Event], not_yet: frozenset[Pr
         request = recording.by_name.get(event.user_agent)
         if request is None or event.action != request.action:
             continue
-        problem = ""
         if request.method == "DELETE":
-            problem = _of_delete(recording, request, event)
+            problem = _of_delete(recording, request, event, not_yet)
         elif is_held(event.tag):
             problem = _of_held(recording, request, event, finished)
-        elif request.decides or Promise.UNKNOWN not in not_yet:
-            problem = _of_free(recording, request, event)
+        else:
+            problem = _of_free(recording, request, event, not_yet)
         if problem:
             yield f"story: {request.name} to {event.tag or request.reference} is told as {event.outcome}, {problem}"
 
@@ -45,24 +44,40 @@ def _of_held(recording: Recording, request: Request, event: Event, finished: set
     return ""
 
 
-def _of_free(recording: Recording, request: Request, event: Event) -> str:
-    """A moving tag, or a manifest by digest: each push is sent once, and nobody sends it for another."""
+def _of_free(recording: Recording, request: Request, event: Event, not_yet: frozenset[Promise]) -> str:
+    """A moving tag, or a manifest by digest: each push is sent once, and nobody sends it for another.
+
+    Where the answer was lost, what the registry shows decides; so what changes nothing may have come by another.
+    """
     own = recording.own_puts(request, event.tag)
-    spared = not event.tag and event.outcome == "unchanged"  # a tag that is held needs it, so it is not sent again
-    if event.outcome in {"created", "overwritten", "unchanged"} and not any(map(may_be_taken, own)) and not spared:
+    changes = event.tag and event.outcome in {"created", "overwritten"}
+    if changes and not any(map(may_be_taken, own)) and Promise.UNKNOWN not in not_yet:
         return "and it never went to the registry"
-    if event.outcome == "failed" and any(map(was_taken, own)):
+    if event.outcome in SET and not _anybodys(recording, event):
+        return "and nobody sent it to the registry"
+    if event.outcome == "failed" and any(map(was_taken, own)) and (request.decides or Promise.UNKNOWN not in not_yet):
         return "and the registry had taken it"
     return ""
 
 
-def _of_delete(recording: Recording, request: Request, event: Event) -> str:
+def _anybodys(recording: Recording, event: Event) -> bool:
+    return any(
+        write.method == "PUT"
+        and (write.repository, write.digest) == (event.repository, event.digest)
+        and (write.reference == event.tag or not event.tag)
+        and may_be_taken(write)
+        for write in recording.writes_of(event.digest)
+    )
+
+
+def _of_delete(recording: Recording, request: Request, event: Event, not_yet: frozenset[Promise]) -> str:
     own = [write for write in recording.deletes.get(request.repository, ()) if write.sender == request.name]
     sent = [write for write in own if write.reference == request.reference]
-    if event.outcome == "deleted" and not any(map(may_be_taken, sent)):
-        return "and it never went to the registry"
+    sure = request.decides or Promise.UNKNOWN not in not_yet
+    if event.outcome == "deleted" and not any(map(may_be_taken, sent)) and sure:
+        return "and it never went to the registry, or was not carried out"
     if event.outcome in {"refused", "missing"} and any(map(was_taken, sent)):
         return "and the registry had carried it out"
-    if event.outcome == "failed" and any(map(was_taken, sent)) and request.decides:
+    if event.outcome == "failed" and any(map(was_taken, sent)) and sure:
         return "and the registry had carried it out"
     return ""

@@ -340,6 +340,20 @@ def test_each_wrong_audit_is_found(what: str) -> None:
     assert any(problem.startswith(begins) for problem in wrong), wrong
 
 
+def test_a_delete_in_a_repository_of_which_nobody_knows_leaves_nothing() -> None:
+    early = replace(delete(0, TWO.digest, 404), repository="web")
+    assert found(recording=with_requests(early)) == []
+    late = replace(early, repository="app", name="docker 40", began=at(40), ended=at(41))
+    assert any(problem.startswith("count: docker 40") for problem in found(recording=with_requests(late)))
+
+
+def test_what_changes_nothing_may_have_come_by_another() -> None:
+    again = push(20, "m1", TWO)
+    recording = with_requests(again)
+    event = told(again, "unchanged", previous_digest=TWO.digest)
+    assert not any(problem.startswith("story") for problem in found(added(event), recording))
+
+
 def test_the_time_of_day_may_be_set_in_the_middle_of_a_request() -> None:
     odd = replace(FIRST, ended=Moment(FIRST.ended.steady, FIRST.ended.wall + 3600))
     recording = replace(RIGHT, requests=(odd, *REQUESTS[1:]))
