@@ -127,7 +127,8 @@ class Authority:
         """Whether a request without credentials would be let in, as seen at most a minute ago.
 
         Each repository by itself: a door in front of the registry may ask for credentials in some of them only.  An
-        answer that says nothing about credentials is not remembered.
+        answer that says nothing about credentials is not remembered.  Raises `UpstreamUnavailableError` where none came
+        and nothing was known before: taken for a no, it would make an accepted name one that proves nothing.
         """
         known, until = self._open.get((question, repository), (False, 0.0))
         if until > now:
@@ -135,6 +136,8 @@ class Authority:
         try:
             answer, lets_in = await self._ask(question, repository, CIMultiDict())
         except UpstreamUnavailableError:
+            if (question, repository) not in self._open:
+                raise
             return False
         if lets_in or answer.status == 401 or (answer.status in {403, 404} and answer.codes):
             _remember(self._open, (question, repository), (lets_in, now + ASKED_AGAIN))

@@ -12,7 +12,8 @@ from aiohttp.test_utils import TestServer
 
 from immuproxy.assembly import Choices
 from immuproxy.ledger.model import ActorSource, Outcome
-from tests.conversation import RunningEdge, edge_over, image
+from tests.between import Request, between
+from tests.conversation import Answer, Client, RunningEdge, edge_over, image
 from tests.servers import RedisServer, RegistryServer
 
 USERS = """
@@ -118,6 +119,37 @@ async def test_an_answer_that_says_nothing_about_credentials_makes_no_name_count
         robot = edge.client.as_user("robot")
         await robot.push("team/app", "1.0", image("one"))
         assert (await robot.push("team/app", "1.0", image("two"))).status == 409
+
+
+async def test_a_question_that_is_lost_makes_nobody_a_stranger(
+    start_registry: Callable[..., RegistryServer], redis_server: RedisServer
+) -> None:
+    """Whether strangers are let in stays unknown then: no name is refused, or told as unconfirmed, because of that."""
+    registry = start_registry(htpasswd={"robot": "secret"})
+    asked: list[str] = []
+
+    async def lose_the_first_of_each(request: Request) -> Answer | None:
+        if "Authorization" in request.headers:
+            return await request.forward()
+        asked.append(request.method)
+        return None if asked.count(request.method) == 1 else await request.forward()
+
+    async with (
+        between(registry.url, lose_the_first_of_each) as relay,
+        edge_over(relay.url, redis_server.url, rules=USERS) as edge,
+    ):
+        await Client(registry.url, edge.client.session).as_user("robot").push("team/app", "1.0", image("one"))
+        robot = edge.client.as_user("robot")
+        await Client(registry.url, edge.client.session).as_user("robot").blobs("team/app", image("two"))
+        assert (await robot.put("team/app", "1.0", image("two"))).status == 503
+        assert (await robot.put("team/app", "1.0", image("two"))).status == 201
+        path = f"/v2/team/app/manifests/{image('two').digest}"
+        assert [(await robot.ask("DELETE", path)).status for _ in range(2)] == [503, 405]
+        told = [event for event in await edge.events("team/app") if event.actor]
+        assert [(event.outcome, event.actor_confirmed) for event in told] == [
+            (Outcome.OVERWRITTEN, True),
+            (Outcome.REFUSED, True),
+        ]
 
 
 @contextlib.asynccontextmanager
