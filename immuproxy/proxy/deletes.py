@@ -47,6 +47,10 @@ class _UnadoptedError(Exception):
     """The ledger was emptied after the tags of the repository were adopted."""
 
 
+class _UnseenError(Exception):
+    """Why it is unknown what some tag of the repository needs, so that nothing may go by digest."""
+
+
 class _ChangedError(Exception):
     """An exception ended, or its tag changed, after the delete was judged."""
 
@@ -146,9 +150,12 @@ class Deletes:
         if not await self._register.knows(operation.repository) and not await self._exists(operation, caller):
             return _nothing(operation)  # names that mean nothing leave no key (H96)
         for _ in range(ADOPTIONS):
-            adopted = await self._adopt_all(operation.repository, caller)
             try:
+                adopted = await self._adopt_all(operation.repository, caller)
                 return await self._delete_adopted(operation, caller, adopted)
+            except _UnseenError as unseen:
+                draft = self._draft(_action(operation), caller, operation, digest=operation.reference)
+                return await self._refuse(replace(draft, reason=str(unseen)), caller, operation)
             except _UnadoptedError:
                 del self._adopted[operation.repository]
         raise unavailable("the ledger was emptied in the middle of this delete; try again")
@@ -156,10 +163,9 @@ class Deletes:
     async def _delete_adopted(self, operation: Operation, caller: Caller, adopted: str) -> Answer:
         repository, digest = operation.repository, operation.reference
         manifest_route = operation.kind is Kind.MANIFEST
-        action = Action.DELETE_MANIFEST if manifest_route else Action.DELETE_BLOB
         digests = await self._digests(operation, caller)
         await self._register.free(repository)
-        draft = self._draft(action, caller, operation, digest=digest)
+        draft = self._draft(_action(operation), caller, operation, digest=digest)
         if not digests:
             return await self._unknown(draft, caller, operation)
         draft = replace(draft, previous_digest=digests[-1] if len(digests) > 1 else "")
@@ -249,8 +255,7 @@ class Deletes:
         except OciError as error:
             if error.status >= 500:
                 raise
-            message = f"nothing here can be deleted by digest, because of {repository}:{tag}: {error.message}"
-            raise OciError(405, "UNSUPPORTED", message, headers={"Allow": "GET, HEAD"}) from error
+            raise _UnseenError(f"nothing here can be, because of {repository}:{tag}: {error.message}") from error
 
     async def _listed(self, repository: str, caller: Caller) -> list[str]:
         try:
@@ -259,7 +264,7 @@ class Deletes:
             message = (
                 "the proxy must see all tags before it lets anything be deleted, and this client may not list them"
             )
-            raise OciError(405, "UNSUPPORTED", message, headers={"Allow": "GET, HEAD"}) from refused
+            raise _UnseenError(message) from refused
 
     # --- both
 
@@ -376,6 +381,11 @@ def _why(going: _Going) -> Iterator[str]:
     yield f"its tags may be deleted: {', '.join(tag.name for tag in going.tags)}"
     for exception in going.exceptions:
         yield f"{BY_EXCEPTION}{shown(exception.words, 200)}"
+
+
+def _action(operation: Operation) -> Action:
+    """What a delete by digest is called in the audit."""
+    return Action.DELETE_MANIFEST if operation.kind is Kind.MANIFEST else Action.DELETE_BLOB
 
 
 def _kind(operation: Operation) -> str:

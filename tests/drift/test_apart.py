@@ -84,6 +84,9 @@ async def test_h94_a_chain_of_indexes_is_refused_and_deletes_say_why(edge: Runni
     answer = await edge.client.ask("DELETE", f"/v2/{REPOSITORY}/manifests/{image('other').digest}")
     assert (answer.status, answer.error["code"]) == (405, "UNSUPPORTED")
     assert "because of team/app:1.0: indexes are nested" in answer.error["message"]
+    told = (await edge.events(REPOSITORY))[-1]
+    assert (told.action, told.outcome, told.id) == ("delete-manifest", "refused", answer.error["detail"]["event"])
+    assert told.reason in answer.error["message"]
 
 
 async def test_h96_names_to_which_nothing_is_pushed_with_success_leave_no_key(edge: RunningEdge) -> None:
