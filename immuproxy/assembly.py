@@ -21,6 +21,7 @@ from immuproxy.proxy.carrier import Carrier
 from immuproxy.proxy.deletes import Deletes
 from immuproxy.proxy.guard import Guard
 from immuproxy.proxy.handler import Door, Edge
+from immuproxy.proxy.in_turn import InTurn
 from immuproxy.proxy.judge import Judge
 from immuproxy.proxy.late_children import LateChildren
 from immuproxy.proxy.looks import Looks
@@ -63,6 +64,7 @@ class Parts:
 
     edge: Edge
     pushes: Pushes
+    in_turn: InTurn
     register: Register
     epoch: Epoch
     exceptions: Exceptions
@@ -116,12 +118,13 @@ def assemble(
         refusals=refusals,
         limits=limits,
     )
+    in_turn = InTurn(longest=limits.put)
     authority = Authority(upstream, always=choices.authorize_always)
     pushes = Pushes(
         rules,
         authority,
         guard,
-        Recorder(register, upstream, judge, late_children, carrier),
+        Recorder(register, upstream, judge, late_children, carrier, in_turn=in_turn),
         refusals,
     )
     healer = Healer(register, account or upstream, choices.service)
@@ -152,4 +155,4 @@ def assemble(
         door=choices.door,
         access_log=access_log,
     )
-    return Parts(edge, pushes, register, epoch, exceptions, recovery, healer, limits)
+    return Parts(edge, pushes, in_turn, register, epoch, exceptions, recovery, healer, limits)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 from immuproxy.ledger.model import Event, StoredManifest, TagRecord
@@ -15,6 +16,7 @@ from immuproxy.proxy import answers, spellings
 from immuproxy.proxy.answers import Answer
 from immuproxy.proxy.caller import Caller
 from immuproxy.proxy.closure import LOOKED_AT_ONCE, Eyes, Take, freely, walk
+from immuproxy.proxy.in_turn import Waits
 from immuproxy.proxy.upstream import Found, Upstream, UpstreamUnavailableError
 from immuproxy.rules.model import Image, Rule
 
@@ -22,7 +24,8 @@ from immuproxy.rules.model import Image, Rule
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Push:
     """A manifest on its way to a tag.  ``draft`` is its event as long as the outcome is not known; ``take`` is to be
-    called before more is kept for it than its body.
+    called before more is kept for it than its body, ``waits`` makes what it waits for others in
+    (`immuproxy.proxy.in_turn`).
     """
 
     repository: str
@@ -32,6 +35,7 @@ class Push:
     rule: Rule
     draft: Event
     take: Take = freely
+    waits: Waits = nullcontext
 
     def created(self) -> Answer:
         """The answer to its success."""

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -22,9 +23,11 @@ from immuproxy.proxy.authority import Authority
 from immuproxy.proxy.caller import Caller
 from immuproxy.proxy.closure import Take
 from immuproxy.proxy.guard import Guard
+from immuproxy.proxy.in_turn import Waits
 from immuproxy.proxy.push import Push, RuleChangedError
 from immuproxy.proxy.recorded import Recorder
 from immuproxy.proxy.refusals import Refusals
+from immuproxy.proxy.server import ending_with_client
 from immuproxy.rules.model import Rule, RuleSet
 
 CREATED, UNAVAILABLE = 201, 503
@@ -32,12 +35,17 @@ CREATED, UNAVAILABLE = 201, 503
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """A manifest as it came; ``take`` is the share of the room for bodies that lasts as long as its push."""
+    """A manifest as it came.
+
+    ``take`` is the share of the room for bodies that lasts as long as its push, ``waits`` makes what it may wait for
+    others in.
+    """
 
     operation: Operation
     caller: Caller
     body: bytes
     take: Take
+    waits: Waits
 
     @property
     def content_type(self) -> str:
@@ -82,7 +90,8 @@ class Pushes:
                 body = await bodies.read_whole(request, MAX_MANIFEST_BYTES, take)
                 if not body:
                     raise errors.bad_manifest("the manifest is empty")
-            return await self._to_its_end(self._carry(_Sent(operation, caller, body, take)), kept)
+            waits = partial(ending_with_client, request)
+            return await self._to_its_end(self._carry(_Sent(operation, caller, body, take, waits)), kept)
 
     async def _carry(self, sent: _Sent) -> Answer:
         operation = sent.operation
@@ -151,7 +160,14 @@ class Pushes:
         if tag:
             draft = replace(draft, rule=rule.name, rule_line=rule.line)
         return Push(
-            repository=repository, tag=tag, manifest=manifest, caller=caller, rule=rule, draft=draft, take=sent.take
+            repository=repository,
+            tag=tag,
+            manifest=manifest,
+            caller=caller,
+            rule=rule,
+            draft=draft,
+            take=sent.take,
+            waits=sent.waits,
         )
 
     async def finished(self) -> None:

@@ -10,6 +10,7 @@ from immuproxy.ledger.register import Register
 from immuproxy.proxy import answers, record
 from immuproxy.proxy.answers import Answer
 from immuproxy.proxy.carrier import Carrier
+from immuproxy.proxy.in_turn import InTurn
 from immuproxy.proxy.judge import Judge
 from immuproxy.proxy.late_children import LateChildren
 from immuproxy.proxy.push import Push
@@ -21,21 +22,31 @@ class Recorder:
     """Decides nothing but which event a success will have, and passes the push on."""
 
     def __init__(
-        self, register: Register, upstream: Upstream, judge: Judge, late_children: LateChildren, carrier: Carrier
+        self,
+        register: Register,
+        upstream: Upstream,
+        judge: Judge,
+        late_children: LateChildren,
+        carrier: Carrier,
+        *,
+        in_turn: InTurn,
     ) -> None:
-        """All parts are shared with the guard."""
+        """All parts but ``in_turn`` are shared with the guard."""
         self._register = register
         self._upstream = upstream
         self._judge = judge
         self._late_children = late_children
         self._carrier = carrier
+        self._in_turn = in_turn
 
     async def push_tag(self, push: Push) -> Answer:
         """A tag that may move.  Raises like `immuproxy.proxy.guard.Guard.push`."""
-        event = await self._foreseen(push, await self._before(push))
-        await self._late_children.bring(push)
-        await self._carrier.intend(push, event, moves=push.tag)
-        return await self._carrier.send(push, push.tag, event)
+        async with self._in_turn.alone(push.repository, push.tag, push.waits):
+            self._judge.require_in_force(push)  # others may have been waited for (H103)
+            event = await self._foreseen(push, await self._before(push))
+            await self._late_children.bring(push)
+            await self._carrier.intend(push, event, moves=push.tag)
+            return await self._carrier.send(push, push.tag, event)
 
     async def _before(self, push: Push) -> Found | None:
         """What the tag holds now; that the upstream cannot tell is no reason not to let it move.

@@ -87,20 +87,26 @@ class _Connection(Connection):
 def ending_with_client(request: web.BaseRequest) -> Iterator[None]:
     """What runs in here is broken off with `ConnectionResetError` when the client goes away (H47).
 
-    Not for pushes: those come to their end without a client.
+    Of a push only what it waits for before anything is sent: the rest comes to its end without a client.
     """
     protocol, task = request.protocol, asyncio.current_task()
     if not isinstance(protocol, _Connection) or task is None:
         raise TypeError("the request came in by another listener")
+    if _is_gone(request):
+        raise ConnectionResetError("the client went away")
     protocol.relaying = task
     try:
         yield
     except asyncio.CancelledError:
-        if request.transport is None and task.uncancel() == 0:
+        if _is_gone(request) and task.uncancel() == 0:
             raise ConnectionResetError("the client went away") from None
         raise
     finally:
         protocol.relaying = None
+
+
+def _is_gone(request: web.BaseRequest) -> bool:
+    return request.transport is None
 
 
 class EdgeServer(Connections):
