@@ -23,6 +23,7 @@ from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.holders import Holders
 from immuproxy.ledger.model import (
     Action,
+    Committed,
     Event,
     Finding,
     FindingPage,
@@ -413,10 +414,20 @@ class Register:
         return self._count(event, written=bool(reply))
 
     async def record(self, event: Event) -> None:
-        """Record something that changes nothing: a refusal, an unchanged push, drift."""
+        """Record something that changes nothing: a refusal, drift."""
         await self._epoch.list(event.repository)
         await self._publish(event.repository, "record", _slot(event.repository, "outbox"), [without_time(event)])
         self._count(event, written=True)
+
+    async def record_unchanged(self, event: Event, seen: Committed) -> bool:
+        """Record that a push of what the tag holds changed nothing.
+
+        False where it does not hold ``seen`` any more: what replaced that is told already (H117).
+        """
+        await self._epoch.list(event.repository)
+        keys_ = [*_slot(event.repository, "outbox"), keys.tag(event.repository, event.tag)]
+        told: list[Argument] = [without_time(event), seen.digest, seen.generation]
+        return self._count(event, written=bool(await self._publish(event.repository, "record", keys_, told)))
 
     # --- deletes
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from immuproxy.ledger.epoch import Epoch
-from immuproxy.ledger.model import Event, Outcome, Reply, State, Step, TagRecord
+from immuproxy.ledger.model import Committed, Event, Outcome, Reply, State, Step, TagRecord
 from immuproxy.ledger.register import Register
 from immuproxy.oci import errors
 from immuproxy.oci.errors import OciError
@@ -144,8 +144,8 @@ class Claiming:
         push, found = attempt.push, reply.record
         verdict = await self._judge.push(push, found, now_ms=reply.now)
         match verdict.outcome:
-            case Decision.UNCHANGED:
-                return await self._unchanged(push)
+            case Decision.UNCHANGED if found.committed:
+                return await self._unchanged(attempt, found.committed)
             case Decision.REFUSE:
                 return await self._refusals.push(push, verdict, found)
             case _:
@@ -154,8 +154,12 @@ class Claiming:
                 attempt.verdict = verdict
                 return None
 
-    async def _unchanged(self, push: Push) -> Answer:
-        """The same digest again: no upstream write, because on many registries even that breaks readers (H14)."""
+    async def _unchanged(self, attempt: Attempt, held: Committed) -> Answer | None:
+        """The same digest again: no upstream write, because on many registries even that breaks readers (H14).
+
+        None where the tag was overwritten or deleted while its content was looked for: judged again (H117).
+        """
+        push = attempt.push
         event = replace(
             push.draft,
             outcome=Outcome.UNCHANGED,
@@ -165,8 +169,10 @@ class Claiming:
         present = await self._upstream.probe(push.repository, push.manifest.digest, push.caller)
         if not isinstance(present, Found):
             return await self._restored(push, event)
-        await self._register.record(record.timed(event, push.caller))
-        return push.created()
+        if await self._register.record_unchanged(record.timed(event, push.caller), held):
+            return push.created()
+        attempt.forget_verdict()
+        return None
 
     async def _restored(self, push: Push, event: Event) -> Answer:
         """The upstream has lost what the tag holds, and the client brings it back (H92)."""

@@ -1,0 +1,80 @@
+"""That a push changed nothing is told before the overwrite that replaced what it saw, or it is judged again (H117)."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from immuproxy.ledger.ids import new_event_id
+from immuproxy.ledger.model import Action, ActorSource, Event, Outcome
+from tests.between import Between, Request, between
+from tests.conversation import Answer, RunningEdge, edge_over, image
+from tests.servers import RedisServer, RegistryServer
+
+REPOSITORY, TAG = "team/app", "1.0"
+ONE, TWO = image("one"), image("two")
+GRANT = Event(
+    id=new_event_id(),
+    action=Action.EXCEPTION,
+    outcome=Outcome.GRANTED,
+    repository=REPOSITORY,
+    tag=TAG,
+    reason="rebuild",
+    actor_source=ActorSource.OPERATOR,
+)
+
+
+class Look:
+    """Holds back the first answer that says of `ONE`, asked for by digest, that it is there."""
+
+    def __init__(self) -> None:
+        self.seen = asyncio.Event()
+        self.let_go = asyncio.Event()
+
+    async def act(self, asked: Request) -> Answer:
+        answer = await asked.forward()
+        if asked.method == "GET" and asked.target.endswith(ONE.digest) and not self.seen.is_set():
+            self.seen.set()
+            await self.let_go.wait()
+        return answer
+
+
+async def overwritten_meanwhile(edge: RunningEdge, standing: Between) -> Answer:
+    """Somebody pushes once more what the tag holds, and it is overwritten while that is looked for."""
+    look = Look()
+    standing.act = look.act
+    push = asyncio.create_task(edge.client.put(REPOSITORY, TAG, ONE))
+    try:
+        await look.seen.wait()
+        assert (await edge.client.put(REPOSITORY, TAG, TWO)).status == 201
+    finally:
+        look.let_go.set()
+    return await push
+
+
+@pytest.mark.parametrize(
+    ("allowed", "outcome"),
+    [("", Outcome.OVERWRITTEN), (TWO.digest, Outcome.REFUSED)],
+    ids=["either may overwrite", "only the other may"],
+)
+async def test_h117_what_was_overwritten_meanwhile_is_judged_again(
+    registry: RegistryServer, redis_server: RedisServer, allowed: str, outcome: Outcome
+) -> None:
+    async with between(registry.url) as standing, edge_over(standing.url, redis_server.url) as edge:
+        await edge.direct.blobs(REPOSITORY, TWO)
+        assert (await edge.client.push(REPOSITORY, TAG, ONE)).status == 201
+        await edge.parts.exceptions.grant(replace(GRANT, digest=allowed), lasts_ms=60_000)
+        status, holds = (201, ONE) if outcome is Outcome.OVERWRITTEN else (409, TWO)
+        assert (await overwritten_meanwhile(edge, standing)).status == status
+        pushes = [event for event in await edge.events(REPOSITORY) if event.action is Action.PUSH]
+        told = [(event.outcome, event.previous_digest) for event in pushes]
+        assert told == [(Outcome.CREATED, ""), (Outcome.OVERWRITTEN, ONE.digest), (outcome, TWO.digest)]
+        assert (await edge.client.pull(REPOSITORY, TAG)).body == holds.body
+
+
+async def test_h117_what_stands_is_told_as_unchanged(edge: RunningEdge) -> None:
+    assert (await edge.client.push(REPOSITORY, TAG, ONE)).status == 201
+    assert (await edge.client.put(REPOSITORY, TAG, ONE)).status == 201
+    assert [event.outcome for event in await edge.events(REPOSITORY)] == [Outcome.CREATED, Outcome.UNCHANGED]
