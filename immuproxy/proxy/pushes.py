@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp import web
 from multidict import CIMultiDict
 
-from immuproxy.ledger.model import Action
+from immuproxy.ledger.model import Action, Event
 from immuproxy.oci import errors, manifests, names
 from immuproxy.oci.errors import OciError
 from immuproxy.oci.manifests import MAX_MANIFEST_BYTES, Manifest
@@ -88,22 +88,24 @@ class Pushes:
             take = kept.enter_context(self._room.share())
             async with self._told(operation, caller):
                 body = await bodies.read_whole(request, MAX_MANIFEST_BYTES, take)
-                if not body:
-                    raise errors.bad_manifest("the manifest is empty")
+                if not body and not _asks(operation):
+                    raise _empty()
+            if not body:
+                raise _empty()
             waits = partial(ending_with_client, request)
             return await self._to_its_end(self._carry(_Sent(operation, caller, body, take, waits)), kept)
 
     async def _carry(self, sent: _Sent) -> Answer:
         operation = sent.operation
         tags = _tags(operation)
-        if tags:
-            async with self._told(operation, sent.caller, names.digest_of(sent.body)):
+        async with self._told(operation, sent.caller, names.digest_of(sent.body)):
+            if tags:
                 return await self._push_tags(sent, tags)
-        return await self._recorder.push_digest(self._by_digest(sent), operation.reference)
+            return await self._recorder.push_digest(self._by_digest(sent), operation.reference)
 
     @asynccontextmanager
     async def _told(self, operation: Operation, caller: Caller, digest: str = "") -> AsyncIterator[None]:
-        """What is wrong with a push is told for each protected tag before it is answered; 503 is tried again (I10)."""
+        """What is wrong with a push is told for each of its tags before it is answered; 503 is tried again (I10)."""
         try:
             yield
         except OciError as problem:
@@ -113,13 +115,15 @@ class Pushes:
 
     async def _tell(self, operation: Operation, caller: Caller, digest: str, problem: OciError) -> None:
         repository = operation.repository
-        for tag in sorted(set(_tags(operation))):
-            rule = self._rules().match(repository, tag)
-            if rule.protects:
-                draft = record.draft(Action.PUSH, caller, repository, tag=tag, digest=digest)
-                draft = replace(draft, actor_confirmed=self._authority.confirms(repository, caller))
-                draft = replace(draft, rule=rule.name, rule_line=rule.line)
-                await self._refusals.unfit(draft, caller, problem)
+        for tag in sorted(set(_tags(operation))) or [""]:
+            draft = record.draft(Action.PUSH, caller, repository, tag=tag, digest=digest)
+            rule = self._rules().match(repository, tag) if tag else None
+            await self._refusals.unfit(self._drafted(draft, caller, rule), caller, problem)
+
+    def _drafted(self, draft: Event, caller: Caller, rule: Rule | None) -> Event:
+        """With what is known of who pushes, and by which rule; by digest no rule decides."""
+        confirmed = replace(draft, actor_confirmed=self._authority.confirms(draft.repository, caller))
+        return replace(confirmed, rule=rule.name, rule_line=rule.line) if rule else confirmed
 
     async def _push_tags(self, sent: _Sent, tags: Sequence[str]) -> Answer:
         """By the rules that are in force until it is answered (H103, H104)."""
@@ -156,16 +160,13 @@ class Pushes:
     def _push(self, sent: _Sent, manifest: Manifest, tag: str, rule: Rule) -> Push:
         repository, caller = sent.operation.repository, sent.caller
         draft = record.draft(Action.PUSH, caller, repository, tag=tag, manifest=manifest)
-        draft = replace(draft, actor_confirmed=self._authority.confirms(repository, caller))
-        if tag:
-            draft = replace(draft, rule=rule.name, rule_line=rule.line)
         return Push(
             repository=repository,
             tag=tag,
             manifest=manifest,
             caller=caller,
             rule=rule,
-            draft=draft,
+            draft=self._drafted(draft, caller, rule if tag else None),
             take=sent.take,
             waits=sent.waits,
         )
@@ -191,6 +192,15 @@ class Pushes:
 def _tags(operation: Operation) -> Sequence[str]:
     """All that a push is to set, however it says so."""
     return (operation.reference, *operation.tags) if operation.is_tag else operation.tags
+
+
+def _asks(operation: Operation) -> bool:
+    """Whether an empty push is how a proxy in front of this one asks whether its client may push."""
+    return not _tags(operation) and operation.reference == manifests.EMPTY_BLOB
+
+
+def _empty() -> OciError:
+    return errors.bad_manifest("the manifest is empty")
 
 
 def _acceptable(sent: _Sent) -> Manifest:
