@@ -102,7 +102,7 @@ def assemble(
     exceptions = Exceptions(store, published)
     judge = Judge(rules, library, exceptions)
     late_children = LateChildren(register, library)
-    carrier = Carrier(rules, register, upstream, late_children)
+    carrier = Carrier(rules, register, upstream, late_children, limits)
     recovery = Recovery(register, upstream, library, limits)
     refusals = Refusals(register)
     guard = Guard(

@@ -24,6 +24,7 @@ _TONES = {
     "overwritten": "yellow",
     "refused": "red",
     "failed": "red",
+    "unknown": "magenta",
     "deleted": "yellow",
     "found": "red",
     "healed": "green",

@@ -19,8 +19,10 @@ import structlog
 from immuproxy.drift.apart import apart
 from immuproxy.drift.comparing import Comparison
 from immuproxy.drift.healer import Healer
+from immuproxy.drift.interrupted import Interrupted
 from immuproxy.drift.moot import close_moot
 from immuproxy.ledger.attention import Kind
+from immuproxy.ledger.audit import Witnesses
 from immuproxy.ledger.exceptions import Exceptions
 from immuproxy.ledger.model import Action, Event, Outcome, State, TagRecord
 from immuproxy.ledger.redis import LedgerUnavailableError
@@ -61,6 +63,7 @@ class Sweep:
         limits: Limits,
         healer: Healer,
         caller: Caller,
+        witnesses: Witnesses,
         counted: Callable[[str], None] = _nothing,
         open_drift: Callable[[int], None] = _nothing,
     ) -> None:
@@ -78,6 +81,7 @@ class Sweep:
         self._caller = caller
         self._open_drift = open_drift
         self._comparison = Comparison(register, healer, upstream, counted=counted)
+        self._interrupted = Interrupted(register, witnesses, limits, self._seen)
         self._now = 0
 
     @property
@@ -122,6 +126,7 @@ class Sweep:
             if not self._is_overdue(intent):
                 continue
             await self._apart(self._try_to_finish(intent), repository)
+        await self._interrupted.reconsider(repository, self._now)
 
     async def _try_to_finish(self, intent: Event) -> None:
         try:
@@ -170,7 +175,7 @@ class Sweep:
         if found and found.claim and found.claim.event == intent.id:
             await self._finish_claim(found)
         else:
-            await self._finish_recorded(intent)
+            await self._interrupted.finish(intent, self._now)
 
     async def _finish_claim(self, found: TagRecord) -> None:
         """An armed claim whose lease has passed: commit what arrived; after the quarantine give up the rest."""
@@ -197,21 +202,6 @@ class Sweep:
             if error.status != DAMAGED or found.committed is None:
                 raise
             return False
-
-    async def _finish_recorded(self, intent: Event) -> None:
-        """A push that the register did not guard: what the upstream shows is its outcome."""
-        seen = await self._seen(intent, intent.tag or intent.digest)
-        if seen == intent.digest:
-            outcome = Outcome.OVERWRITTEN if intent.previous_digest else Outcome.CREATED
-            outcome = Outcome.UNCHANGED if intent.previous_digest == intent.digest else outcome
-            ended = replace(
-                intent, outcome=outcome, reason="the upstream holds it; recorded after the push was interrupted"
-            )
-        elif self._may_still_land(intent):
-            return
-        else:
-            ended = replace(intent, reason="the push was interrupted, and the upstream does not hold its content")
-        await self._register.conclude(intent.repository, ended)
 
     async def _finish_repair(self, intent: Event) -> None:
         """A manifest that was to be put back (H92)."""

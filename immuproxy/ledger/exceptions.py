@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from immuproxy.ledger import keys
 from immuproxy.ledger.attention import Attention, Kind
-from immuproxy.ledger.model import Event, without_time
+from immuproxy.ledger.model import Event, as_written
 from immuproxy.ledger.redis import Store
 
 
@@ -84,7 +84,7 @@ class Exceptions:
         ends = await self._store.script(
             "exception_grant",
             [keys.exceptions(event.repository), keys.outbox(event.repository)],
-            [event.tag, lasts_ms, event.digest, event.id, without_time(told), event.actor, event.reason, allows],
+            [event.tag, lasts_ms, event.digest, event.id, as_written(told), event.actor, event.reason, allows],
         )
         self._published(event.repository)
         return int(ends)
@@ -94,7 +94,7 @@ class Exceptions:
         ended = await self._store.script(
             "exception_end",
             [keys.exceptions(exemption.repository), keys.outbox(exemption.repository)],
-            [exemption.tag, exemption.event, without_time(event)],
+            [exemption.tag, exemption.event, as_written(event)],
         )
         self._published(exemption.repository)
         return bool(ended)

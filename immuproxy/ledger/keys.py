@@ -113,6 +113,11 @@ def intents(repository: str) -> str:
     return f"{PREFIX}{{{repository}}}:intents"
 
 
+def unproved(repository: str) -> str:
+    """Hash: event id -> the event that others told of an interrupted push without proof (H114), for a day."""
+    return f"{PREFIX}{{{repository}}}:unproved"
+
+
 def claims(repository: str) -> str:
     """Sorted set: tag names that were claimed of late, score = end of the claim's lease; the sweep clears it."""
     return f"{PREFIX}{{{repository}}}:claims"

@@ -34,6 +34,7 @@ class Outcome(StrEnum):
     UNCHANGED = "unchanged"
     REFUSED = "refused"
     FAILED = "failed"
+    UNKNOWN = "unknown"
     DELETED = "deleted"
     MISSING = "missing"
     ADOPTED = "adopted"
@@ -61,7 +62,8 @@ class Event:
     """One line of the audit.
 
     Empty strings and ``None`` mean "does not apply".  ``id`` is unique and sorts by the time at which the request
-    began; ``time`` is when the outcome was recorded.  ``actor_confirmed`` is true only when the upstream, or
+    began; ``time`` is when the outcome was recorded, or when the intent was written where others than its proxy tell
+    how it ended (H115).  ``actor_confirmed`` is true only when the upstream, or
     the log-in of the console, accepted that credential.  ``platforms`` are ``os/architecture[/variant]``.  ``size`` is
     in bytes: the manifest with its config and layers, or the sum an index states for its children.  ``duration_ms``
     runs from the request's head to the outcome.  ``rule_line`` is the line of the rule in the file in force.
@@ -115,16 +117,16 @@ def event_from_dict(values: dict[str, Any]) -> Event:
     )
 
 
-def without_time(event: Event | None) -> str:
-    """An event as the scripts want it: a JSON object without its time, which the script puts in front.
+def as_written(event: Event | None) -> str:
+    """An event as the scripts want it: a JSON object that begins with its time, which they put in front where it is 0.
 
     No event is the empty string.
     """
     if event is None:
         return ""
     values = event.to_dict()
-    del values["time"]
-    return json.dumps(values, separators=(",", ":"))
+    time = values.pop("time")
+    return json.dumps({"time": time} | values if time else values, separators=(",", ":"))
 
 
 class State(StrEnum):

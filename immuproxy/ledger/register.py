@@ -13,7 +13,7 @@ import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from immuproxy.ledger import keys
@@ -21,6 +21,7 @@ from immuproxy.ledger.attention import Attention, Kind
 from immuproxy.ledger.comparisons import Comparisons
 from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.holders import Holders
+from immuproxy.ledger.ids import new_event_id
 from immuproxy.ledger.model import (
     Action,
     Committed,
@@ -32,8 +33,8 @@ from immuproxy.ledger.model import (
     Step,
     StoredManifest,
     TagRecord,
+    as_written,
     event_from_dict,
-    without_time,
 )
 from immuproxy.ledger.records import FIELDS, finding_of, packed, record_of, reply_of, stored_of
 from immuproxy.ledger.redis import Argument, Store
@@ -207,10 +208,13 @@ class Register:
         return bool(await self._store.do(self._store.client.sismember(keys.REPOSITORIES, repository)))
 
     async def unfinished(self, repositories: Sequence[str]) -> list[str]:
-        """Those of some repositories that have an intent or a claim: one question for hundreds of idle ones (H96)."""
+        """Those of some repositories with an intent, a claim or something unproved: one question for hundreds of idle
+        ones (H96).
+        """
         counts = (
             await self._counted(repositories, "hlen", keys.intents),
             await self._counted(repositories, "zcard", keys.claims),
+            await self._counted(repositories, "hlen", keys.unproved),
         )
         return [name for name, *found in zip(repositories, *counts, strict=True) if any(found)]
 
@@ -278,7 +282,7 @@ class Register:
                 over_generation,
                 resolved_token,
                 quarantine_ms,
-                without_time(closing),
+                as_written(closing),
                 tag,
                 over_digest,
             ],
@@ -310,7 +314,7 @@ class Register:
             repository,
             "arm",
             _keys(repository, tag, "pins", "manifests", "intents", "outbox"),
-            [token, lease_ms, _needs(content), draft.id, without_time(draft), without_time(closing)],
+            [token, lease_ms, _needs(content), draft.id, as_written(draft), as_written(closing)],
         )
         return reply_of(repository, tag, reply)
 
@@ -330,7 +334,7 @@ class Register:
             repository,
             "release",
             _keys(repository, tag, "pins", "manifests", "intents", "outbox", "claims"),
-            [token, without_time(event), int(unarmed), tag],
+            [token, as_written(event), int(unarmed), tag],
         )
         released = reply_of(repository, tag, reply)
         self._count(event, written=released.step is Step.RELEASED)
@@ -379,7 +383,7 @@ class Register:
             repository,
             "adopt",
             _keys(repository, tag, "tags", "pins", "manifests", "intents", "outbox", "marks", "holders", "floor"),
-            [seen_token, *_held(tag, content, event, first=first), int(reuse), without_time(closing)],
+            [seen_token, *_held(tag, content, event, first=first), int(reuse), as_written(closing)],
         )
         held = reply_of(repository, tag, reply)
         self._count(event, written=held.record.committed is not None and held.record.committed.event == event.id)
@@ -400,23 +404,40 @@ class Register:
         reply = await self._store.script(
             "intend",
             [*_slot(repository, "intents", "marks", "pins", "manifests", "tags", "holders", "floor"), *named],
-            [draft.id, without_time(draft), " ".join(sorted(needs)), tag, over_generation],
+            [draft.id, as_written(draft), " ".join(sorted(needs)), tag, over_generation],
         )
         return Step(reply[0].decode())
 
-    async def conclude(self, repository: str, event: Event) -> bool:
-        """Record the outcome of an intent; false when it had one already (``conclude.lua``)."""
-        keys_, args = _slot(repository, "intents", "outbox"), [event.id, without_time(event)]
-        if event.tag and event.action is Action.PUSH and event.outcome in _SET:
+    async def conclude(self, repository: str, event: Event, *, holds: bool = True, unproved: bool = False) -> bool:
+        """Record the outcome of an intent; false when it had one already (``conclude.lua``).
+
+        Where others had told it without proof, this is a second event, which names the first and has its time.
+        ``holds``: whether the tag of a push that arrived still holds its content.  ``unproved``: others may come to
+        know better.
+        """
+        second = replace(event, id=new_event_id(), reason=f"{event.reason}; recorded before as event {event.id}")
+        keys_ = _slot(repository, "intents", "outbox", "unproved")
+        args: list[Argument] = [event.id, as_written(event), as_written(second), int(unproved)]
+        if holds and event.tag and event.action is Action.PUSH and event.outcome in _SET:
             keys_ += [*_slot(repository, "moving", "moved"), keys.tag(repository, event.tag)]
             args += [event.tag, event.digest]
-        reply = await self._publish(repository, "conclude", keys_, args)
-        return self._count(event, written=bool(reply))
+        written = int(await self._publish(repository, "conclude", keys_, args))
+        return self._count(second if written == _AS_SECOND else event, written=written > 0)
+
+    async def unproved(self, repository: str) -> list[Event]:
+        """The events that were told without proof and for which nobody has known better yet."""
+        found = await self._store.do(self._store.client.hgetall(keys.unproved(repository)))
+        return [event_from_dict(json.loads(event)) for event in found.values()]
+
+    async def forget_unproved(self, repository: str, ids: Sequence[str]) -> None:
+        """Nobody will know better about these."""
+        if ids:
+            await self._store.do(self._store.client.hdel(keys.unproved(repository), *ids))
 
     async def record(self, event: Event) -> None:
         """Record something that changes nothing: a refusal, drift."""
         await self._epoch.list(event.repository)
-        await self._publish(event.repository, "record", _slot(event.repository, "outbox"), [without_time(event)])
+        await self._publish(event.repository, "record", _slot(event.repository, "outbox"), [as_written(event)])
         self._count(event, written=True)
 
     async def record_unchanged(self, event: Event, seen: Committed) -> bool:
@@ -462,7 +483,7 @@ class Register:
                 *(keys.tag(repository, tag) for tag in (*first, *others)),
             ],
             [
-                *(digest, deadline_ms, draft.id, without_time(draft), adopted),
+                *(digest, deadline_ms, draft.id, as_written(draft), adopted),
                 *(item for permit in permits for item in (permit.tag, permit.digest, permit.event)),
             ],
         )
@@ -483,10 +504,10 @@ class Register:
         """
         told: list[Argument] = []
         for tag in gone:
-            told += (tag.name, tag.digest, int(tag.tombstone), without_time(tag.event))
-            told += (tag.cut_off.id if tag.cut_off else "", without_time(tag.cut_off))
+            told += (tag.name, tag.digest, int(tag.tombstone), as_written(tag.event))
+            told += (tag.cut_off.id if tag.cut_off else "", as_written(tag.cut_off))
         for each in moved:
-            told += (each.name, each.digest, without_time(each.event))
+            told += (each.name, each.digest, as_written(each.event))
         reply = await self._publish(
             repository,
             "delete_end",
@@ -495,7 +516,7 @@ class Register:
                 *_slot(repository, "moving", "moved", "floor"),
                 *(keys.tag(repository, tag.name) for tag in gone),
             ],
-            [digest, event.id, without_time(event), event.actor, *told],
+            [digest, event.id, as_written(event), event.actor, *told],
         )
         if reply == b"CHANGED":
             raise OverwriteArmedError
@@ -566,14 +587,14 @@ class Register:
             repository,
             "drift_open",
             [keys.drift(repository), keys.outbox(repository), keys.tag(repository, tag), keys.marks(repository)],
-            [tag, seen or "-", held, without_time(event)],
+            [tag, seen or "-", held, as_written(event)],
         )
         return self._count(event, written=bool(reply))
 
     async def close_drift(self, repository: str, tag: str, event: Event) -> bool:
         """End a finding with the event of its repair; false when there was none."""
         reply = await self._publish(
-            repository, "drift_close", [keys.drift(repository), keys.outbox(repository)], [tag, without_time(event)]
+            repository, "drift_close", [keys.drift(repository), keys.outbox(repository)], [tag, as_written(event)]
         )
         return self._count(event, written=bool(reply))
 
@@ -608,6 +629,9 @@ class Register:
 
 _REPOSITORIES_A_CALL = 500
 
+_AS_SECOND = 2
+"""What ``conclude.lua`` answers where it wrote a second event."""
+
 _SET = frozenset({Outcome.CREATED, Outcome.OVERWRITTEN, Outcome.UNCHANGED})
 """How a push ends whose tag holds its content from then on."""
 
@@ -624,6 +648,7 @@ _SLOT = {
     "pins": keys.pins,
     "manifests": keys.manifests,
     "intents": keys.intents,
+    "unproved": keys.unproved,
     "outbox": keys.outbox,
     "claims": keys.claims,
     "deletes": keys.deletes,
@@ -659,4 +684,4 @@ def _held(tag: str, content: Content, event: Event, *, first: bool) -> list[Argu
         shown["first_adopted"] = int(event.action is Action.ADOPT)
     fields = [item for pair in shown.items() for item in pair]
     stored = [item for manifest in content.stored for item in (manifest.digest, packed(manifest))]
-    return [content.digest, tag, without_time(event), _needs(content), len(fields), *fields, *stored]
+    return [content.digest, tag, as_written(event), _needs(content), len(fields), *fields, *stored]

@@ -1,7 +1,8 @@
 """One PUT between an intent and its outcome, for whatever no claim guards: a tag that may move, a manifest by digest,
 and what a tag holds already and the upstream has lost (H92).
 
-A proxy that dies in between leaves the intent, and the sweep finds out how it ended.
+A proxy that dies in between leaves the intent, and the sweep finds out how it ended.  One that stands still sends
+nothing once its push may be given up: what is told then stays true (H114).
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
-from immuproxy.ledger.ids import new_event_id
 from immuproxy.ledger.model import Event, Outcome, Step
 from immuproxy.ledger.register import Register
 from immuproxy.oci import errors
 from immuproxy.proxy import answers, record
 from immuproxy.proxy.answers import Answer
+from immuproxy.proxy.attempt import Limits
 from immuproxy.proxy.failpoints import Failpoint, reach
 from immuproxy.proxy.late_children import LateChildren
 from immuproxy.proxy.push import Push, RuleChangedError
@@ -25,6 +26,8 @@ from immuproxy.rules.model import RuleSet
 
 HELD_BY_NOW = "a rule came to hold the tag while this push was under way, so it was judged once more"
 
+STOOD_STILL = "the proxy stood still for too long in the middle of this push, and sent nothing"
+
 PAUSE = 0.1
 TRIES = 100
 
@@ -33,16 +36,22 @@ class Carrier:
     """Writes the intent, sends the one PUT, writes the outcome."""
 
     def __init__(
-        self, rules: Callable[[], RuleSet], register: Register, upstream: Upstream, late_children: LateChildren
+        self,
+        rules: Callable[[], RuleSet],
+        register: Register,
+        upstream: Upstream,
+        late_children: LateChildren,
+        limits: Limits,
     ) -> None:
         """``rules`` gives the rule set in force; all parts are shared with the guard."""
         self._rules = rules
         self._register = register
         self._upstream = upstream
         self._late_children = late_children
+        self._limits = limits
 
-    async def intend(self, push: Push, event: Event, *, moves: str) -> None:
-        """Write that the push may reach the upstream from now on.
+    async def intend(self, push: Push, event: Event, *, moves: str) -> float:
+        """Write that the push may reach the upstream from now on, and return until when, by the loop's clock.
 
         ``event``: the one that a success will have; ``moves``: the tag that may come to hold something else, and whose
         record goes where it still has one.  Raises `RuleChangedError` where a rule has come to hold it: a push that it
@@ -51,6 +60,7 @@ class Carrier:
         for _ in range(TRIES):
             known = await self._register.read(push.repository, moves) if moves else None
             self._require_unheld(push)
+            until = self._until()
             step = await self._register.intend(
                 push.repository,
                 moves,
@@ -59,24 +69,34 @@ class Carrier:
                 over_generation=known.generation if known else 0,
             )
             if step is Step.OK:
-                return
+                return until
             await asyncio.sleep(PAUSE)
         raise errors.unavailable("another push or delete of this content has not ended yet; try again")
 
-    async def intend_again(self, push: Push, event: Event) -> None:
+    async def intend_again(self, push: Push, event: Event) -> float:
         """As `intend`, for what the tag holds already; 503 while that is being deleted, which the push would undo."""
+        until = self._until()
         needs = push.manifest.needs | {push.manifest.digest, f"tag:{push.tag}"}
         if await self._register.intend(push.repository, "", needs, _draft(event)) is not Step.OK:
             raise errors.unavailable("what this tag holds is being deleted; try again")
+        return until
 
-    async def send(self, push: Push, reference: str, event: Event, *, looks: bool = False) -> Answer:
-        """The PUT, once it is intended, and its outcome; ``looks``: a success counts only where it is seen (H16, H25).
+    def _until(self) -> float:
+        return asyncio.get_running_loop().time() + self._limits.lease - self._limits.put
 
-        Raises 503 where the outcome is unknown.
+    async def send(self, push: Push, reference: str, event: Event, *, until: float, looks: bool = False) -> Answer:
+        """The PUT, once it is intended, and its outcome; nothing is sent after ``until``.
+
+        ``looks``: a success counts only where it is seen (H16, H25).  Raises 503 where the outcome is unknown.
         """
         reach(Failpoint.PUT_SENT)
+        if asyncio.get_running_loop().time() > until:
+            await self._conclude(push, replace(event, outcome=Outcome.FAILED, reason=STOOD_STILL))
+            raise errors.unavailable(f"{STOOD_STILL}; try again")
         try:
-            answer = await self._upstream.put_manifest(push.repository, reference, push.manifest.body, push.caller)
+            answer = await self._upstream.put_manifest(
+                push.repository, reference, push.manifest.body, push.caller, until=until
+            )
         except OutcomeUnknownError:
             return await self._seen(push, reference, event)
         reach(Failpoint.PUT_APPLIED)
@@ -110,10 +130,8 @@ class Carrier:
             raise RuleChangedError
 
     async def _conclude(self, push: Push, event: Event) -> None:
-        event = record.timed(event, push.caller)
-        if not await self._register.conclude(push.repository, event):
-            # The sweep took this proxy for dead and wrote how it looked then; this is how it ended.
-            await self._register.record(replace(event, id=new_event_id()))
+        """What the sweep has told of a proxy that it took for dead stands where it was proved; else this follows it."""
+        await self._register.conclude(push.repository, record.timed(event, push.caller))
 
 
 def _draft(event: Event) -> Event:

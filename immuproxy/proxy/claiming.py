@@ -177,8 +177,8 @@ class Claiming:
     async def _restored(self, push: Push, event: Event) -> Answer:
         """The upstream has lost what the tag holds, and the client brings it back (H92)."""
         again = replace(event, reason="the tag already holds this digest; the upstream had lost it and has it again")
-        await self._carrier.intend_again(push, again)
-        answer = await self._carrier.send(push, push.tag, again, looks=True)
+        until = await self._carrier.intend_again(push, again)
+        answer = await self._carrier.send(push, push.tag, again, until=until, looks=True)
         return push.created() if answer.status < 300 else answer
 
     # --- the claim is ours

@@ -45,8 +45,8 @@ class Recorder:
             self._judge.require_in_force(push)  # others may have been waited for (H103)
             event = await self._foreseen(push, await self._before(push))
             await self._late_children.bring(push)
-            await self._carrier.intend(push, event, moves=push.tag)
-            return await self._carrier.send(push, push.tag, event)
+            until = await self._carrier.intend(push, event, moves=push.tag)
+            return await self._carrier.send(push, push.tag, event, until=until)
 
     async def _before(self, push: Push) -> Found | None:
         """What the tag holds now; that the upstream cannot tell is no reason not to let it move.
@@ -76,8 +76,8 @@ class Recorder:
                 await self._register.record(record.timed(event, push.caller))
                 return answers.created(push.repository, digest, push.caller.edge_origin)
         event = replace(push.draft, outcome=Outcome.CREATED, reason="pushed by digest")
-        await self._carrier.intend(push, event, moves="")
-        return await self._carrier.send(push, digest, event)
+        until = await self._carrier.intend(push, event, moves="")
+        return await self._carrier.send(push, digest, event, until=until)
 
     async def _foreseen(self, push: Push, before: Found | None) -> Event:
         """The event that a success will have."""

@@ -33,7 +33,7 @@ KINDS = tuple(dict.fromkeys(kind for kind, _ in _ANSWERS))
 
 _DELETES = ("delete-tag", "delete-manifest", "delete-blob")
 _OUTCOMES = {
-    ("push",): ("created", "overwritten", "unchanged", "refused", "failed"),
+    ("push",): ("created", "overwritten", "unchanged", "refused", "failed", "unknown"),
     _DELETES: ("deleted", "refused", "missing", "failed"),
     ("adopt",): ("adopted",),
     ("drift",): ("found",),

@@ -15,6 +15,7 @@ from immuproxy.drift.service import service_caller
 from immuproxy.drift.sweep import Sweep
 from immuproxy.drift.verifying import Verifier
 from immuproxy.ledger import keys
+from immuproxy.ledger.audit import Audit, Witnesses
 from immuproxy.ledger.exceptions import Allows
 from immuproxy.ledger.ids import new_event_id
 from immuproxy.ledger.model import Action, Event, Outcome, Step
@@ -51,6 +52,7 @@ def sweep_of(edge: RunningEdge, *, lease: float = 0.0, quarantine: float = 0.0) 
         limits=Limits(put=1.0, lease=lease, quarantine=quarantine),
         healer=parts.healer,
         caller=service_caller(None, None),
+        witnesses=Witnesses(edge.store, Audit(edge.store)),
     )
 
 
@@ -165,10 +167,10 @@ async def test_a_moving_push_that_the_sweep_gave_up_too_early_is_told_as_it_ende
     await edge.client.blobs(REPOSITORY, pushed)
     real = Upstream.put_manifest
 
-    async def slow(self: Upstream, *arguments: Any) -> Answer:
+    async def slow(self: Upstream, *arguments: Any, **named: Any) -> Answer:
         await asyncio.sleep(0.01)  # a lease of no length is over when the ledger's clock has moved on
         await sweep_of(edge).once()
-        return await real(self, *arguments)
+        return await real(self, *arguments, **named)
 
     monkeypatch.setattr(Upstream, "put_manifest", slow)
     assert (await edge.client.put(REPOSITORY, "latest", pushed)).status == 201

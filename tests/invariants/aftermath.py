@@ -26,11 +26,16 @@ from immuproxy.assembly import Choices
 from immuproxy.drift.service import service_caller
 from immuproxy.drift.sweep import Sweep
 from immuproxy.ledger import keys
-from immuproxy.ledger.audit import Audit, Projector
+from immuproxy.ledger.audit import Audit, Projector, Witnesses
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.search import Search
 from tests.conversation import Client, Image, RunningEdge, edge_over, sha256
-from tests.invariants.audit_checker import audit_violations, beginnings, unexplained_adoptions
+from tests.invariants.audit_checker import (
+    audit_violations,
+    beginnings,
+    moving_violations,
+    unexplained_adoptions,
+)
 from tests.invariants.checker import Kind, Operation, Recorded, by_tag, seen_at, value_of, violations
 from tests.invariants.clients import REPOSITORIES, Load
 from tests.invariants.moving import is_dead, last_of, mortal_violations, overwritten_violations, ungranted
@@ -80,6 +85,8 @@ def _of_history(load: Load, events: list[Recorded]) -> list[str]:
         found += beginnings([*once, *mortal], events)
         found += unexplained_adoptions(_kind(load.history, "voxd"), events)
         found += _never_stored(load, events)
+        sent, stored = ({(each.sender, each.tag) for each in some} for some in (load.world.writes, load.world.stored))
+        found += moving_violations(_kind(load.history, "m"), events, sent, stored)
         found += overwritten_violations(_kind(load.history, "ox"), events)
         found += ungranted(_kind(load.history, "x"), events, load.grants)
     return found
@@ -114,7 +121,7 @@ def _needless_writes(load: Load) -> Iterator[str]:
 
 def _never_stored(load: Load, events: list[Recorded]) -> Iterator[str]:
     """H16, H63: what is recorded as created or overwritten has been sent to the registry under its tag."""
-    sent = {(f"{write.repository}:{write.reference}", write.digest) for write in load.world.writes}
+    sent = {(write.tag, write.digest) for write in load.world.writes}
     sent |= {(operation.tag, operation.digest) for operation in load.history if operation.kind is Kind.BYPASS}
     for event in events:
         stored = event.outcome in {"created", "overwritten"} and event.tag
@@ -160,6 +167,7 @@ async def _sweep(edge: RunningEdge) -> None:
         limits=parts.limits.of(MANIFEST_SECONDS),
         healer=parts.healer,
         caller=service_caller(None, None),
+        witnesses=Witnesses(edge.store, Audit(edge.store)),
     )
     for repository in REPOSITORIES:
         await edge.store.client.delete(keys.compared(repository))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from tests.invariants.checker import OK, REFUSED, Kind, Operation, Recorded, by_tag, value_of
 
@@ -11,13 +11,16 @@ TOLD = {OK: {"created", "unchanged", "overwritten"}, REFUSED: {"refused"}}
 
 BEGINNINGS = frozenset({"created", "adopted"})
 
+STORED = frozenset({"created", "overwritten"})
+
 MOST_EVENTS = 3
 
 
 def audit_violations(history: Iterable[Operation], events: Iterable[Recorded]) -> list[str]:
     """I10: every answered push has its one event for each of its tags, and no event is there twice.
 
-    A push that was cut off and taken over by another may have two: that it failed, and how it ended after all.
+    A push that was cut off and taken over by another, or given up by the sweep, may have two: that it failed or how it
+    ended is unknown, and then how it ended after all.
     """
     outcomes: dict[tuple[str, str], list[str]] = defaultdict(list)
     ids: set[str] = set()
@@ -33,11 +36,36 @@ def audit_violations(history: Iterable[Operation], events: Iterable[Recorded]) -
 
 def _untold(push: Operation, outcomes: Sequence[str]) -> Iterator[str]:
     expected = TOLD.get(push.answer)
-    ended = [outcome for outcome in outcomes if outcome != "failed"]
+    ended = [outcome for outcome in outcomes if outcome not in {"failed", "unknown"}]
     if expected is not None and (len(ended) != 1 or ended[0] not in expected):
         yield f"I10: {push.name} to {push.tag} was answered {push.answer}, the audit says {outcomes}"
     if len(ended) > 1 or len(outcomes) > MOST_EVENTS:
         yield f"I10: {push.name} to {push.tag} has the events {outcomes}"
+    if ended and "unknown" in outcomes[outcomes.index(ended[0]) :]:
+        yield f"I10: {push.name} to {push.tag} was told as unknown after it had been told as {ended[0]}"
+
+
+def moving_violations(
+    history: Iterable[Operation],
+    events: Iterable[Recorded],
+    sent: Collection[tuple[str, str]],
+    stored: Collection[tuple[str, str]],
+) -> Iterator[str]:
+    """H114, of tags that may move: what is told of a push is what became of it, or that this is unknown.
+
+    ``sent``: the pushes, by name and tag, whose PUT went to the registry, ``stored`` those that it answered 201.
+    """
+    outcomes: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for event in events:
+        outcomes[event.operation, event.tag].add(event.outcome)
+    for push in history:
+        place = push.name, push.tag
+        if push.kind is not Kind.PUSH:
+            continue
+        if outcomes[place] & STORED and place not in sent:
+            yield f"H114: {push.name} to {push.tag} is told as stored, and never went to the registry"
+        if outcomes[place] == {"failed"} and place in stored:
+            yield f"H114: {push.name} to {push.tag} is told as failed, and the registry had stored it"
 
 
 def beginnings(history: Iterable[Operation], events: Iterable[Recorded]) -> Iterator[str]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.invariants.audit_checker import audit_violations, beginnings, unexplained_adoptions
+from tests.invariants.audit_checker import audit_violations, beginnings, moving_violations, unexplained_adoptions
 from tests.invariants.checker import (
     MISSING,
     OK,
@@ -94,6 +94,29 @@ def test_i10_no_event_is_written_twice() -> None:
 def test_i10_a_push_that_was_taken_for_dead_may_say_so_first() -> None:
     failed = replace(CREATED, event_id="e0", outcome="failed")
     assert audit_violations([PUSH], [failed, CREATED]) == []
+
+
+def test_i10_what_was_unknown_may_be_told_once_it_is_known_and_never_the_other_way_round() -> None:
+    unknown = replace(CREATED, event_id="e0", outcome="unknown")
+    lost = replace(PUSH, answer=UNKNOWN)
+    for push in (PUSH, lost):
+        assert audit_violations([push], [unknown, CREATED]) == []
+        assert "after it had been told as created" in audit_violations([push], [CREATED, unknown])[0]
+    assert audit_violations([lost], [unknown]) == []
+    assert audit_violations([PUSH], [unknown]), "its client was told"
+
+
+def test_h114_a_moving_push_is_told_as_stored_or_failed_only_where_it_was() -> None:
+    lost, place = replace(PUSH, answer=UNKNOWN), {(PUSH.name, PUSH.tag)}
+    failed, unknown = (replace(CREATED, outcome=outcome) for outcome in ("failed", "unknown"))
+    assert list(moving_violations([lost], [CREATED], place, place)) == []
+    assert list(moving_violations([lost], [CREATED], place, [])) == [], "its answer was lost"
+    assert list(moving_violations([lost], [failed], place, [])) == []
+    assert list(moving_violations([lost], [failed, CREATED], place, place)) == []
+    assert list(moving_violations([lost], [unknown], place, place)) == []
+    assert list(moving_violations([lost], [unknown], [], [])) == []
+    assert "never went" in next(moving_violations([lost], [CREATED], [], []))
+    assert "had stored it" in next(moving_violations([lost], [failed], place, place))
 
 
 def test_i10_a_tag_comes_to_be_once() -> None:

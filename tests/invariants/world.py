@@ -79,10 +79,17 @@ class Write:
     status: int = 0
     ended: float = inf
 
+    @property
+    def tag(self) -> str:
+        """As a history names it; of a push by digest that digest."""
+        return f"{self.repository}:{self.reference}"
+
 
 @dataclass
 class World:
-    """What runs; `happened` counts the faults, `writes` is what the proxies sent to the registry."""
+    """What runs; `happened` counts the faults, `writes` is what the proxies sent to the registry, `stored` what it
+    answered 201 to.
+    """
 
     random: random.Random
     registry: RegistryServer
@@ -93,6 +100,7 @@ class World:
     unruly: bool = False
     happened: Counter[str] = field(default_factory=Counter)
     writes: list[Write] = field(default_factory=list)
+    stored: list[Write] = field(default_factory=list)
     faults: list[tuple[float, str]] = field(default_factory=list)
 
     async def act(self, request: Request) -> Answer | None:
@@ -109,6 +117,8 @@ class World:
         self.writes.append(_write(request))
         answer = await request.forward()
         self.writes[place] = replace(self.writes[place], status=answer.status, ended=time.monotonic())
+        if answer.status == 201:
+            self.stored.append(self.writes[place])
         return answer
 
     async def _unruly(self, request: Request) -> Answer | None:

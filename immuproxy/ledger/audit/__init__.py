@@ -36,6 +36,7 @@ from __future__ import annotations
 from immuproxy.ledger.audit.audit import Audit
 from immuproxy.ledger.audit.project import Projector
 from immuproxy.ledger.audit.roster import Roster, TagFacts
+from immuproxy.ledger.audit.testimony import Testimony, Witnesses
 from immuproxy.ledger.audit.values import (
     Arrival,
     BadCursorError,
@@ -62,4 +63,6 @@ __all__ = [
     "Series",
     "TagFacts",
     "Tally",
+    "Testimony",
+    "Witnesses",
 ]

@@ -9,7 +9,7 @@
 local KINDS = {
   tag = 'hash', tags = 'zset', holders = 'zset', pins = 'hash', manifests = 'hash', marks = 'zset', intents = 'hash', outbox = 'stream',
   drift = 'hash', exceptions = 'hash', claims = 'zset', budgets = 'zset', deletes = 'string', adopted = 'string', moving = 'zset', moved = 'hash', floor = 'string',
-  tried = 'string',
+  tried = 'string', unproved = 'hash',
 }
 for _, key in ipairs(KEYS) do
   local kind, found = KINDS[string.match(key, '}:(%l+)')], redis.call('TYPE', key).ok
@@ -162,8 +162,9 @@ local function marked(marks, needs)
   return found and true
 end
 
--- An event, a JSON object without "time", with it.
+-- An event, a JSON object, with its time in front: `now`, unless it brings that of what it tells of late (H115).
 local function stamped(event, now)
+  if string.sub(event, 1, 8) == '{"time":' then return event end
   return '{"time":' .. text(now) .. ',' .. string.sub(event, 2)
 end
 

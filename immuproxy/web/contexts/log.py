@@ -17,6 +17,7 @@ SHOWN_OUTCOMES = (
     Outcome.UNCHANGED,
     Outcome.REFUSED,
     Outcome.FAILED,
+    Outcome.UNKNOWN,
     Outcome.DELETED,
     Outcome.MISSING,
     Outcome.FOUND,

@@ -1,0 +1,71 @@
+"""Pushes that no claim guards and whose proxy is gone: each is told as what is known of it, once (H114)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from immuproxy.drift import proof
+from immuproxy.drift.proof import Case, Sight
+from immuproxy.ledger.audit import Witnesses
+from immuproxy.ledger.model import Event, Outcome
+from immuproxy.ledger.register import Register
+from immuproxy.proxy.attempt import Limits
+
+KEPT_MS = 24 * 3_600_000
+"""For how long what was told without proof may be told again by who knows better."""
+
+MOST_RECONSIDERED = 50
+"""Of one repository in one pass."""
+
+_SKEW_MS = 60_000
+"""By how much the clocks of proxies may differ from that of Redis without a witness being overlooked."""
+
+
+class Interrupted:
+    """Tells how they ended."""
+
+    def __init__(
+        self, register: Register, witnesses: Witnesses, limits: Limits, seen: Callable[[Event, str], Awaitable[str]]
+    ) -> None:
+        """``seen``: the digest that the upstream shows for a reference, empty for none."""
+        self._register = register
+        self._witnesses = witnesses
+        self._limits = limits
+        self._seen = seen
+
+    async def finish(self, intent: Event, now: int) -> None:
+        """Close an intent at ``now`` (ms) where that is known, or can be known no better."""
+        # Who is not among the intents or events read from here on cannot have set what is seen here.
+        seen = await self._seen(intent, intent.tag or intent.digest)
+        case = await self._case(intent)
+        ended = proof.arrived(case, seen)
+        if ended:
+            await self._register.conclude(intent.repository, ended, holds=seen == intent.digest)
+            return
+        if now - intent.time < self._limits.quarantine_ms:
+            return
+        stored = bool(seen == intent.digest or await self._seen(intent, intent.digest))
+        ended = proof.given_up(case, Sight(at=now, digest=seen, stored=stored))
+        await self._register.conclude(intent.repository, ended, unproved=True)
+
+    async def reconsider(self, repository: str, now: int) -> None:
+        """Tell once more what was told without proof and is proved by now; forget what is old."""
+        unproved = sorted(await self._register.unproved(repository), key=lambda event: event.time)
+        old = [event.id for event in unproved if now - event.time > KEPT_MS]
+        await self._register.forget_unproved(repository, old)
+        for told in unproved[len(old) :][-MOST_RECONSIDERED:]:
+            ended = proof.arrived(await self._case(told), "") if told.outcome is Outcome.UNKNOWN and told.tag else None
+            if ended:
+                await self._register.conclude(repository, ended, holds=False)
+
+    async def _case(self, intent: Event) -> Case:
+        others = await self._register.intents(intent.repository)
+        since = intent.time - self._limits.quarantine_ms - _SKEW_MS if intent.tag else 0
+        found = await self._witnesses.of(intent.repository, intent.digest, since=max(0, since))
+        return Case(
+            intent=intent,
+            recorded=found.events,
+            others=others,
+            whole=found.whole,
+            quarantine=self._limits.quarantine_ms,
+        )

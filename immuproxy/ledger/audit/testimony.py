@@ -1,0 +1,58 @@
+"""What is recorded of one content of a repository, wherever it stands: in the audit, or still in the outbox."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+from immuproxy.ledger import keys
+from immuproxy.ledger.audit.audit import Audit
+from immuproxy.ledger.model import Event, event_from_dict
+from immuproxy.ledger.redis import Store
+from immuproxy.ledger.search import Moment, Search
+
+MOST = 500
+"""Events that are read of one content, and waiting ones of its repository: some 20 ms."""
+
+
+@dataclass(frozen=True, slots=True)
+class Testimony:
+    """Events that name a digest, as the new or the previous one; ``whole`` is false where there are more."""
+
+    events: tuple[Event, ...]
+    whole: bool
+
+
+class Witnesses:
+    """Asks the audit and the outboxes."""
+
+    def __init__(self, store: Store, audit: Audit) -> None:
+        """``audit`` is that of ``store``."""
+        self._store = store
+        self._audit = audit
+
+    async def of(self, repository: str, digest: str, *, since: int = 0) -> Testimony:
+        """All that is recorded by now, from a time on (ms).  Raises `LedgerUnavailableError`.
+
+        The outbox is read first: what is carried over meanwhile is found in the audit, perhaps in both.
+        """
+        waiting: Any = await self._store.do(self._store.client.xrange(keys.outbox(repository), count=MOST + 1))
+        found = [_event(fields) for _, fields in waiting]
+        told = {event.id: event for event in found if event and digest in {event.digest, event.previous_digest}}
+        search = Search().with_term("repo", repository).with_term("digest", digest)
+        read = 0
+        async for page in self._audit.export_pages(replace(search, since=Moment(since, ""))):
+            read += len(page)
+            told |= {event.id: event for event in page}
+            if read > MOST:
+                break
+        return Testimony(tuple(told.values()), whole=len(waiting) <= MOST and read <= MOST)
+
+
+def _event(fields: dict[bytes, bytes]) -> Event | None:
+    """None for what no proxy of this release has written; the projector sets such things aside."""
+    try:
+        return event_from_dict(json.loads(fields[b"event"]))
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,91 @@
+"""An event that is told late, with the time of its push: nobody who reads on skips it or sees anything twice (H115)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest_asyncio
+
+from immuproxy.ledger.audit import Audit
+from immuproxy.ledger.model import Action, Event, Outcome
+from immuproxy.ledger.redis import Store, connect
+from immuproxy.ledger.search import Moment, Search
+from immuproxy.web.contexts.tag import spans
+from tests.ledger.audit_events import digest_of
+from tests.servers import RedisServer
+
+START, STEP = 1_700_000_000_000, 60_000
+HERE, TAG = "team/app", "latest"
+
+
+@pytest_asyncio.fixture
+async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
+    async with connect(redis_server.url, timeout=5) as opened:
+        yield opened
+
+
+def push(number: int, outcome: Outcome = Outcome.OVERWRITTEN) -> Event:
+    """The push of the minute ``number``, over that of the minute before."""
+    time, before = START + STEP * number, digest_of(number - 1)
+    event = Event(id=f"{time:012x}{number:010x}", action=Action.PUSH, outcome=outcome, time=time, repository=HERE)
+    return replace(event, tag=TAG, digest=digest_of(number), previous_digest=before)
+
+
+IN_TIME = [push(1), push(2), push(4), push(5)]
+LATE = push(3)
+
+
+async def test_h115_a_list_that_is_read_on_shows_each_event_once(store: Store) -> None:
+    audit = Audit(store)
+    for event in IN_TIME:
+        await audit.append(event)
+    first = await audit.events(Search(), limit=2)
+    await audit.append(LATE)
+    second = await audit.events(Search(), limit=2, cursor=first.next_cursor)
+    assert [*first.events, *second.events] == IN_TIME[::-1], "what came meanwhile stands above, whatever its time"
+    pages, cursor = list[Event](), ""
+    for _ in range(len(IN_TIME) + 1):
+        page = await audit.events(Search(), limit=1, cursor=cursor)
+        pages, cursor = [*pages, *page.events], page.next_cursor
+    assert (pages, cursor) == ([LATE, *IN_TIME[::-1]], "")
+    assert [event async for event in audit.export(Search())] == pages
+
+
+async def test_h115_a_tail_gets_it_behind_what_it_has_seen(store: Store) -> None:
+    audit = Audit(store)
+    for event in IN_TIME:
+        await audit.append(event)
+    arrivals = audit.tail(Search(), after=(await audit.events(Search())).live_cursor)
+    await audit.append(LATE)
+    await audit.append(push(6))
+    async with asyncio.timeout(10):
+        assert [(await anext(arrivals)).event for _ in range(2)] == [LATE, push(6)]
+
+
+async def test_h115_a_search_by_time_goes_by_the_time_of_the_push(store: Store) -> None:
+    audit = Audit(store)
+    for event in [*IN_TIME, LATE]:
+        await audit.append(event)
+    near = replace(Search(), since=Moment(LATE.time, ""), until=Moment(LATE.time + 1, ""))
+    assert [event async for event in audit.export(near)] == [LATE]
+
+
+async def test_h115_a_tag_goes_through_its_digests_in_the_order_of_its_pushes(store: Store) -> None:
+    audit = Audit(store)
+    for event in [*IN_TIME, LATE]:
+        await audit.append(event)
+    history = (await audit.history(HERE, TAG)).events
+    assert [span["digest"] for span in spans(history, LATE.time + STEP * 9)] == [digest_of(n) for n in range(1, 6)]
+    assert (await audit.last_set(HERE, TAG)).digest == digest_of(5)
+
+
+async def test_h115_a_chart_counts_it_once_and_what_is_unknown_as_no_other_outcome(store: Store) -> None:
+    audit = Audit(store)
+    for event in [*IN_TIME, push(3, Outcome.UNKNOWN)]:
+        await audit.append(event)
+    chart = await audit.counts(START, START + 10 * STEP, 10)
+    assert {series.value: series.total for series in chart.series} == {"overwritten": 4, "unknown": 1}
+    for outcome in ("refused", "failed"):
+        assert await audit.top("repo", since=START, until=START + 10 * STEP, outcome=outcome) == []
