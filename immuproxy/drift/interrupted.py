@@ -45,7 +45,8 @@ class Interrupted:
         if now - intent.time < self._limits.quarantine_ms:
             return
         stored = bool(seen == intent.digest or await self._seen(intent, intent.digest))
-        ended = proof.given_up(case, Sight(at=now, digest=seen, stored=stored))
+        sight = Sight(at=await self._register.now_ms(), digest=seen, stored=stored)
+        ended = proof.given_up(case, sight)
         await self._register.conclude(intent.repository, ended, unproved=True)
 
     async def reconsider(self, repository: str, now: int) -> None:
@@ -60,7 +61,7 @@ class Interrupted:
 
     async def _case(self, intent: Event) -> Case:
         others = await self._register.intents(intent.repository)
-        since = intent.time - self._limits.quarantine_ms - _SKEW_MS if intent.tag else 0
+        since = proof.began(intent) - self._limits.quarantine_ms - _SKEW_MS if intent.tag else 0
         found = await self._witnesses.of(intent.repository, intent.digest, since=max(0, since))
         return Case(
             intent=intent,

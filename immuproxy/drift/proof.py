@@ -96,8 +96,8 @@ def _sightings(case: Case) -> Iterator[Event]:
         pushed_over = event.action is Action.PUSH and event.previous_digest == intent.digest
         adopted = event.action is Action.ADOPT and event.digest == intent.digest
         if event.id != intent.id and event.tag == intent.tag and (pushed_over or adopted):
-            rivals = (rival for rival in _rivals(case) if rival.id != event.id and _began(rival) <= event.time)
-            if _began(event) >= intent.time and not any(rivals):
+            rivals = (rival for rival in _rivals(case) if rival.id != event.id and began(rival) <= event.time)
+            if began(event) >= intent.time and not any(rivals):
                 yield event
 
 
@@ -107,7 +107,7 @@ def _rivals(case: Case) -> Iterator[Event]:
     By its digest it may have been there for ever.
     """
     intent = case.intent
-    since = _began(intent) if intent.tag else -math.inf
+    since = began(intent) if intent.tag else -math.inf
     for event, ended in _each(case):
         sets = event.tag == intent.tag and event.action in {Action.PUSH, Action.REPAIR}
         same = event.digest == intent.digest and (sets or not intent.tag)
@@ -120,7 +120,7 @@ def _moves_away(case: Case) -> Iterator[Event]:
     intent = case.intent
     for event, ended in _each(case):
         other = event.action is Action.PUSH and event.tag == intent.tag and event.digest != intent.digest
-        if other and event.outcome not in _LEFT_ALONE and ended >= _began(intent):
+        if other and event.outcome not in _LEFT_ALONE and ended >= began(intent):
             yield event
 
 
@@ -128,7 +128,7 @@ def _deletes(case: Case) -> Iterator[Event]:
     """Deletes that may have taken the content."""
     for event, ended in _each(case):
         takes = event.action in _DELETES and case.intent.digest in {event.digest, event.previous_digest}
-        if takes and event.outcome not in _LEFT_ALONE and ended >= _began(case.intent):
+        if takes and event.outcome not in _LEFT_ALONE and ended >= began(case.intent):
             yield event
 
 
@@ -143,7 +143,7 @@ def _each(case: Case) -> Iterator[tuple[Event, float]]:
             yield intent, math.inf
 
 
-def _began(event: Event) -> int:
+def began(event: Event) -> int:
     """When the request began at the latest: by the clock of its proxy, and by that of Redis."""
     by_redis = event.time - (event.duration_ms or 0)
     try:

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from immuproxy.drift.interrupted import KEPT_MS
 from immuproxy.ledger import keys
+from immuproxy.ledger.audit import Projector
 from immuproxy.ledger.model import Action, Event, Outcome
 from immuproxy.oci.errors import OciError
 from immuproxy.proxy.answers import Answer
@@ -58,14 +60,18 @@ async def finish(edge: RunningEdge, *, quarantine: float = 0.0) -> None:
     await sweep_of(edge, lease=AT_ONCE, quarantine=quarantine).finish()
 
 
+@pytest.mark.parametrize("carried", [False, True])
 async def test_h114_a_push_that_was_overwritten_before_anybody_looked_is_told_by_that_overwrite(
-    edge: RunningEdge,
+    edge: RunningEdge, carried: bool
 ) -> None:
+    """Wherever that stands: it is carried into the audit by and by."""
     await put(edge, ONE)
     intent = await interrupt(edge, TWO, lands=True)
     await put(edge, THREE)
     over = (await edge.events(REPOSITORY))[-1]
     assert over.previous_digest == TWO.digest
+    if carried:
+        await Projector(edge.store).sweep()
     await finish(edge, quarantine=600)
     (event,) = await told(edge, intent)
     assert (event.id, event.outcome, event.previous_digest) == (intent.id, Outcome.OVERWRITTEN, ONE.digest)
@@ -75,10 +81,15 @@ async def test_h114_a_push_that_was_overwritten_before_anybody_looked_is_told_by
     assert moved.decode() == THREE.digest, "what the tag held once is not what it holds"
 
 
-async def test_h114_a_push_of_the_same_content_by_somebody_else_proves_nothing(edge: RunningEdge) -> None:
+@pytest.mark.parametrize("carried", [False, True])
+async def test_h114_a_push_of_the_same_content_by_somebody_else_proves_nothing(
+    edge: RunningEdge, carried: bool
+) -> None:
     await put(edge, ONE)
     intent = await interrupt(edge, TWO, lands=False)
     await put(edge, TWO)
+    if carried:
+        await Projector(edge.store).sweep()
     await finish(edge, quarantine=600)
     assert await told(edge, intent) == [], "it may land yet"
     await finish(edge)
@@ -261,3 +272,25 @@ async def test_h115_a_moving_push_that_the_sweep_tells_has_its_own_time(edge: Ru
     await asyncio.sleep(0.05)
     await finish(edge)
     assert [event.time for event in await told(edge, intent)] == [intent.time]
+
+
+async def test_h114_sweeps_of_several_proxies_tell_it_once(edge: RunningEdge) -> None:
+    unknown = await interrupt(edge, ONE, lands=False)
+    await put(edge, ONE)
+    arrived = await interrupt(edge, TWO, lands=True)
+    await asyncio.gather(*(finish(edge) for _ in range(3)))
+    assert [event.outcome for event in await told(edge, unknown)] == [Outcome.UNKNOWN]
+    assert [event.outcome for event in await told(edge, arrived)] == [Outcome.OVERWRITTEN]
+
+
+async def test_h114_what_was_not_proved_within_a_day_is_let_be(edge: RunningEdge) -> None:
+    register = edge.parts.register
+    intent = await interrupt(edge, ONE, lands=False)
+    await put(edge, ONE)
+    await finish(edge)
+    assert [event.id for event in await register.unproved(REPOSITORY)] == [intent.id]
+    interrupted = sweep_of(edge)._interrupted
+    await interrupted.reconsider(REPOSITORY, intent.time + KEPT_MS)
+    assert await register.unfinished([REPOSITORY]) == [REPOSITORY]
+    await interrupted.reconsider(REPOSITORY, intent.time + KEPT_MS + 1)
+    assert await register.unfinished([REPOSITORY]) == []

@@ -27,6 +27,7 @@ CHART = Chart(
         Series("push created", (1, 2)),
         Series("push overwritten", (3, 0)),
         Series("push refused", (0, 4)),
+        Series("push unknown", (6, 6)),
         Series("drift found", (1, 1)),
         Series("delete refused", (7, 0)),
         Series("delete missing", (0, 2)),
@@ -39,6 +40,10 @@ CHART = Chart(
 def test_outcomes_are_put_together_as_people_think_of_them() -> None:
     assert [(row["accepted"], row["refused"], row["drift"]) for row in buckets(CHART)] == [(4, 0, 1), (2, 4, 1)]
     assert totals(CHART) == {"accepted": 6, "unchanged": 0, "refused": 4, "failed": 0, "drift": 2}
+
+
+def test_h114_a_push_whose_end_is_unknown_counts_as_none_of_them() -> None:
+    assert sum(totals(Chart("attempt", (0, 1000), (Series("push unknown", (6,)),))).values()) == 0
 
 
 def test_deletes_are_no_pushes() -> None:

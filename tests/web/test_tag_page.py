@@ -79,3 +79,15 @@ async def test_a_signatures_tag_and_what_it_signs_lead_to_each_other(console: Co
     manifest = await (await console.get(f"/repositories/team/app/manifests/{signed}")).text()
     assert f'href="/repositories/team/app/tags/{tag}"' in manifest.partition('id="about"')[2]
     assert (await (await console.get(f"/api/v1{URL}")).json())["about"] is None
+
+
+async def test_h114_a_push_whose_end_is_unknown_says_what_was_seen_and_what_the_tag_held_before(
+    console: Console, seed: Seed
+) -> None:
+    reason = "the push was interrupted; at 2026-11-28T02:00:00Z the tag held nothing"
+    await seed([push(Outcome.UNKNOWN, digest=digest("two"), previous_digest=digest("one"), reason=reason)])
+    page = await (await console.get(URL)).text()
+    assert reason in page
+    assert "it held before" in page
+    found = await (await console.get("/api/v1/events?q=outcome:unknown")).json()
+    assert [event["digest"] for event in found["events"]] == [digest("two")]
