@@ -10,6 +10,7 @@ from immuproxy.ledger.audit import Witnesses
 from immuproxy.ledger.model import Event, Outcome
 from immuproxy.ledger.register import Register
 from immuproxy.proxy.attempt import Limits
+from immuproxy.proxy.upstream import DAMAGED, UpstreamUnavailableError
 
 KEPT_MS = 24 * 3_600_000
 """For how long what was told without proof may be told again by who knows better."""
@@ -36,18 +37,27 @@ class Interrupted:
     async def finish(self, intent: Event, now: int) -> None:
         """Close an intent at ``now`` (ms) where that is known, or can be known no better."""
         # Who is not among the intents or events read from here on cannot have set what is seen here.
-        seen = await self._seen(intent, intent.tag or intent.digest)
+        seen = await self._look(intent, intent.tag or intent.digest)
         case = await self._case(intent)
-        ended = proof.arrived(case, seen)
+        ended = proof.arrived(case, seen or "")
         if ended:
             await self._register.conclude(intent.repository, ended, holds=seen == intent.digest)
             return
         if now - intent.time < self._limits.quarantine_ms:
             return
-        stored = bool(seen == intent.digest or await self._seen(intent, intent.digest))
+        stored = seen == intent.digest or await self._look(intent, intent.digest) != ""
         sight = Sight(at=await self._register.now_ms(), digest=seen, stored=stored)
         ended = proof.given_up(case, sight)
         await self._register.conclude(intent.repository, ended, unproved=True)
+
+    async def _look(self, intent: Event, reference: str) -> str | None:
+        """None where a killed registry has left an empty link, which it cannot read (H16)."""
+        try:
+            return await self._seen(intent, reference)
+        except UpstreamUnavailableError as error:
+            if error.status != DAMAGED:
+                raise
+            return None
 
     async def reconsider(self, repository: str, now: int) -> None:
         """Tell once more what was told without proof and is proved by now; forget what is old."""

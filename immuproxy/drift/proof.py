@@ -41,12 +41,14 @@ class Case:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sight:
-    """What the registry showed at a time (ms): the digest under the push's tag, empty for none, and whether it has the
-    content by its digest.
+    """What the registry showed at a time (ms).
+
+    ``digest``: under the push's tag, or by its digest; empty for none, None where it could not be read.  ``stored``:
+    whether the registry may have the content by its digest.
     """
 
     at: int
-    digest: str
+    digest: str | None
     stored: bool
 
 
@@ -78,6 +80,8 @@ def given_up(case: Case, sight: Sight) -> Event:
 
 def _shown(intent: Event, sight: Sight) -> str:
     where = "the tag" if intent.tag else "the registry"
+    if sight.digest is None:
+        return f"the registry could not read {intent.tag or 'its content'}"
     if sight.digest == intent.digest:
         return f"{where} held {sight.digest}, which others pushed as well"
     return f"{where} held {sight.digest or 'nothing'}, and nothing proves whether it held {intent.digest} before"

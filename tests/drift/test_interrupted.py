@@ -109,12 +109,11 @@ async def test_h114_a_push_again_that_found_its_content_proves_the_first(edge: R
     assert event.outcome is Outcome.CREATED
 
 
-async def test_h114_two_that_were_interrupted_with_the_same_content_are_both_unknown(edge: RunningEdge) -> None:
+async def test_h114_of_two_that_were_interrupted_with_the_same_content_neither_is_proved(edge: RunningEdge) -> None:
     first = await interrupt(edge, ONE, lands=False)
     second = await interrupt(edge, ONE, lands=True)
-    await finish(edge)
-    for intent in (first, second):
-        assert [event.outcome for event in await told(edge, intent)] == [Outcome.UNKNOWN]
+    await finish(edge, quarantine=600)
+    assert {event.id for event in await edge.parts.register.intents(REPOSITORY)} == {first.id, second.id}
 
 
 async def test_h114_what_nobody_else_pushed_and_the_tag_shows_has_arrived(edge: RunningEdge) -> None:
@@ -139,6 +138,22 @@ async def test_h114_content_that_was_deleted_meanwhile_may_have_arrived(edge: Ru
     (event,) = await told(edge, intent)
     assert event.outcome is Outcome.UNKNOWN
     assert "held nothing" in event.reason
+
+
+@pytest.mark.parametrize("link_of", ["tags/*/current", "revisions/sha256/*"])
+async def test_h114_what_a_killed_registry_cannot_read_is_unknown_in_the_end(
+    edge: RunningEdge, registry: RegistryServer, link_of: str
+) -> None:
+    """The link of the tag, or of the content, is empty (H16), and stays so until somebody pushes it again."""
+    intent = await interrupt(edge, ONE, lands=True)
+    (link,) = registry.storage.glob(f"**/{REPOSITORY}/_manifests/{link_of}/link")
+    link.write_text("")
+    await finish(edge, quarantine=600)
+    assert await told(edge, intent) == []
+    await finish(edge)
+    (event,) = await told(edge, intent)
+    assert event.outcome is Outcome.UNKNOWN
+    assert "the registry could not read" in event.reason
 
 
 async def test_h114_content_that_is_there_by_its_digest_may_have_been_under_the_tag(edge: RunningEdge) -> None:
