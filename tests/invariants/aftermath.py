@@ -193,6 +193,7 @@ def _recorded(event: Event, clock: float) -> Recorded:
         event.user_agent,
         event.previous_digest,
         event.time / 1000 + clock,
+        event.duration_ms is None,
     )
 
 

@@ -53,16 +53,22 @@ def moving_violations(
 ) -> Iterator[str]:
     """H114, of tags that may move: what is told of a push is what became of it, or that this is unknown.
 
-    ``sent``: the pushes, by name and tag, whose PUT went to the registry, ``stored`` those that it answered 201.
+    ``sent``: the pushes, by name and tag, whose PUT went to the registry, ``stored`` those that it answered 201.  What
+    a push finds under its tag itself, and what goes past the proxies, may be somebody else's.
     """
     outcomes: dict[tuple[str, str], set[str]] = defaultdict(set)
+    concluded: set[tuple[str, str]] = set()
+    history = list(history)
+    bypassed = {(operation.tag, operation.digest) for operation in history if operation.kind is Kind.BYPASS}
     for event in events:
         outcomes[event.operation, event.tag].add(event.outcome)
+        if event.late and event.outcome in STORED and (event.tag, event.digest) not in bypassed:
+            concluded.add((event.operation, event.tag))
     for push in history:
         place = push.name, push.tag
         if push.kind is not Kind.PUSH:
             continue
-        if outcomes[place] & STORED and place not in sent:
+        if place in concluded and place not in sent:
             yield f"H114: {push.name} to {push.tag} is told as stored, and never went to the registry"
         if outcomes[place] == {"failed"} and place in stored:
             yield f"H114: {push.name} to {push.tag} is told as failed, and the registry had stored it"

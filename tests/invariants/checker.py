@@ -56,7 +56,8 @@ class Operation:
 class Recorded:
     """One event of the audit, as far as it can be held against the history.
 
-    `operation`: the push that it tells of; `previous`: what the tag held before; `time`: by the history's clock.
+    `operation`: the push that it tells of; `previous`: what the tag held before; `time`: by the history's clock;
+    `late`: told by others than its own proxy.
     """
 
     event_id: str
@@ -67,6 +68,7 @@ class Recorded:
     operation: str
     previous: str = ""
     time: float = 0.0
+    late: bool = False
 
 
 def violations(history: Iterable[Operation]) -> list[str]:

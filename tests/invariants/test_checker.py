@@ -108,6 +108,7 @@ def test_i10_what_was_unknown_may_be_told_once_it_is_known_and_never_the_other_w
 
 def test_h114_a_moving_push_is_told_as_stored_or_failed_only_where_it_was() -> None:
     lost, place = replace(PUSH, answer=UNKNOWN), {(PUSH.name, PUSH.tag)}
+    late = replace(CREATED, late=True)
     failed, unknown = (replace(CREATED, outcome=outcome) for outcome in ("failed", "unknown"))
     assert list(moving_violations([lost], [CREATED], place, place)) == []
     assert list(moving_violations([lost], [CREATED], place, [])) == [], "its answer was lost"
@@ -115,7 +116,10 @@ def test_h114_a_moving_push_is_told_as_stored_or_failed_only_where_it_was() -> N
     assert list(moving_violations([lost], [failed, CREATED], place, place)) == []
     assert list(moving_violations([lost], [unknown], place, place)) == []
     assert list(moving_violations([lost], [unknown], [], [])) == []
-    assert "never went" in next(moving_violations([lost], [CREATED], [], []))
+    assert "never went" in next(moving_violations([lost], [late], [], []))
+    bypass = replace(PUSH, name="bypass 1", kind=Kind.BYPASS)
+    assert list(moving_violations([lost, bypass], [late], [], [])) == []
+    assert list(moving_violations([PUSH], [CREATED], [], [])) == [], "it saw its content under the tag"
     assert "had stored it" in next(moving_violations([lost], [failed], place, place))
 
 
