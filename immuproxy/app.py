@@ -110,7 +110,7 @@ async def running(path: Path, config: Config, reload: asyncio.Event) -> AsyncIte
         choices = _choices(config, settings)
         settings.used_by(lambda changed: upstream.use(timeouts_of(changed)))
         parts = assemble(rules, store, upstream, metrics, choices, account=account, published=projector.notify)
-        health = Health(store, upstream, metrics, strict=not config.redis.allow_unsafe_settings)
+        health = Health(store, parts.epoch.clock, upstream, metrics, strict=not config.redis.allow_unsafe_settings)
         await health.check()
         if health.unsafe:
             raise CannotServeError(health.unsafe)

@@ -90,6 +90,7 @@ def assemble(
     """
     limits = Limits.of(choices.manifest_timeout)
     epoch = Epoch(store, quarantine=limits.quarantine)
+    epoch.clock.jumped = metrics.clock_jumped
     access_log = AccessLog()
 
     def recorded(event: Event) -> None:

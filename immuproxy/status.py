@@ -10,6 +10,7 @@ from http import HTTPStatus
 
 import structlog
 
+from immuproxy.ledger.clock import Clock
 from immuproxy.ledger.redis import LedgerRefusedError, LedgerUnavailableError, Store
 from immuproxy.proxy.upstream import Upstream, UpstreamUnavailableError
 from immuproxy.telemetry.metrics import Metrics
@@ -31,12 +32,20 @@ LONGEST = 2.0
 """Seconds after which a part counts as not answering."""
 
 
+JUMP_TOLD = 3600.0
+"""Seconds for which a jump of the clock of Redis is told (H112)."""
+
+
 class Health:
     """Asks both parts, remembers what they said, and says it when that changes."""
 
-    def __init__(self, store: Store, upstream: Upstream, metrics: Metrics, *, strict: bool) -> None:
-        """``strict``: settings under which Redis may forget are a reason not to serve."""
+    def __init__(self, store: Store, clock: Clock, upstream: Upstream, metrics: Metrics, *, strict: bool) -> None:
+        """``clock`` watches that of Redis.
+
+        ``strict``: settings under which Redis may forget are a reason not to serve.
+        """
         self._store = store
+        self._clock = clock
         self._upstream = upstream
         self._metrics = metrics
         self._strict = strict
@@ -88,7 +97,12 @@ class Health:
             return Part("redis", ok=False, detail=str(error) or "no answer in time", stops=_WITHOUT_REDIS)
         if fault:
             return Part("redis", ok=False, detail=fault, stops=_WITHOUT_REDIS)
-        return Part("redis", ok=True, detail=f"version {version}")
+        return Part("redis", ok=True, detail="; ".join(filter(None, (f"version {version}", self._jump()))))
+
+    def _jump(self) -> str:
+        """What its clock did of late, in words; empty where it went as it should."""
+        jump, now = self._clock.jump, asyncio.get_running_loop().time()
+        return f"{jump.words} {now - jump.seen:.0f} s ago" if jump and now - jump.seen < JUMP_TOLD else ""
 
     async def _look(self) -> object:
         """See whether it may forget, and note that; its version.  Where it does not let itself be asked, it may."""

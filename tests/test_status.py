@@ -17,7 +17,7 @@ async def test_h88_many_who_ask_at_once_ask_the_parts_once(redis_server: RedisSe
         scripted(lambda exchange: exchange.answer(200)) as upstream,
         edge_over(upstream.url, redis_server.url) as edge,
     ):
-        health = Health(edge.store, edge.parts.edge._upstream, Metrics(), strict=False)
+        health = Health(edge.store, edge.parts.epoch.clock, edge.parts.edge._upstream, Metrics(), strict=False)
         first, *others = await asyncio.gather(*(health.parts() for _ in range(50)))
         assert all(part.ok for part in first)
         assert all(other == first for other in others)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +127,7 @@ async def _grant(config: Config, event: Event, lasts: int, allows: Allows, *, as
     for doubt in filter(None, (permission.unknown(rule, known), needless)):
         warn(doubt)
     if as_json and granted:
-        json_line(asdict(granted))
+        json_line(granted.to_dict())
     else:
         click.echo(f"{event.repository}:{event.tag} may be {_what(allows, event.digest)} until {moment(ends)}")
     return GOOD
@@ -148,7 +147,7 @@ async def _end(config: Config, event: Event, *, as_json: bool) -> int:
         say(f"there is no exception for {event.repository}:{event.tag}")
         return WRONG
     if as_json:
-        json_line(asdict(exemption))
+        json_line(exemption.to_dict())
     else:
         click.echo(f"the exception for {event.repository}:{event.tag} has ended")
     return GOOD
@@ -161,7 +160,7 @@ async def _list(config: Config, *, as_json: bool) -> int:
     in_force = [exemption for exemption in every if exemption.ends > now_ms()]
     if as_json:
         for exemption in in_force:
-            json_line(asdict(exemption))
+            json_line(exemption.to_dict())
     elif in_force:
         table(_HEADINGS, map(_row, in_force))
     else:

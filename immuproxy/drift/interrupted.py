@@ -9,6 +9,7 @@ from immuproxy.drift.proof import Case, Sight
 from immuproxy.ledger.audit import Witnesses
 from immuproxy.ledger.model import Event, Outcome
 from immuproxy.ledger.register import Register
+from immuproxy.ledger.watch import Ages
 from immuproxy.proxy.attempt import Limits
 from immuproxy.proxy.upstream import DAMAGED, UpstreamUnavailableError
 
@@ -34,8 +35,8 @@ class Interrupted:
         self._limits = limits
         self._seen = seen
 
-    async def finish(self, intent: Event, now: int) -> None:
-        """Close an intent at ``now`` (ms) where that is known, or can be known no better."""
+    async def finish(self, intent: Event, ages: Ages) -> None:
+        """Close an intent where that is known, or can be known no better."""
         # Who is not among the intents or events read from here on cannot have set what is seen here.
         seen = await self._look(intent, intent.tag or intent.digest)
         case = await self._case(intent)
@@ -43,7 +44,7 @@ class Interrupted:
         if ended:
             await self._register.conclude(intent.repository, ended, holds=seen == intent.digest)
             return
-        if now - intent.time < self._limits.quarantine_ms:
+        if ages.of(intent.time) < self._limits.quarantine_ms:
             return
         stored = seen == intent.digest or await self._look(intent, intent.digest) != ""
         sight = Sight(at=await self._register.now_ms(), digest=seen, stored=stored)
@@ -59,10 +60,10 @@ class Interrupted:
                 raise
             return None
 
-    async def reconsider(self, repository: str, now: int) -> None:
+    async def reconsider(self, repository: str, ages: Ages) -> None:
         """Tell once more what was told without proof and is proved by now; forget what is old."""
         unproved = sorted(await self._register.unproved(repository), key=lambda event: event.time)
-        old = [event.id for event in unproved if now - event.time > KEPT_MS]
+        old = [event.id for event in unproved if ages.now - event.time > KEPT_MS]
         await self._register.forget_unproved(repository, old)
         for told in unproved[len(old) :][-MOST_RECONSIDERED:]:
             ended = proof.arrived(await self._case(told), "") if told.outcome is Outcome.UNKNOWN and told.tag else None

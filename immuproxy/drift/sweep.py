@@ -26,7 +26,8 @@ from immuproxy.ledger.audit import Witnesses
 from immuproxy.ledger.exceptions import Exceptions
 from immuproxy.ledger.model import Action, Event, Outcome, State, TagRecord
 from immuproxy.ledger.redis import LedgerUnavailableError
-from immuproxy.ledger.register import GoneTag, Register
+from immuproxy.ledger.register import GoneTag, Range, Register
+from immuproxy.ledger.watch import Ages
 from immuproxy.oci.errors import OciError
 from immuproxy.proxy import record
 from immuproxy.proxy.attempt import Limits
@@ -43,6 +44,10 @@ _JITTER = random.Random()  # noqa: S311  # no secret; of its own, so that nobody
 
 INTERVAL = 15.0
 """Seconds between two passes, give or take half."""
+
+
+LATER_THAN_ANY = 2
+"""Leases from now: no claim of today ends so late, whichever proxy it is of."""
 
 
 def _nothing(_result: str | int) -> None:
@@ -82,7 +87,6 @@ class Sweep:
         self._open_drift = open_drift
         self._comparison = Comparison(register, healer, upstream, counted=counted)
         self._interrupted = Interrupted(register, witnesses, limits, self._seen)
-        self._now = 0
 
     @property
     def works(self) -> tuple[Callable[[], Coroutine[Any, Any, None]], ...]:
@@ -104,7 +108,6 @@ class Sweep:
     async def finish(self) -> None:
         """One pass over what is open; what cannot be finished now stays for the next."""
         try:
-            self._now = await self._register.now_ms()
             repositories = await self._register.repositories()
             opened = await self._register.attention.tidy(repositories)
             for repository in await self._register.unfinished(repositories):
@@ -122,31 +125,47 @@ class Sweep:
         await apart(work, self._register.now_ms, repository=repository)
 
     async def _repository(self, repository: str) -> None:
+        ages = await self._register.ages(repository)
         for intent in await self._register.intents(repository):
-            if not self._is_overdue(intent):
+            if not self._is_overdue(intent, ages):
                 continue
-            await self._apart(self._try_to_finish(intent), repository)
-        await self._interrupted.reconsider(repository, self._now)
+            await self._apart(self._try_to_finish(intent, ages), repository)
+        await self._interrupted.reconsider(repository, ages)
 
-    async def _try_to_finish(self, intent: Event) -> None:
+    async def _try_to_finish(self, intent: Event, ages: Ages) -> None:
         try:
-            await self._finish(intent)
+            await self._finish(intent, ages)
         except (UpstreamUnavailableError, OciError) as error:
             log.warning("left open: the upstream does not tell", event_id=intent.id, reason=str(error))
 
     async def _give_back(self, repository: str) -> None:
-        """What lost proxies had only claimed: nothing was sent, and nothing waits for it but what it pins (H64)."""
-        tags = await self._register.past_claims(repository, until=self._now)
+        """What lost proxies had only claimed: nothing was sent, and nothing waits for it but what it pins (H64).
+
+        Also what is dated later than any claim could be: it was claimed before time went back (H112).
+        """
+        ages = await self._register.ages(repository)
+        await self._give_back_between(repository, ("-inf", ages.now), ages)
+        await self._give_back_between(repository, (ages.now + LATER_THAN_ANY * self._limits.lease_ms, "+inf"), ages)
+
+    async def _give_back_between(self, repository: str, between: Range, ages: Ages) -> None:
+        waiting = False
+        tags = await self._register.past_claims(repository, between=between)
         for found in await self._register.records(repository, tags):
             claim = found.claim
-            if claim and claim.state is State.CLAIMED and claim.lease <= self._now:
+            if claim is None or claim.state is not State.CLAIMED:
+                continue
+            if ages.is_over(claim):
                 await self._register.release(repository, found.tag, token=claim.token, event=None, unarmed=True)
-        await self._register.forget_claims(repository, until=self._now)
+            elif claim.lease <= ages.now or claim.lease > ages.now + self._limits.lease_ms:
+                waiting = True
+        if not waiting:
+            await self._register.forget_claims(repository, between=between)
 
     async def _end_exceptions(self, repository: str) -> None:
         """Temporary permissions whose time is over end with an event."""
+        time = await self._register.clock.looked()
         for exemption in await self._exceptions.all(repository):
-            if exemption.ends <= self._now:
+            if exemption.over <= time:
                 event = record.own(
                     Action.EXCEPTION,
                     Outcome.ENDED,
@@ -157,34 +176,34 @@ class Sweep:
                 )
                 await self._exceptions.end(exemption, event)
 
-    def _is_overdue(self, intent: Event) -> bool:
-        return self._now - intent.time > self._limits.lease * 1000
+    def _is_overdue(self, intent: Event, ages: Ages) -> bool:
+        return ages.of(intent.time) > self._limits.lease * 1000
 
-    def _may_still_land(self, intent: Event) -> bool:
-        """Whether the upstream could yet do what a lost proxy has sent (H62, H77)."""
-        return self._now - intent.time < self._limits.quarantine * 1000
+    def _may_still_land(self, intent: Event, ages: Ages) -> bool:
+        """Whether the upstream could yet do what a lost proxy has sent (H62, H77, H112)."""
+        return ages.of(intent.time) < self._limits.quarantine * 1000
 
-    async def _finish(self, intent: Event) -> None:
+    async def _finish(self, intent: Event, ages: Ages) -> None:
         if intent.action is Action.REPAIR:
-            await self._finish_repair(intent)
+            await self._finish_repair(intent, ages)
             return
         if intent.action is not Action.PUSH:
-            await self._finish_delete(intent)
+            await self._finish_delete(intent, ages)
             return
         found = await self._register.read(intent.repository, intent.tag) if intent.tag else None
         if found and found.claim and found.claim.event == intent.id:
-            await self._finish_claim(found)
+            await self._finish_claim(found, ages)
         else:
-            await self._interrupted.finish(intent, self._now)
+            await self._interrupted.finish(intent, ages)
 
-    async def _finish_claim(self, found: TagRecord) -> None:
+    async def _finish_claim(self, found: TagRecord, ages: Ages) -> None:
         """An armed claim whose lease has passed: commit what arrived; after the quarantine give up the rest."""
         claim = found.claim
-        if claim is None or claim.state is not State.ARMED or claim.lease > self._now:
+        if claim is None or claim.state is not State.ARMED or not ages.is_over(claim):
             return
         if await self._arrived(found):
             return
-        if self._now - claim.armed < self._limits.quarantine * 1000:
+        if ages.of(claim.armed) < self._limits.quarantine * 1000:
             return
         closing = await self._recovery.closing(found, "the push never reached the upstream")
         await self._register.release(found.repository, found.tag, token=claim.token, event=closing)
@@ -203,21 +222,21 @@ class Sweep:
                 raise
             return False
 
-    async def _finish_repair(self, intent: Event) -> None:
+    async def _finish_repair(self, intent: Event, ages: Ages) -> None:
         """A manifest that was to be put back (H92)."""
         if await self._seen(intent, intent.digest) == intent.digest:
             reason = "the upstream has it again; recorded after the repair was interrupted"
             ended = replace(intent, outcome=Outcome.HEALED, reason=reason)
-        elif self._may_still_land(intent):
+        elif self._may_still_land(intent, ages):
             return
         else:
             ended = replace(intent, reason="the repair was interrupted, and the upstream does not hold its content")
         await self._register.conclude(intent.repository, ended)
 
-    async def _finish_delete(self, intent: Event) -> None:
+    async def _finish_delete(self, intent: Event, ages: Ages) -> None:
         """A delete: gone, or sure not to go any more, its mark is taken away, and the records of the tags that went."""
         seen = await self._seen(intent, intent.tag or intent.digest)
-        if seen and self._may_still_land(intent):
+        if seen and self._may_still_land(intent, ages):
             return
         mark = f"tag:{intent.tag}" if intent.tag else " ".join(_digests(intent))
         if seen:

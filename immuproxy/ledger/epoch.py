@@ -18,6 +18,7 @@ import asyncio
 import structlog
 
 from immuproxy.ledger import keys
+from immuproxy.ledger.clock import Clock
 from immuproxy.ledger.redis import LedgerUnavailableError, Store
 
 log = structlog.get_logger("immuproxy.ledger")
@@ -32,6 +33,7 @@ class Epoch:
     def __init__(self, store: Store, *, quarantine: float) -> None:
         """``quarantine``: seconds that a recovery lasts."""
         self._store = store
+        self.clock = Clock(store)
         self._quarantine = quarantine
         self._beat = 0
         self._known: set[str] = set()
@@ -73,10 +75,11 @@ class Epoch:
         return int(await self._store.do(self._store.client.get(keys.LOSSES)) or 0)
 
     async def watch(self) -> None:
-        """Beat for ever; cancel it to stop."""
+        """Beat, and look at the clock, for ever; cancel it to stop."""
         while True:
             try:
                 await self.beat()
+                await self.clock.look()
             except LedgerUnavailableError as error:
                 log.debug("no beat", reason=str(error))
             await asyncio.sleep(INTERVAL)

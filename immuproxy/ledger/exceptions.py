@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
+from typing import Any
 
 from immuproxy.ledger import keys
 from immuproxy.ledger.attention import Attention, Kind
@@ -31,8 +32,9 @@ TO_DELETE = "may be deleted: "
 class Exemption:
     """One permission.
 
-    ``granted`` and ``ends`` in ms; ``digest`` is the only one that may be pushed, or that may be deleted, or empty for
-    any; ``event`` is the id of the event that granted it.
+    ``granted`` and ``ends`` in ms, and ``over`` when it ends by the ledger's own time (H113); ``digest`` is the
+    only one that may be pushed, or that may be deleted, or empty for any; ``event`` is the id of the event that granted
+    it.
     """
 
     repository: str
@@ -44,10 +46,19 @@ class Exemption:
     by: str
     reason: str
     allows: Allows = Allows.OVERWRITE
+    over: int = 0
 
-    def covers(self, wish: Allows, digest: str, now_ms: int) -> bool:
-        """Whether a push of ``digest``, or the delete of a tag that holds it, is permitted at ``now_ms``."""
-        return self.allows is wish and now_ms < self.ends and self.digest in {"", digest}
+    def to_dict(self) -> dict[str, Any]:
+        """What is shown of it, as plain JSON values."""
+        values = asdict(self)
+        del values["over"]
+        return values
+
+    def covers(self, wish: Allows, digest: str, time: int) -> bool:
+        """Whether a push of ``digest``, or the delete of a tag that holds it, is permitted at that time of the ledger's
+        own (ms).
+        """
+        return self.allows is wish and time < self.over and self.digest in {"", digest}
 
     @property
     def words(self) -> str:
@@ -84,7 +95,10 @@ class Exceptions:
         ends = await self._store.script(
             "exception_grant",
             [keys.exceptions(event.repository), keys.outbox(event.repository)],
-            [event.tag, lasts_ms, event.digest, event.id, as_written(told), event.actor, event.reason, allows],
+            [
+                *(event.tag, lasts_ms, event.digest, event.id, as_written(told), event.actor, event.reason, allows),
+                await self._store.ledger_time(),
+            ],
         )
         self._published(event.repository)
         return int(ends)

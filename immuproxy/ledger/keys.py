@@ -23,6 +23,11 @@ EPOCH = PREFIX + "epoch"
 before.
 """
 
+CLOCK = PREFIX + "{:clock}:clock"
+"""Hash: the ledger's own time, which never goes back (H113); see ``scripts/clock.lua``.  No repository's, whose names
+hold no colon.
+"""
+
 LOSSES = PREFIX + "losses"
 """Counter: how often a proxy noticed that Redis came back empty or older."""
 

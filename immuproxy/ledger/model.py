@@ -140,7 +140,11 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Somebody's wish to set the tag.  ``lease`` is its deadline; ``armed`` is when the PUT became possible, or 0."""
+    """Somebody's wish to set the tag.
+
+    ``lease`` is its deadline, and ``term`` how long it stood by then, None where nobody wrote that; ``armed`` is when
+    the PUT became possible, or 0.
+    """
 
     state: State
     digest: str
@@ -148,6 +152,7 @@ class Claim:
     lease: int
     armed: int = 0
     event: str = ""
+    term: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +162,8 @@ class Committed:
     ``since`` is when it came to hold this digest, ``first`` when it first held anything; ``by`` the actor of this
     digest, ``first_by`` the actor of the first; ``first_adopted`` tells that the tag predates the ledger, so that
     ``first`` is only when it was found.  ``generation`` grows with each allowed overwrite, from ``born`` on, and never
-    goes back: where a record goes, those that come to its repository later are born above it (H102).
+    goes back: where a record goes, those that come to its repository later are born above it (H102).  ``aged_from`` is
+    ``first`` by the ledger's own time (H113).
     """
 
     digest: str
@@ -173,6 +179,7 @@ class Committed:
     platforms: tuple[str, ...] = ()
     rule: str = ""
     event: str = ""
+    aged_from: int = 0
 
     @property
     def overwrites(self) -> int:

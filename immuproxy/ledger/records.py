@@ -28,11 +28,13 @@ FIELDS = (
     "born",
     "since",
     "first",
+    "aged_from",
     *SHOWN,
     "claim_state",
     "claim_digest",
     "claim_token",
     "claim_lease",
+    "claim_term",
     "claim_armed",
     "claim_event",
     "deleted",
@@ -82,6 +84,7 @@ def _committed(fields: Mapping[str, str]) -> Committed:
         born=int(fields.get("born", 1)),
         since=int(fields["since"]),
         first=int(fields["first"]),
+        aged_from=int(fields.get("aged_from", fields["first"])),
         **shown,
     )
 
@@ -94,6 +97,7 @@ def _claim(fields: Mapping[str, str]) -> Claim:
         lease=int(fields["claim_lease"]),
         armed=int(fields.get("claim_armed", 0)),
         event=fields.get("claim_event", ""),
+        term=int(fields["claim_term"]) if "claim_term" in fields else None,
     )
 
 

@@ -35,6 +35,7 @@ from immuproxy.ledger.cluster import in_cluster, key_for_each_node
 from immuproxy.ledger.sentinel import following
 from immuproxy.ledger.turns import AT_ONCE, OverloadedError, SilenceError, Turns
 from immuproxy.ledger.urls import ClusterAddress, SentinelAddress, SingleAddress, parse_url
+from immuproxy.ledger.watch import Sample
 
 log = structlog.get_logger("immuproxy.ledger")
 
@@ -318,6 +319,55 @@ class Store:
         """The clock of Redis, by which all records are dated (H73)."""
         seconds, microseconds = await self.do(self.client.time())
         return int(seconds) * 1000 + int(microseconds) // 1000
+
+    async def time_at(self, key: str) -> int:
+        """The same clock where a key is: on a cluster each master has its own."""
+        with _translated():
+            master = self._master_of(key)
+        seconds, microseconds = await self.do(self._time_of(master))
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
+    def node(self, key: str) -> str:
+        """Whose clock dates what happens at a key: a name for the master of a cluster, else nothing."""
+        with _translated():
+            master = self._master_of(key)
+        return str(master.name) if master else ""
+
+    async def times(self) -> dict[str, Sample]:
+        """What the clocks say that there are, by `node`; one that does not answer is left out.
+
+        Waits for no turn, so that the time on the way tells how much the answer is worth.
+        """
+        if isinstance(self.client, RedisCluster):
+            with _translated():
+                await self.client.initialize()
+            masters = self.client.get_primaries()
+            found = await asyncio.gather(*map(self._sample, masters), return_exceptions=True)
+            return {
+                str(master.name): sample
+                for master, sample in zip(masters, found, strict=True)
+                if isinstance(sample, Sample)
+            }
+        return {"": await self._sample(None)}
+
+    async def ledger_time(self, least: int = 0) -> int:
+        """The ledger's own time (``clock.lua``); ``least``: what is known of it."""
+        return int(await self.script("clock", [names.CLOCK], [least]))
+
+    async def _sample(self, master: Any) -> Sample:
+        own = asyncio.get_running_loop().time
+        asked = own()
+        with _translated():
+            seconds, microseconds = await _awaited(self._time_of(master))
+        return Sample(int(seconds) * 1000 + int(microseconds) // 1000, asked, own())
+
+    def _time_of(self, master: Any) -> Awaitable[Any]:
+        if isinstance(self.client, RedisCluster):
+            return cast("Awaitable[Any]", self.client.execute_command("TIME", target_nodes=master))
+        return cast("Awaitable[Any]", self.client.time())
+
+    def _master_of(self, key: str) -> Any:
+        return self.client.get_node_from_key(key) if isinstance(self.client, RedisCluster) else None
 
     async def information(self) -> Mapping[str, Any]:
         """INFO of the server; of a cluster, what its nodes say, the unsafe word last.

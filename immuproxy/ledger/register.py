@@ -18,6 +18,7 @@ from typing import Any
 
 from immuproxy.ledger import keys
 from immuproxy.ledger.attention import Attention, Kind
+from immuproxy.ledger.clock import Clock
 from immuproxy.ledger.comparisons import Comparisons
 from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.holders import Holders
@@ -39,7 +40,10 @@ from immuproxy.ledger.model import (
 from immuproxy.ledger.records import FIELDS, finding_of, packed, record_of, reply_of, stored_of
 from immuproxy.ledger.redis import Argument, Store
 from immuproxy.ledger.tag_names import standing_tags
+from immuproxy.ledger.watch import Ages
 from immuproxy.oci import names
+
+Range = tuple[int | str, int | str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,6 +251,15 @@ class Register:
         draft = await self._store.do(self._store.client.hget(keys.intents(repository), event_id))
         return event_from_dict(json.loads(draft)) if draft else None
 
+    @property
+    def clock(self) -> Clock:
+        """What time it is, and how long ago something was, where that must not go by a clock that jumps."""
+        return self._epoch.clock
+
+    async def ages(self, repository: str) -> Ages:
+        """How long ago something in the repository was, at least (H112)."""
+        return await self.clock.ages_now(keys.intents(repository))
+
     # --- the steps of a guarded push
 
     async def claim(
@@ -270,6 +283,7 @@ class Register:
         it is ``quarantine_ms`` old, and ``closing`` is its event.
         """
         await self._epoch.list(repository)
+        seen, asked = await self._seen(repository), asyncio.get_running_loop().time()
         reply = await self._publish(
             repository,
             "claim",
@@ -285,18 +299,23 @@ class Register:
                 as_written(closing),
                 tag,
                 over_digest,
+                *seen,
             ],
         )
-        return reply_of(repository, tag, reply)
+        claimed = reply_of(repository, tag, reply)
+        await self.clock.check(keys.tag(repository, tag), claimed.now, asked=asked)
+        return claimed
 
-    async def past_claims(self, repository: str, *, until: int) -> list[str]:
-        """Tags with a claim whose lease had ended at ``until`` (ms), and others that had one by then."""
-        names = await self._store.do(self._store.client.zrange(keys.claims(repository), "-inf", until, byscore=True))
+    async def past_claims(self, repository: str, *, between: Range) -> list[str]:
+        """Tags with a claim whose lease ends between these times (ms, both ends belong to it), and others that had
+        one.
+        """
+        names = await self._store.do(self._store.client.zrange(keys.claims(repository), *between, byscore=True))
         return [name.decode() for name in names]
 
-    async def forget_claims(self, repository: str, *, until: int) -> None:
+    async def forget_claims(self, repository: str, *, between: Range) -> None:
         """`past_claims` have been seen to."""
-        await self._store.do(self._store.client.zremrangebyscore(keys.claims(repository), "-inf", until))
+        await self._store.do(self._store.client.zremrangebyscore(keys.claims(repository), *between))
 
     async def arm(
         self,
@@ -356,7 +375,7 @@ class Register:
             repository,
             "commit",
             _keys(repository, tag, "tags", "pins", "manifests", "intents", "outbox", "holders", "floor"),
-            [token, *_held(tag, content, event, first=first)],
+            [token, *_held(tag, content, event, first=first, time=await self.clock.time())],
         )
         held = reply_of(repository, tag, reply)
         self._count(event, written=held.record.committed is not None and held.record.committed.event == event.id)
@@ -379,11 +398,12 @@ class Register:
         ``reuse``: whether the name of a deleted tag may be used again.
         """
         await self._epoch.list(repository)
+        held_ = _held(tag, content, event, first=first, time=await self.clock.time())
         reply = await self._publish(
             repository,
             "adopt",
             _keys(repository, tag, "tags", "pins", "manifests", "intents", "outbox", "marks", "holders", "floor"),
-            [seen_token, *_held(tag, content, event, first=first), int(reuse), as_written(closing)],
+            [seen_token, *held_, *await self._seen(repository), int(reuse), as_written(closing)],
         )
         held = reply_of(repository, tag, reply)
         self._count(event, written=held.record.committed is not None and held.record.committed.event == event.id)
@@ -400,11 +420,11 @@ class Register:
         another.
         """
         await self._epoch.list(repository)
-        named = [keys.tag(repository, tag)] if tag else []
+        named, seen = [keys.tag(repository, tag)] if tag else [], await self._seen(repository)
         reply = await self._store.script(
             "intend",
             [*_slot(repository, "intents", "marks", "pins", "manifests", "tags", "holders", "floor"), *named],
-            [draft.id, as_written(draft), " ".join(sorted(needs)), tag, over_generation],
+            [draft.id, as_written(draft), " ".join(sorted(needs)), tag, over_generation, *seen],
         )
         return Step(reply[0].decode())
 
@@ -447,7 +467,7 @@ class Register:
         """
         await self._epoch.list(event.repository)
         keys_ = [*_slot(event.repository, "outbox"), keys.tag(event.repository, event.tag)]
-        told: list[Argument] = [without_time(event), seen.digest, seen.generation]
+        told: list[Argument] = [as_written(event), seen.digest, seen.generation]
         return self._count(event, written=bool(await self._publish(event.repository, "record", keys_, told)))
 
     # --- deletes
@@ -483,7 +503,7 @@ class Register:
                 *(keys.tag(repository, tag) for tag in (*first, *others)),
             ],
             [
-                *(digest, deadline_ms, draft.id, as_written(draft), adopted),
+                *(digest, deadline_ms, draft.id, as_written(draft), adopted, await self.clock.time()),
                 *(item for permit in permits for item in (permit.tag, permit.digest, permit.event)),
             ],
         )
@@ -614,6 +634,11 @@ class Register:
         found = tuple((each.repository, finding_of(each.tag, each.value.decode())) for each in page.found)
         return FindingPage(found, page.next_cursor)
 
+    async def _seen(self, repository: str) -> tuple[int, int]:
+        """What a script that may take something away from others is told of this process' own clock (H112)."""
+        ages = await self.clock.ages(keys.intents(repository))
+        return ages.at, ages.watched
+
     def _count(self, event: Event | None, *, written: bool) -> bool:
         if event is not None and written:
             self._recorded(event)
@@ -669,8 +694,8 @@ def _needs(content: Content) -> str:
     return " ".join(sorted(content.needs | {content.digest}))
 
 
-def _held(tag: str, content: Content, event: Event, *, first: bool) -> list[Argument]:
-    """The arguments that ``commit.lua`` and ``adopt.lua`` share, from the digest on."""
+def _held(tag: str, content: Content, event: Event, *, first: bool, time: int) -> list[Argument]:
+    """The arguments that ``commit.lua`` and ``adopt.lua`` share, from the digest on; ``time``: the ledger's own."""
     shown: dict[str, Argument] = {
         "by": event.actor,
         "media_type": content.media_type,
@@ -682,6 +707,7 @@ def _held(tag: str, content: Content, event: Event, *, first: bool) -> list[Argu
     if first:
         shown["first_by"] = event.actor
         shown["first_adopted"] = int(event.action is Action.ADOPT)
+        shown["aged_from"] = time
     fields = [item for pair in shown.items() for item in pair]
     stored = [item for manifest in content.stored for item in (manifest.digest, packed(manifest))]
     return [content.digest, tag, as_written(event), _needs(content), len(fields), *fields, *stored]

@@ -96,12 +96,12 @@ class Claiming:
         found = await self._register.read(push.repository, push.tag)
         if found.claim or found.committed is None or found.committed.digest == push.manifest.digest:
             return None
-        verdict = await self._judge.push(push, found, now_ms=await self._register.now_ms())
+        verdict = await self._judge.push(push, found, now_ms=await self._register.clock.looked())
         return await self._refusals.push(push, verdict, found) if verdict.outcome is Decision.REFUSE else None
 
     async def judge_again(self, attempt: Attempt) -> Answer | None:
         """Once more where others were waited for since the claim, which is ours; the answer of a refusal (H103)."""
-        push, now = attempt.push, await self._register.now_ms()
+        push, now = attempt.push, await self._register.clock.looked()
         found = await self._register.read(push.repository, push.tag)
         attempt.verdict = await self._judge.push(push, found, now_ms=now)
         if attempt.verdict.outcome is Decision.REFUSE:
@@ -142,7 +142,7 @@ class Claiming:
     async def _held(self, attempt: Attempt, reply: Reply) -> Answer | None:
         """Unchanged, refused, or on as an overwrite of exactly this generation."""
         push, found = attempt.push, reply.record
-        verdict = await self._judge.push(push, found, now_ms=reply.now)
+        verdict = await self._judge.push(push, found, now_ms=await self._register.clock.time())
         match verdict.outcome:
             case Decision.UNCHANGED if found.committed:
                 return await self._unchanged(attempt, found.committed)
@@ -191,7 +191,7 @@ class Claiming:
             if attempt.verdict is None:
                 await self._look(attempt)
             # Whatever let it come here may have ended since (H103).
-            attempt.verdict = await self._judge.push(push, reply.record, now_ms=reply.now)
+            attempt.verdict = await self._judge.push(push, reply.record, now_ms=await self._register.clock.time())
             lacking = await self._lacking(attempt)
             await self._late_children.find(push.repository, attempt.content.missing, push.caller)
             if not lacking and attempt.verdict.outcome is not Decision.REFUSE:
@@ -249,7 +249,7 @@ class Claiming:
         push, claim = attempt.push, reply.record.claim
         if claim is None or await self._recovery.settle_or_mend(reply.record, push.caller, push.rule):
             return
-        age = (reply.now - claim.armed) / 1000
+        age = (await self._register.ages(push.repository)).of(claim.armed) / 1000
         if age < self._limits.quarantine:
             raise errors.unavailable(
                 "an earlier push of other content was cut off, and it could still arrive; "

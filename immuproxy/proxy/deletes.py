@@ -131,7 +131,7 @@ class Deletes:
         if rule.delete_allowed or not rule.protects:
             return None
         found = await self._exceptions.of(repository, tag)
-        now = await self._register.now_ms() if found else 0
+        now = await self._register.clock.looked() if found else 0
         return found if found and found.covers(Allows.DELETE, held, now) else None
 
     async def _known(self, repository: str, tag: str, caller: Caller) -> TagRecord:

@@ -27,7 +27,7 @@ class Judge:
             raise RuleChangedError
 
     async def push(self, push: Push, found: TagRecord, *, now_ms: int) -> rules.Verdict:
-        """The verdict on ``push`` when the tag's record is ``found``; ``now_ms`` by the clock that dated the record.
+        """The verdict on ``push`` when the tag's record is ``found``; ``now_ms`` is the ledger's own time (H113).
 
         By the rule and the exceptions that are in force now; raises `RuleChangedError` (H103).
         """
@@ -55,7 +55,7 @@ class Judge:
         if found.committed is None:
             return None
         image = await self._library.held(found, push.caller, push.rule)
-        since = None if found.committed.first_adopted else found.committed.first
+        since = None if found.committed.first_adopted else found.committed.aged_from
         return rules.Held(image=image, since_ms=since, by=found.committed.first_by)
 
 

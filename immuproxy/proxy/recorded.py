@@ -94,8 +94,8 @@ class Recorder:
 
     async def _shadowed(self, push: Push, event: Event, before: Found | None) -> Event:
         """What the rule would have said, were it not in shadow mode."""
-        now = record.now_ms()
-        held = Held(before.digest, 1, now, now, media_type=before.media_type) if before else None
+        now = await self._register.clock.time()
+        held = Held(before.digest, 1, now, now, media_type=before.media_type, aged_from=now) if before else None
         seen = TagRecord(push.repository, push.tag, committed=held, generation=1 if held else 0)
         verdict = await self._judge.push(push, seen, now_ms=now)
         return replace(event, shadow=verdict.shadow, reason=verdict.reason)

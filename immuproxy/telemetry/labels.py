@@ -46,6 +46,7 @@ EVENTS = tuple(pair for actions, outcomes in _OUTCOMES.items() for pair in produ
 SHADOW = tuple((action,) for action in ("push", *_DELETES))
 
 COMPARED = (("agrees",), ("drifted",), ("unanswered",))
+CLOCK_JUMPS = (("back",), ("ahead",))
 RELOADS = (("loaded",), ("rejected",))
 PARTS = (("redis",), ("upstream",))
 READY = (("pulls",), ("pushes",))

@@ -107,6 +107,12 @@ class Metrics:
             buckets=_SHORT,
             registry=registry,
         )
+        self._clock_jumps = Counter(
+            "immuproxy_redis_clock_jumps",
+            "Times that the clock of Redis went otherwise than that of this process.",
+            ["direction"],
+            registry=registry,
+        )
         self._upstream_seconds = Histogram(
             "immuproxy_upstream_request_duration_seconds",
             "Time from sending a request to the upstream to the head of its answer, with the wait for a connection.",
@@ -125,6 +131,10 @@ class Metrics:
     def compared(self, result: str) -> None:
         """Count one tag that the sweep compared: ``agrees``, ``drifted`` or ``unanswered``."""
         self._compared.labels(result).inc()
+
+    def clock_jumped(self, seconds: float) -> None:
+        """Count a jump of the clock of Redis: ``ahead``, or ``back`` where it is below 0."""
+        self._clock_jumps.labels("back" if seconds < 0 else "ahead").inc()
 
     def certificate(self, listener: str, ends: float) -> None:
         """The certificate of ``edge`` or ``console`` ends then, in seconds since 1970."""
@@ -159,6 +169,7 @@ class Metrics:
             (self._events, labels.EVENTS),
             (self._shadow, labels.SHADOW),
             (self._compared, labels.COMPARED),
+            (self._clock_jumps, labels.CLOCK_JUMPS),
             (self.rules_reloads, labels.RELOADS),
             (self.up, labels.PARTS),
             (self._ready, labels.READY),

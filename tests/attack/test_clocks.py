@@ -94,12 +94,12 @@ async def test_a_time_limit_has_passed_when_the_ledgers_clock_says_so(
             for watch in watches.values():
                 watch.jump("+0")
         assert (await client.pull("clocks/within", tag)).digest == first.digest
-        assert (await client.push("clocks/within", tag, second)).status == 201
+        assert (await client.push("clocks/within", tag, second)).status == 409, "it has passed once and for all (H113)"
     await standing.unharmed()
 
 
 async def test_a_clock_that_was_ahead_lets_nobody_overwrite_for_longer(clocks: tuple[Arena, dict[str, Clock]]) -> None:
-    """Pushed while the clock was a day ahead, and the clock set right: the hour of grace is not a day and an hour."""
+    """Pushed while the clock was a day ahead, and the clock set right: the hour of grace is an hour."""
     standing, watches = clocks
     tag = f"late-{next(_numbers)}"
     async with standing.client() as client:
@@ -110,4 +110,11 @@ async def test_a_clock_that_was_ahead_lets_nobody_overwrite_for_longer(clocks: t
         finally:
             for watch in watches.values():
                 watch.jump("+0")
-        assert (await client.push("clocks/ahead", tag, image("pushed today"))).status == 409
+        assert (await client.push("clocks/ahead", tag, image("pushed today"))).status == 201
+        for watch in watches.values():
+            watch.jump("+61m")
+        try:
+            assert (await client.push("clocks/ahead", tag, image("pushed an hour later"))).status == 409
+        finally:
+            for watch in watches.values():
+                watch.jump("+0")

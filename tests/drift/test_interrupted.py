@@ -13,6 +13,7 @@ from immuproxy.drift.interrupted import KEPT_MS
 from immuproxy.ledger import keys
 from immuproxy.ledger.audit import Projector
 from immuproxy.ledger.model import Action, Event, Outcome
+from immuproxy.ledger.watch import Ages
 from immuproxy.oci.errors import OciError
 from immuproxy.proxy.answers import Answer
 from immuproxy.proxy.upstream import Upstream
@@ -305,7 +306,7 @@ async def test_h114_what_was_not_proved_within_a_day_is_let_be(edge: RunningEdge
     await finish(edge)
     assert [event.id for event in await register.unproved(REPOSITORY)] == [intent.id]
     interrupted = sweep_of(edge)._interrupted
-    await interrupted.reconsider(REPOSITORY, intent.time + KEPT_MS)
+    await interrupted.reconsider(REPOSITORY, Ages(intent.time + KEPT_MS, intent.time + KEPT_MS, KEPT_MS))
     assert await register.unfinished([REPOSITORY]) == [REPOSITORY]
-    await interrupted.reconsider(REPOSITORY, intent.time + KEPT_MS + 1)
+    await interrupted.reconsider(REPOSITORY, Ages(intent.time + KEPT_MS + 1, intent.time + KEPT_MS + 1, KEPT_MS))
     assert await register.unfinished([REPOSITORY]) == []

@@ -21,7 +21,7 @@ from tests.servers import RedisServer, RegistryServer
 
 ALL = ("~immuproxy:*", "+@all", "-@dangerous", "+info", "+role")
 NO_ROUND_TRIP = {"EVAL", "EVALSHA", "INFO", "PING", "PIPELINE", "EXECUTE", "EXECUTE_COMMAND", "ACLOSE", "INITIALIZE"}
-OF_THE_LIBRARY = NO_ROUND_TRIP | {"GET_NODE_FROM_KEY", "DELETE", "PUBSUB"}
+OF_THE_LIBRARY = NO_ROUND_TRIP | {"GET_NODE_FROM_KEY", "GET_PRIMARIES", "DELETE", "PUBSUB"}
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def url_of(server: RedisServer) -> str:
 
 async def pushes_and_readiness(edge: RunningEdge, *, strict: bool = True) -> tuple[int, str, bool, str]:
     """What a push is answered, and whether a balancer is told that pushes can be taken."""
-    health = Health(edge.store, edge.parts.edge._upstream, Metrics(), strict=strict)
+    health = Health(edge.store, edge.parts.epoch.clock, edge.parts.edge._upstream, Metrics(), strict=strict)
     parts = await health.parts()
     answer = await edge.client.push("team/app", "1.0", image("one"))
     why = "" if answer.status == 201 else str(answer.error["message"])

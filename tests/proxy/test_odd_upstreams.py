@@ -30,7 +30,7 @@ async def test_h26_a_pull_through_cache_says_no_in_its_own_words_and_is_named_by
     origin = start_registry()
     cache = start_registry(more={"proxy": {"remoteurl": origin.url}})
     async with edge_over(cache.url, redis_server.url) as edge:
-        health = Health(edge.store, edge.parts.edge._upstream, Metrics(), strict=True)
+        health = Health(edge.store, edge.parts.epoch.clock, edge.parts.edge._upstream, Metrics(), strict=True)
         await health.check()
         answer = await edge.client.ask("POST", f"/v2/{REPOSITORY}/blobs/uploads/")
         assert (answer.status, answer.error["code"]) == (405, "UNSUPPORTED")

@@ -2,14 +2,14 @@
 --
 -- A tag's record is one hash.  Its committed part: digest, generation, needs and what the console shows.
 -- Its claim part, all fields prefixed "claim_": state (claimed | armed), digest, token, lease (deadline, ms),
--- armed (ms), event, needs.  Both may be there at once: an allowed overwrite under way.
+-- term (how long before that it began, ms), armed (ms), event, needs.  Both may be there at once: an allowed overwrite under way.
 -- Its tombstone: deleted (ms), deleted_digest, deleted_by.
 
 -- A script has no way back, so a key of a wrong type is found before anything is written (H70).
 local KINDS = {
   tag = 'hash', tags = 'zset', holders = 'zset', pins = 'hash', manifests = 'hash', marks = 'zset', intents = 'hash', outbox = 'stream',
   drift = 'hash', exceptions = 'hash', claims = 'zset', budgets = 'zset', deletes = 'string', adopted = 'string', moving = 'zset', moved = 'hash', floor = 'string',
-  tried = 'string', unproved = 'hash',
+  tried = 'string', unproved = 'hash', clock = 'hash',
 }
 for _, key in ipairs(KEYS) do
   local kind, found = KINDS[string.match(key, '}:(%l+)')], redis.call('TYPE', key).ok
@@ -18,7 +18,7 @@ for _, key in ipairs(KEYS) do
   end
 end
 
-local CLAIM_FIELDS = {'claim_state', 'claim_digest', 'claim_token', 'claim_lease', 'claim_armed', 'claim_event', 'claim_needs'}
+local CLAIM_FIELDS = {'claim_state', 'claim_digest', 'claim_token', 'claim_lease', 'claim_term', 'claim_armed', 'claim_event', 'claim_needs'}
 
 -- Bytes of event ids kept of what the tag held before: about ten.
 local TOLD_LENGTH = 300
@@ -31,6 +31,23 @@ end
 
 local function text(number)
   return string.format('%.0f', number)
+end
+
+-- How long ago `since` was, at least (ms).  `at`: what time the caller expects by its own clock; `watched`: for how long
+-- it has seen this clock go evenly.  What is dated from now is from before time went back, so it is there since then; but
+-- not where the caller does not know that yet.  `Ages` in ledger/watch.py is the same (H112).
+local JITTER_MS = 1000
+
+local function passed(since, now, at, watched)
+  if since > now + JITTER_MS then return at > now + JITTER_MS and 0 or watched end
+  return math.max(0, math.min(now - since, at - since, watched))
+end
+
+-- Whether a claim's owner has had all of its time.  One without a term is of a proxy that did not write it.
+local function is_over(record, now, at, watched)
+  local lease, term = tonumber(record.claim_lease), tonumber(record.claim_term)
+  if not term then return lease <= now end
+  return passed(lease - term, now, at, watched) >= term
 end
 
 local function read_record(key)

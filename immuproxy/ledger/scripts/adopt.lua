@@ -4,6 +4,8 @@
 -- KEYS 1 tag record  2 tags  3 pins  4 manifests  5 intents  6 outbox  7 marks  8 holders  9 floor
 -- ARGV 1 token of the armed claim that the caller saw, or ''   2 digest x  3 tag name  4 event  5 needs
 --      6 number N of field/value items that follow, 7.. the fields, then digest/bytes pairs; see commit.lua
+--      last but three: what time the caller expects
+--      last but two: for how long it has seen the clock go evenly (ms; see `passed`)
 --      last but one: 1 where the name of a deleted tag may be used again, or 0
 --      last: event that closes the intent of an armed claim of another digest, or ''
 -- Returns {status, now, record...}; status
@@ -22,14 +24,14 @@ if record.deleted and not pending and ARGV[#ARGV - 1] == '0' then return reply('
 if pending then
   if record.claim_token ~= ARGV[1] then return reply('CHANGED', key, now) end
   local own = record.claim_digest == ARGV[2]
-  local stale = tonumber(record.claim_lease) <= now
+  local stale = is_over(record, now, tonumber(ARGV[#ARGV - 3]), tonumber(ARGV[#ARGV - 2]))
   -- A pending overwrite is committed by its owner; only when that owner is gone by anybody else.
   if not stale and (record.digest or not own) then return reply(record.digest and 'COMMITTED' or 'CHANGED', key, now) end
   if record.digest and not own then return reply('COMMITTED', key, now) end
   if redis.call('HDEL', intents, record.claim_event) == 1 and not own then publish(outbox, closing, now) end
 end
 local count = tonumber(ARGV[6])
-for i = 7 + count, #ARGV - 2, 2 do redis.call('HSET', manifests, ARGV[i], ARGV[i + 1]) end
+for i = 7 + count, #ARGV - 4, 2 do redis.call('HSET', manifests, ARGV[i], ARGV[i + 1]) end
 hold(key, tags, KEYS[8], KEYS[9], pins, manifests, record, now, ARGV[3], ARGV[2], ARGV[5], slice(ARGV, 7, count))
 if record.claim_state then drop_claim(key, pins, manifests, record) end
 publish(outbox, ARGV[4], now)

@@ -14,6 +14,6 @@ if record.claim_event and record.claim_event ~= ARGV[4] and redis.call('HDEL', i
 end
 redis.call('HSET', intents, ARGV[4], stamped(ARGV[5], now))
 repin_claim(pins, manifests, record, ARGV[3])
-redis.call('HSET', key, 'claim_state', 'armed', 'claim_lease', text(now + tonumber(ARGV[2])),
+redis.call('HSET', key, 'claim_state', 'armed', 'claim_lease', text(now + tonumber(ARGV[2])), 'claim_term', ARGV[2],
   'claim_armed', text(now), 'claim_event', ARGV[4], 'claim_needs', ARGV[3])
 return reply('ARMED', key, now)

@@ -1,6 +1,7 @@
 -- Take one from each of several budgets, or from none of them.  A budget fills up by itself, one each `interval`.
 --
--- A budget is one number: when it will be full again.  A full one needs no memory, so it is not kept.
+-- A budget is one number: when it will be full again.  A full one needs no memory, so it is not kept.  None is emptier than
+-- empty: one that says so is from before time went back (H112).
 --
 -- KEYS 1 budgets (sorted set: name -> when it is full again, ms)
 -- ARGV 1 how many budgets are kept at most before those with a stand-in share that one
@@ -16,7 +17,7 @@ for i = 2, #ARGV, 4 do
     name = stand_in
     full = redis.call('ZSCORE', KEYS[1], name)
   end
-  local after = math.max(tonumber(full or 0), now) + interval
+  local after = math.max(math.min(tonumber(full or 0), now + size * interval), now) + interval
   wait = math.max(wait, after - now - size * interval)
   taken[#taken + 1] = text(after)
   taken[#taken + 1] = name

@@ -8,6 +8,7 @@
 --      6 token of the stale armed claim that the caller has resolved as absent upstream, or ''
 --      7 quarantine (ms since it was armed)  8 event that closes the stale claim's intent, or ''
 --      9 tag name  10 digest of that generation, or '' (a ledger that came back older may count anew, H102)
+--      11 what time the caller expects  12 for how long it has seen the clock go evenly (ms; see `passed`)
 -- Returns {status, now, record...}; status one of
 --   CLAIMED   the caller owns the claim (also when the same token asks again: a lost reply is harmless)
 --   RESUMED   the caller took over an armed claim of its own digest; the PUT may be sent
@@ -18,7 +19,7 @@
 --   DELETING  a delete of something the manifest needs is under way; wait
 local key, marks, pins, manifests, intents, outbox = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local digest, token, needs = ARGV[1], ARGV[2], ARGV[4]
-local now = now_ms()
+local now, at, watched = now_ms(), tonumber(ARGV[11]), tonumber(ARGV[12])
 local lease = now + tonumber(ARGV[3])
 local record = read_record(key)
 
@@ -26,7 +27,7 @@ local function take(state)
   repin_claim(pins, manifests, record, needs)
   redis.call('HDEL', key, unpack(CLAIM_FIELDS))
   redis.call('HSET', key, 'claim_state', state, 'claim_digest', digest, 'claim_token', token,
-    'claim_lease', text(lease), 'claim_needs', needs)
+    'claim_lease', text(lease), 'claim_term', ARGV[3], 'claim_needs', needs)
   redis.call('ZADD', KEYS[7], text(lease), ARGV[9])
   if state == 'armed' then redis.call('HSET', key, 'claim_armed', record.claim_armed, 'claim_event', record.claim_event) end
   return reply(state == 'armed' and 'RESUMED' or 'CLAIMED', key, now)
@@ -39,11 +40,11 @@ local judged = tonumber(ARGV[5]) == tonumber(record.generation or 0) and ARGV[10
 if (record.digest or record.deleted) and not judged then
   return reply(record.digest and 'COMMITTED' or 'DELETED', key, now)
 end
-if record.claim_state and tonumber(record.claim_lease) > now then return reply('BUSY', key, now) end
+if record.claim_state and not is_over(record, now, at, watched) then return reply('BUSY', key, now) end
 if marked(marks, needs) then return reply('DELETING', key, now) end
 if record.claim_state ~= 'armed' then return take('claimed') end
 if record.claim_digest == digest then return take('armed') end
-if ARGV[6] == record.claim_token and now - tonumber(record.claim_armed) >= tonumber(ARGV[7]) then
+if ARGV[6] == record.claim_token and passed(tonumber(record.claim_armed), now, at, watched) >= tonumber(ARGV[7]) then
   if redis.call('HDEL', intents, record.claim_event) == 1 then publish(outbox, ARGV[8], now) end
   return take('claimed')
 end

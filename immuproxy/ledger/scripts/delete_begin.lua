@@ -6,18 +6,19 @@
 -- ARGV 1 digest, by all names that the registry has for it (space-separated, H81)  2 how long the delete may take (ms)
 --      3 event id  4 draft of the event
 --      5 what the caller found in `adopted` before it adopted all tags of the repository, or '' where it need not
---      6.. for each tag that only an exception lets go: its name, the digest by which it was judged ('' for none), the id
+--      6 the ledger's own time (ms, H113)
+--      7.. for each tag that only an exception lets go: its name, the digest by which it was judged ('' for none), the id
 --      of the event that granted the exception
 -- Returns GRANTED, PINNED, BUSY (another delete of the digest is under way), UNADOPTED (the ledger was emptied since
 -- the caller adopted all tags, so the pins tell nothing), or CHANGED (an exception has ended, or its tag holds something
 -- else than was judged).
 if ARGV[5] ~= '' and redis.call('GET', KEYS[4]) ~= ARGV[5] then return 'UNADOPTED' end
 local now = now_ms()
-for i = 6, #ARGV, 3 do
+for i = 7, #ARGV, 3 do
   local found = redis.call('HGET', KEYS[5], ARGV[i])
   local exception = found and cjson.decode(found)
-  if not exception or exception.event ~= ARGV[i + 2] or exception.ends <= now then return 'CHANGED' end
-  if (redis.call('HGET', KEYS[6 + (i - 6) / 3], 'digest') or '') ~= ARGV[i + 1] then return 'CHANGED' end
+  if not exception or exception.event ~= ARGV[i + 2] or exception.over <= tonumber(ARGV[6]) then return 'CHANGED' end
+  if (redis.call('HGET', KEYS[6 + (i - 7) / 3], 'digest') or '') ~= ARGV[i + 1] then return 'CHANGED' end
 end
 local own = {}
 for i = 6, #KEYS do

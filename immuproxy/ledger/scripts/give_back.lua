@@ -7,7 +7,7 @@
 local record = read_record(KEYS[1])
 if record.claim_token ~= ARGV[1] then return 'LOST' end
 if record.claim_state == 'armed' and record.claim_event ~= ARGV[2] then
-  redis.call('HSET', KEYS[1], 'claim_lease', text(now_ms()))
+  redis.call('HSET', KEYS[1], 'claim_lease', text(now_ms()), 'claim_term', '0')
   return 'LET_GO'
 end
 if record.claim_event then redis.call('HDEL', KEYS[4], record.claim_event) end

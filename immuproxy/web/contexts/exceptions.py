@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from immuproxy import permission
@@ -49,7 +49,7 @@ def standing_dict(exemption: Exemption, used: Used, rules: RuleSet, known: TagRe
     """A permission in force; ``needless`` says where it is not needed, ``unknown`` where nobody knows the tag."""
     rule = rules.match(exemption.repository, exemption.tag)
     needless = permission.needless(rule, exemption.repository, exemption.tag, exemption.allows)
-    return asdict(exemption) | {"needless": needless, "unknown": permission.unknown(rule, known)} | _used(used)
+    return exemption.to_dict() | {"needless": needless, "unknown": permission.unknown(rule, known)} | _used(used)
 
 
 def allows_of(granted: Event) -> Allows:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from immuproxy.ledger.audit import EventPage, TagFacts
@@ -185,7 +185,7 @@ def tag_context(known: Known, history: EventPage, drawn: EventPage | None) -> di
 def _in_force(known: Known) -> dict[str, Any] | None:
     """The exception that allows an overwrite now."""
     exemption = known.exemption
-    return asdict(exemption) if exemption and exemption.ends > known.now else None
+    return exemption.to_dict() if exemption and exemption.ends > known.now else None
 
 
 def _committed(record: TagRecord, facts: TagFacts | None) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from immuproxy import permission
@@ -115,5 +115,5 @@ async def end(sources: Sources, event: Event, *, only: str = "") -> dict[str, An
         and only in {"", found.event}
         and await sources.exceptions.end(found, permission.ending(event, found))
     ):
-        return asdict(found)
+        return found.to_dict()
     raise not_found(f"There is no exception for {event.repository}:{event.tag}.", "It may have ended already.")
