@@ -27,7 +27,8 @@ class Replicas:
         await self._store.do(self._store.client.hset(keys.REPLICAS, self._id, mine))
         found = await self._store.do(self._store.client.hgetall(keys.REPLICAS))
         entries = {name: json.loads(value) for name, value in found.items()}
-        gone = [name for name, entry in entries.items() if now - entry["seen"] > FORGOTTEN]
+        # What is dated from now is from before time went back; who lives says so again (H112).
+        gone = [name for name, entry in entries.items() if abs(now - entry["seen"]) > FORGOTTEN]
         if gone:
             await self._store.do(self._store.client.hdel(keys.REPLICAS, *gone))
         return frozenset(entry["rules"] for name, entry in entries.items() if name not in gone)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+from importlib.resources import files
 
-from immuproxy.ledger.watch import BLURRED, Sample, Watch
+import pytest
+from redis.asyncio import Redis
+
+from immuproxy.ledger.watch import BLURRED, Ages, Sample, Watch
+from tests.servers import RedisServer
 
 HOUR = 3_600_000
 START = 1_800_000_000_000
@@ -107,3 +111,16 @@ def test_replies_that_overtake_each_other_are_no_jump() -> None:
     watch = Watch()
     watch.saw(Sample(START + 500, 100.4, 100.6))
     assert watch.saw(Sample(START, 99.9, 100.7)) == 0.0
+
+
+async def test_h112_the_scripts_count_as_the_proxy_does(redis_server: RedisServer) -> None:
+    common = files("immuproxy.ledger").joinpath("scripts", "_common.lua").read_text()
+    script = common + "return passed(tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]))"
+    offsets = (-HOUR, -2000, -999, 0, 999, 1001, HOUR)
+    cases = [
+        (START + one, START + other, watched) for one in offsets for other in offsets for watched in (0, 1500, HOUR)
+    ]
+    async with Redis.from_url(redis_server.url) as client:
+        for since, at, watched in cases:
+            said = await client.eval(script, 0, since, START, at, watched)
+            assert said == Ages(START, at, watched).of(since), (since - START, at - START, watched)

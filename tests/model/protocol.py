@@ -110,11 +110,11 @@ class Variant:
     """The protocol, or a weaker one that is shown to be wrong.
 
     `reads_by_ledger`: off, readers get what the upstream shows.  `patient_marks`: off, the sweep takes a mark away
-    although its DELETE may still land.  `adoption_heeds_marks`: off, what is being deleted may be taken into the
-    ledger.  `loses_claims`: on, Redis may lose a claim that is not committed (H67), which the protocol survives.
-    `rules_change`: on, the rules may come to allow no overwrite at any time; `judges_again`: off, a verdict from before
-    is used all the same.  `lasting_generations`: off, a tag that is pushed anew after its delete counts from 1 again
-    (H102).
+    although its DELETE may still land, as where it goes by a clock that leaps ahead (H112).  `adoption_heeds_marks`:
+    off, what is being deleted may be taken into the ledger.  `loses_claims`: on, Redis may lose a claim that is not
+    committed (H67), which the protocol survives.  `rules_change`: on, the rules may come to allow no overwrite at any
+    time; `judges_again`: off, a verdict from before is used all the same.  `lasting_generations`: off, a tag that is
+    pushed anew after its delete counts from 1 again (H102).
     """
 
     reads_by_ledger: bool = True

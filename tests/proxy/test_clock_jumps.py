@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.crc import key_slot
 from structlog.testing import capture_logs
 
 from immuproxy.assembly import Choices
@@ -17,14 +20,18 @@ from immuproxy.drift.service import service_caller
 from immuproxy.drift.sweep import Sweep
 from immuproxy.ledger import keys
 from immuproxy.ledger.audit import Audit, Projector, Witnesses
+from immuproxy.ledger.budgets import Budget, Budgets
 from immuproxy.ledger.exceptions import Allows
 from immuproxy.ledger.ids import new_event_id
 from immuproxy.ledger.model import Outcome, State
+from immuproxy.ledger.register import Content
+from immuproxy.ledger.replicas import Replicas
 from immuproxy.ledger.search import Search
 from immuproxy.status import Health
 from tests.attack.broken import Clock, bundled_server, clock, needs_faketime, under
 from tests.between import Request, between
 from tests.conversation import Answer, RunningEdge, edge_over, image, sha256
+from tests.ledger.test_redis_forms import cluster_url, form_cluster, leaving_connections
 from tests.proxy.test_clocks_and_heads import leave
 from tests.proxy.test_exceptions import GRANT
 from tests.servers import RedisServer, RegistryServer, make_redis, running
@@ -131,6 +138,16 @@ async def test_h112_a_lost_owner_holds_its_tag_no_longer_when_time_goes_back(
     await leave(edge, image("ours"), state, lease_ms=1500)
     watch.jump("-1h")
     assert await took(edge, "1.0", seed, longest=12) < 12
+
+
+async def test_h112_neither_when_all_proxies_start_anew_meanwhile(
+    registry: RegistryServer, ledger: RedisServer, watch: Clock
+) -> None:
+    async with edge_over(registry.url, ledger.url, choices=SOON) as edge:
+        await leave(edge, image("ours"), State.ARMED, lease_ms=1500)
+    watch.jump("-1h")
+    async with edge_over(registry.url, ledger.url, choices=SOON) as edge:
+        assert await took(edge, "1.0", "ours", longest=8) < 8
 
 
 async def test_h112_the_sweep_finishes_what_is_dated_an_hour_from_now(edge: RunningEdge, watch: Clock) -> None:
@@ -319,3 +336,67 @@ async def test_h113_the_audit_keeps_its_order_when_time_goes_back(edge: RunningE
         await projector.sweep()
     found = (await Audit(edge.store).events(Search(), limit=50)).events
     assert [event.tag for event in found] == ["1.4", "1.3", "1.2", "1.1", "1.0"]
+
+
+# --- what else goes by it
+
+
+async def test_h112_log_ins_are_not_kept_waiting_for_an_hour(edge: RunningEdge, watch: Clock) -> None:
+    taking, budget = Budgets(edge.store), Budget("a", 2, 60_000)
+    assert [await taking.take([budget]) for _ in range(2)] == [0, 0]
+    watch.jump("-1h")
+    assert await taking.take([budget]) <= 60_000
+
+
+async def test_h112_a_proxy_that_has_gone_is_forgotten_when_time_went_back(edge: RunningEdge, watch: Clock) -> None:
+    await Replicas(edge.store).announce("sha256:gone")
+    watch.jump("-1h")
+    assert await Replicas(edge.store).announce("sha256:here") == {"sha256:here"}
+
+
+# --- a cluster, on which each master has a clock of its own
+
+
+@pytest.fixture
+def clocks(tmp_path: Any) -> Iterator[list[Clock]]:
+    needs_faketime()
+    with clock(tmp_path / "first") as first, clock(tmp_path / "second") as second:
+        yield [first, second]
+
+
+@pytest.fixture
+def masters(clocks: list[Clock]) -> Iterator[list[RedisServer]]:
+    remaining = iter(clocks)
+    with ExitStack() as stack:
+
+        def start(**options: Any) -> RedisServer:
+            watch = next(remaining)
+
+            def make(where: Path) -> RedisServer:
+                return under(make_redis(where, binary=bundled_server(), **options), watch)
+
+            return stack.enter_context(running(make, None))
+
+        yield form_cluster(start, masters=2, replicas=0)
+        gc.collect()
+
+
+@leaving_connections
+async def test_h112_on_a_cluster_the_clock_of_each_master_counts_for_what_it_holds(
+    registry: RegistryServer, masters: list[RedisServer], clocks: list[Clock]
+) -> None:
+    ours = clocks[key_slot(REPOSITORY.encode()) // (16384 // 2 + 1)]
+    async with edge_over(registry.url, cluster_url(masters), choices=SOON) as edge:
+        await leave(edge, image("ours"), State.ARMED, lease_ms=3000)
+        ours.jump("+1h")
+        began = time.monotonic()
+        assert await took(edge, "1.0", "ours", longest=8) > 2.0, "its owner may be at work"
+        await leave_another(edge, "2.0", lease_ms=1000)
+        ours.jump("+0")
+        assert await took(edge, "2.0", "other", longest=8) < 8
+        assert time.monotonic() - began < 16
+
+
+async def leave_another(edge: RunningEdge, tag: str, *, lease_ms: int) -> None:
+    content = Content(digest=image("lost").digest, needs=frozenset({image("lost").digest}))
+    await edge.parts.register.claim(REPOSITORY, tag, content, token="theirs", lease_ms=lease_ms)
