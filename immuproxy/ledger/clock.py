@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from immuproxy.ledger.redis import Store
+from immuproxy.ledger.redis import LedgerUnavailableError, Store
 from immuproxy.ledger.watch import Ages, Sample, Watch
 
 log = structlog.get_logger("immuproxy.ledger")
@@ -47,6 +47,7 @@ class Clock:
         self._looking = asyncio.Lock()
         self._latest = 0
         self._began = self._looked = 0.0
+        self._failed: LedgerUnavailableError | None = None
         self.jump: Jump | None = None
         """The last one that this process has seen."""
         self.jumped: Callable[[float], None] = _nothing
@@ -64,11 +65,28 @@ class Clock:
         return self._estimate()
 
     async def look(self) -> None:
-        """Ask Redis, on a cluster each master, what time it is."""
+        """Ask Redis, on a cluster each master, what time it is; those who come meanwhile share the next question.
+
+        Raises `immuproxy.ledger.redis.LedgerUnavailableError`.
+        """
         asked = _own()
         async with self._looking:
-            if self._began < asked:  # else somebody has looked meanwhile
-                await self._look()
+            if self._began < asked:
+                await self._look_once()
+            elif self._failed is not None:
+                raise self._failed
+
+    async def _look_once(self) -> None:
+        before, self._began = self._began, _own()
+        try:
+            await self._look()
+        except LedgerUnavailableError as error:
+            self._failed = error
+            raise
+        except BaseException:
+            self._began = before  # whoever waits asks for itself
+            raise
+        self._failed = None
 
     async def ages(self, key: str) -> Ages:
         """For a script on ``key``, which knows by itself what Redis says."""
@@ -94,7 +112,6 @@ class Clock:
         return self._watches.setdefault(node, Watch())
 
     async def _look(self) -> None:
-        self._began = _own()
         for node, sample in (await self._store.times()).items():
             jump = self._watches.setdefault(node, Watch()).saw(sample)
             if jump:

@@ -139,4 +139,8 @@ class Exceptions:
 
 def _exemption(repository: str, tag: str, value: bytes) -> Exemption:
     fields = json.loads(value)
-    return Exemption(repository, tag, **(fields | {"allows": Allows(fields.get("allows", Allows.OVERWRITE))}))
+    return Exemption(
+        repository,
+        tag,
+        **({"over": fields["ends"]} | fields | {"allows": Allows(fields.get("allows", Allows.OVERWRITE))}),
+    )

@@ -79,8 +79,8 @@ class Watch:
         return jump
 
     def is_expected(self, sample: Sample) -> bool:
-        """Whether a reply fits to what was seen; also where nothing was."""
-        return self._last is None or not _jump(self._last, sample)
+        """Whether a reply fits to what was seen."""
+        return self._last is not None and not _jump(self._last, sample)
 
     def ages(self, clock: float, now: int | None = None) -> Ages:
         """By what was seen until ``clock`` of the own clock; ``now`` where Redis has just said it, else it is to say it

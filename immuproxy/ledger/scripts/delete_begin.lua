@@ -17,7 +17,7 @@ local now = now_ms()
 for i = 7, #ARGV, 3 do
   local found = redis.call('HGET', KEYS[5], ARGV[i])
   local exception = found and cjson.decode(found)
-  if not exception or exception.event ~= ARGV[i + 2] or exception.over <= tonumber(ARGV[6]) then return 'CHANGED' end
+  if not exception or exception.event ~= ARGV[i + 2] or (exception.over or exception.ends) <= tonumber(ARGV[6]) then return 'CHANGED' end
   if (redis.call('HGET', KEYS[6 + (i - 7) / 3], 'digest') or '') ~= ARGV[i + 1] then return 'CHANGED' end
 end
 local own = {}
