@@ -76,18 +76,6 @@ class Clock:
             elif self._failed is not None:
                 raise self._failed
 
-    async def _look_once(self) -> None:
-        before, self._began = self._began, _own()
-        try:
-            await self._look()
-        except LedgerUnavailableError as error:
-            self._failed = error
-            raise
-        except BaseException:
-            self._began = before  # whoever waits asks for itself
-            raise
-        self._failed = None
-
     async def ages(self, key: str) -> Ages:
         """For a script on ``key``, which knows by itself what Redis says."""
         return (await self._watch(key)).ages(_own())
@@ -110,6 +98,18 @@ class Clock:
             await self.look()
         node = self._store.node(key)
         return self._watches.setdefault(node, Watch())
+
+    async def _look_once(self) -> None:
+        before, self._began = self._began, _own()
+        try:
+            await self._look()
+        except LedgerUnavailableError as error:
+            self._failed = error
+            raise
+        except BaseException:
+            self._began = before  # whoever waits asks for itself
+            raise
+        self._failed = None
 
     async def _look(self) -> None:
         for node, sample in (await self._store.times()).items():

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from typing import Any
 
+from immuproxy.ledger import keys
 from immuproxy.ledger.ids import new_event_id
 from immuproxy.ledger.model import Action, ActorSource, Event, Outcome
 from tests.conversation import RunningEdge, image
@@ -46,6 +49,16 @@ async def test_an_exception_whose_time_is_over_allows_nothing(edge: RunningEdge)
     await edge.client.push("team/app", "1.0", image("one"))
     await edge.parts.exceptions.grant(grant(), lasts_ms=0)
     assert (await edge.client.push("team/app", "1.0", image("two"))).status == 409
+
+
+async def test_an_exception_that_tells_no_time_of_the_ledgers_own_ends_by_its_date(edge: RunningEdge) -> None:
+    await edge.client.push("team/app", "1.0", image("one"))
+    await edge.parts.exceptions.grant(grant(), lasts_ms=60_000)
+    client: Any = edge.store.client
+    kept = json.loads(await client.hget(keys.exceptions("team/app"), "1.0"))
+    del kept["over"]
+    await client.hset(keys.exceptions("team/app"), "1.0", json.dumps(kept))
+    assert (await edge.client.push("team/app", "1.0", image("two"))).status == 201
 
 
 async def test_an_exception_can_be_ended_once(edge: RunningEdge) -> None:
