@@ -182,6 +182,7 @@ def _sweep(
     return Sweep(
         rules=rules,
         register=parts.register,
+        epoch=parts.epoch,
         exceptions=parts.exceptions,
         upstream=account,
         recovery=Recovery(parts.register, account, Library(parts.register, account), parts.limits),

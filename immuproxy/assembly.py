@@ -97,7 +97,7 @@ def assemble(
         metrics.event(event.action, event.outcome, shadow=event.shadow)
         access_log.recorded(event)
 
-    register = Register(store, epoch, published=published, recorded=recorded)
+    register = Register(store, epoch, quarantine_ms=limits.quarantine_ms, published=published, recorded=recorded)
     library = Library(register, upstream)
     looks = Looks(register, upstream)
     exceptions = Exceptions(store, published)

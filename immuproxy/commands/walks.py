@@ -41,8 +41,8 @@ async def opened_walk(config: Config, rate: float) -> AsyncIterator[Walk]:
     caller = service_caller(config.upstream.username, password)
     async with ledger_of(config) as store, open_upstream(config) as upstream:
         account = PoliteUpstream(upstream, config.upstream.username, password, Pace(rate))
-        register = Register(store, Epoch(store, quarantine=0.0))
         limits = Limits.of(config.upstream.timeouts.manifest)
+        register = Register(store, Epoch(store, quarantine=0.0), quarantine_ms=limits.quarantine_ms)
         yield Walk(
             register=register,
             recovery=Recovery(register, account, Library(register, account), limits),

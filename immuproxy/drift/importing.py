@@ -144,5 +144,6 @@ class Importer:
         if now.tombstone is not None:
             return Imported(repository, tag, Result.KNOWN, reason="it was deleted, and its name stays taken")
         if now.committed is None:
-            return Imported(repository, tag, Result.KNOWN, reason="a push of it is under way")
+            late = "it was deleted, and a push from before that has arrived since"
+            return Imported(repository, tag, Result.KNOWN, reason="a push of it is under way" if now.claim else late)
         return Imported(repository, tag, Result.ADOPTED, now.committed.digest)

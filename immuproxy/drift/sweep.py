@@ -20,9 +20,11 @@ from immuproxy.drift.apart import apart
 from immuproxy.drift.comparing import Comparison
 from immuproxy.drift.healer import Healer
 from immuproxy.drift.interrupted import Interrupted
+from immuproxy.drift.late import Late
 from immuproxy.drift.moot import close_moot
 from immuproxy.ledger.attention import Kind
 from immuproxy.ledger.audit import Witnesses
+from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.exceptions import Exceptions
 from immuproxy.ledger.model import Action, Event, Outcome, State, TagRecord
 from immuproxy.ledger.redis import LedgerUnavailableError
@@ -62,6 +64,7 @@ class Sweep:
         *,
         rules: Callable[[], RuleSet],
         register: Register,
+        epoch: Epoch,
         exceptions: Exceptions,
         upstream: Upstream,
         recovery: Recovery,
@@ -87,15 +90,17 @@ class Sweep:
         self._open_drift = open_drift
         self._comparison = Comparison(register, healer, upstream, counted=counted)
         self._interrupted = Interrupted(register, witnesses, limits, self._seen)
+        self._late = Late(rules, register, epoch, upstream=upstream, limits=limits, caller=caller)
 
     @property
     def works(self) -> tuple[Callable[[], Coroutine[Any, Any, None]], ...]:
         """What goes on for ever, each by itself; cancel it to stop."""
-        return partial(_for_ever, self.finish), partial(_for_ever, self.compare)
+        return tuple(partial(_for_ever, work) for work in (self.finish, self.compare, self.late))
 
     async def once(self) -> None:
-        """One pass of both, one after the other."""
+        """One pass of each, one after the other."""
         await self.finish()
+        await self.late()
         await self.compare()
 
     async def compare(self) -> None:
@@ -104,6 +109,13 @@ class Sweep:
             await self._comparison.once()
         except LedgerUnavailableError as error:
             log.warning("comparison postponed: the ledger does not answer", reason=str(error))
+
+    async def late(self) -> None:
+        """Look at what has landed after its tag was deleted.  By itself: after many deletes that takes long."""
+        try:
+            await self._late.once()
+        except LedgerUnavailableError as error:
+            log.warning("late writes are looked at later: the ledger does not answer", reason=str(error))
 
     async def finish(self) -> None:
         """One pass over what is open; what cannot be finished now stays for the next."""

@@ -72,6 +72,13 @@ def floor(repository: str) -> str:
     return f"{PREFIX}{{{repository}}}:floor"
 
 
+def late(repository: str) -> str:
+    """Sorted set: ``<tag> <digest>`` of what a tag held or was to hold, and a PUT may still bring; score = when it can
+    land no more (ms); see `immuproxy.ledger.late`.
+    """
+    return f"{PREFIX}{{{repository}}}:late"
+
+
 def moving(repository: str) -> str:
     """Sorted set: ``<digest> <tag>`` for each tag that no rule holds and that was pushed through a proxy, score 0."""
     return f"{PREFIX}{{{repository}}}:moving"

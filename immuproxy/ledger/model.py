@@ -256,6 +256,7 @@ class Step(StrEnum):
     LET_GO = "LET_GO"
     LOST = "LOST"
     CONFLICT = "CONFLICT"
+    LATE = "LATE"
     CHANGED = "CHANGED"
     OK = "OK"
     GRANTED = "GRANTED"

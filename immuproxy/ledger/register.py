@@ -23,6 +23,7 @@ from immuproxy.ledger.comparisons import Comparisons
 from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.holders import Holders
 from immuproxy.ledger.ids import new_event_id
+from immuproxy.ledger.late import LateWrites
 from immuproxy.ledger.model import (
     Action,
     Committed,
@@ -44,6 +45,8 @@ from immuproxy.ledger.watch import Ages
 from immuproxy.oci import names
 
 Range = tuple[int | str, int | str]
+QUARANTINE_MS = 300_000
+"""How long a PUT may be on its way, by the standard time limit of a manifest request; more than that is safe."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,21 +124,24 @@ class Register:
         store: Store,
         epoch: Epoch,
         *,
+        quarantine_ms: int = QUARANTINE_MS,
         published: Callable[[str], None] = _nobody,
         recorded: Callable[[Event], None] = _nothing,
     ) -> None:
         """Use the connection of ``store``.
 
-        ``published`` is told the repository after each step that may have written an event, ``recorded`` each event
-        that this process surely wrote.
+        ``quarantine_ms``: how long after it was sent a PUT may still land.  ``published`` is told the repository after
+        each step that may have written an event, ``recorded`` each event that this process surely wrote.
         """
         self._store = store
         self._epoch = epoch
+        self._quarantine_ms = quarantine_ms
         self._published = published
         self._recorded = recorded
         self.attention = Attention(store)
         self.comparisons = Comparisons(store)
         self.holders = Holders(store)
+        self.late = LateWrites(store)
 
     # --- reading
 
@@ -221,6 +227,11 @@ class Register:
             await self._counted(repositories, "hlen", keys.unproved),
         )
         return [name for name, *found in zip(repositories, *counts, strict=True) if any(found)]
+
+    async def with_late_writes(self, repositories: Sequence[str]) -> list[str]:
+        """Those of some repositories in which something may still land, or has landed, after its tag was deleted."""
+        counts = await self._counted(repositories, "zcard", keys.late)
+        return [name for name, count in zip(repositories, counts, strict=True) if count]
 
     async def tagged(self, repositories: Sequence[str]) -> list[str]:
         """Those of some repositories that have a tag with a committed record."""
@@ -374,8 +385,8 @@ class Register:
         reply = await self._publish(
             repository,
             "commit",
-            _keys(repository, tag, "tags", "pins", "manifests", "intents", "outbox", "holders", "floor"),
-            [token, *_held(tag, content, event, first=first, time=await self.clock.time())],
+            _keys(repository, tag, "tags", "pins", "manifests", "intents", "outbox", "holders", "floor", "late"),
+            [token, *self._held(tag, content, event, first=first, time=await self.clock.time())],
         )
         held = reply_of(repository, tag, reply)
         self._count(event, written=held.record.committed is not None and held.record.committed.event == event.id)
@@ -395,17 +406,24 @@ class Register:
     ) -> Reply:
         """Take what the upstream shows into the ledger, or finish somebody's armed claim (``adopt.lua``).
 
-        ``reuse``: whether the name of a deleted tag may be used again.
+        ``reuse``: whether the name of a deleted tag may be used again.  A ledger that lost something does not know
+        whether what it takes for a late write was pushed once more since: then it is adopted as well (H110).
         """
         await self._epoch.list(repository)
-        held_ = _held(tag, content, event, first=first, time=await self.clock.time())
-        reply = await self._publish(
-            repository,
-            "adopt",
-            _keys(repository, tag, "tags", "pins", "manifests", "intents", "outbox", "marks", "holders", "floor"),
-            [seen_token, *held_, *await self._seen(repository), int(reuse), as_written(closing)],
-        )
-        held = reply_of(repository, tag, reply)
+        kept = ("tags", "pins", "manifests", "intents", "outbox", "marks", "holders", "floor", "late")
+        given = [seen_token, *self._held(tag, content, event, first=first, time=await self.clock.time())]
+
+        async def step() -> Reply:
+            whole = not self._epoch.recovering()
+            arguments = [*given, *await self._seen(repository), int(whole), int(reuse), as_written(closing)]
+            return reply_of(
+                repository, tag, await self._publish(repository, "adopt", _keys(repository, tag, *kept), arguments)
+            )
+
+        held = await step()
+        if held.step is Step.LATE:
+            await self._epoch.beat()
+            held = await step() if self._epoch.recovering() else held
         self._count(event, written=held.record.committed is not None and held.record.committed.event == event.id)
         return held
 
@@ -423,8 +441,11 @@ class Register:
         named, seen = [keys.tag(repository, tag)] if tag else [], await self._seen(repository)
         reply = await self._store.script(
             "intend",
-            [*_slot(repository, "intents", "marks", "pins", "manifests", "tags", "holders", "floor"), *named],
-            [draft.id, as_written(draft), " ".join(sorted(needs)), tag, over_generation, *seen],
+            [*_slot(repository, "intents", "marks", "pins", "manifests", "tags", "holders", "floor", "late"), *named],
+            [
+                *(draft.id, as_written(draft), " ".join(sorted(needs)), tag, over_generation),
+                *(self._quarantine_ms, draft.digest, *seen),
+            ],
         )
         return Step(reply[0].decode())
 
@@ -533,10 +554,10 @@ class Register:
             "delete_end",
             [
                 *_slot(repository, "marks", "intents", "outbox", "tags", "pins", "manifests", "deletes", "holders"),
-                *_slot(repository, "moving", "moved", "floor"),
+                *_slot(repository, "moving", "moved", "floor", "late"),
                 *(keys.tag(repository, tag.name) for tag in gone),
             ],
-            [digest, event.id, as_written(event), event.actor, *told],
+            [digest, event.id, as_written(event), event.actor, self._quarantine_ms, *told],
         )
         if reply == b"CHANGED":
             raise OverwriteArmedError
@@ -639,6 +660,25 @@ class Register:
         ages = await self.clock.ages(keys.intents(repository))
         return ages.at, ages.watched
 
+    def _held(self, tag: str, content: Content, event: Event, *, first: bool, time: int) -> list[Argument]:
+        """The arguments that ``commit.lua`` and ``adopt.lua`` share, from the digest on; ``time``: the ledger's own."""
+        shown: dict[str, Argument] = {
+            "by": event.actor,
+            "media_type": content.media_type,
+            "size": content.size,
+            "platforms": " ".join(content.platforms),
+            "rule": event.rule,
+            "event": event.id,
+        }
+        if first:
+            shown["first_by"] = event.actor
+            shown["first_adopted"] = int(event.action is Action.ADOPT)
+            shown["aged_from"] = time
+        fields = [item for pair in shown.items() for item in pair]
+        stored = [item for manifest in content.stored for item in (manifest.digest, packed(manifest))]
+        told: list[Argument] = [content.digest, tag, as_written(event), _needs(content), self._quarantine_ms]
+        return [*told, len(fields), *fields, *stored]
+
     def _count(self, event: Event | None, *, written: bool) -> bool:
         if event is not None and written:
             self._recorded(event)
@@ -669,6 +709,7 @@ _SLOT = {
     "moving": keys.moving,
     "moved": keys.moved,
     "floor": keys.floor,
+    "late": keys.late,
     "marks": keys.marks,
     "pins": keys.pins,
     "manifests": keys.manifests,
@@ -692,22 +733,3 @@ def _keys(repository: str, tag: str, *parts: str) -> list[str]:
 
 def _needs(content: Content) -> str:
     return " ".join(sorted(content.needs | {content.digest}))
-
-
-def _held(tag: str, content: Content, event: Event, *, first: bool, time: int) -> list[Argument]:
-    """The arguments that ``commit.lua`` and ``adopt.lua`` share, from the digest on; ``time``: the ledger's own."""
-    shown: dict[str, Argument] = {
-        "by": event.actor,
-        "media_type": content.media_type,
-        "size": content.size,
-        "platforms": " ".join(content.platforms),
-        "rule": event.rule,
-        "event": event.id,
-    }
-    if first:
-        shown["first_by"] = event.actor
-        shown["first_adopted"] = int(event.action is Action.ADOPT)
-        shown["aged_from"] = time
-    fields = [item for pair in shown.items() for item in pair]
-    stored = [item for manifest in content.stored for item in (manifest.digest, packed(manifest))]
-    return [content.digest, tag, as_written(event), _needs(content), len(fields), *fields, *stored]

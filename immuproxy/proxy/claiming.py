@@ -227,21 +227,25 @@ class Claiming:
         return answers.error(lacking)
 
     async def _look(self, attempt: Attempt) -> None:
-        """Does the upstream already have the tag?  Then it predates us, or came by another way: adopt it (H71)."""
+        """Does the upstream already have the tag?  Then it predates us, or came by another way: adopt it (H71).
+
+        What a push from before the tag's delete has brought since is nothing that the tag holds (H110).
+        """
         push = attempt.push
         found = await self._upstream.probe(push.repository, push.tag, push.caller)
         if isinstance(found, Found):
             reply = await self._recovery.adopt(push.repository, push.tag, found, push.caller, push.rule)
             if reply.step is Step.DELETING:
                 raise errors.unavailable("what the upstream shows under this tag is being deleted; try again")
-            raise Retry
+            if reply.step is not Step.LATE:
+                raise Retry
         recovering = self._epoch.recovering()
         if recovering:
             raise errors.unavailable(
                 "the ledger was lost or restored; until no earlier push can land any more, new tags have to wait",
                 retry_after=max(1, round(recovering)),
             )
-        if found.status != 404:
+        if isinstance(found, Answer) and found.status != 404:
             raise errors.unavailable("the upstream does not let this client see the tag, so it cannot be protected")
 
     async def _stale(self, attempt: Attempt, reply: Reply) -> None:

@@ -46,6 +46,7 @@ def sweep_of(edge: RunningEdge, *, lease: float = 0.0, quarantine: float = 0.0) 
     return Sweep(
         rules=lambda: edge.rules[0],
         register=parts.register,
+        epoch=parts.epoch,
         exceptions=parts.exceptions,
         upstream=parts.healer._upstream,
         recovery=parts.recovery,
@@ -356,7 +357,7 @@ async def test_a_part_that_fails_leaves_none_behind(edge: RunningEdge, monkeypat
     monkeypatch.setattr(sweep_module, "INTERVAL", 0.01)
     client: Any = edge.store.client
     await client.zadd(keys.DRIFTING, {b"\xff": 1})  # no name of a repository
-    finish, _ = sweep_of(edge).works
+    finish, *_ = sweep_of(edge).works
     before = asyncio.all_tasks()
     with pytest.raises(UnicodeDecodeError):
         await finish()

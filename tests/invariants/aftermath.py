@@ -161,6 +161,7 @@ async def _sweep(edge: RunningEdge) -> None:
     sweep = Sweep(
         rules=lambda: edge.rules[0],
         register=parts.register,
+        epoch=parts.epoch,
         exceptions=parts.exceptions,
         upstream=parts.healer._upstream,
         recovery=parts.recovery,

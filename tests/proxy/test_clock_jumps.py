@@ -67,6 +67,7 @@ def sweep_of(edge: RunningEdge) -> Sweep:
     return Sweep(
         rules=lambda: edge.rules[0],
         register=parts.register,
+        epoch=parts.epoch,
         exceptions=parts.exceptions,
         witnesses=Witnesses(edge.store, Audit(edge.store)),
         upstream=parts.healer._upstream,

@@ -9,7 +9,7 @@
 local KINDS = {
   tag = 'hash', tags = 'zset', holders = 'zset', pins = 'hash', manifests = 'hash', marks = 'zset', intents = 'hash', outbox = 'stream',
   drift = 'hash', exceptions = 'hash', claims = 'zset', budgets = 'zset', deletes = 'string', adopted = 'string', moving = 'zset', moved = 'hash', floor = 'string',
-  tried = 'string', unproved = 'hash', clock = 'hash',
+  late = 'zset', tried = 'string', unproved = 'hash', clock = 'hash',
 }
 for _, key in ipairs(KEYS) do
   local kind, found = KINDS[string.match(key, '}:(%l+)')], redis.call('TYPE', key).ok
@@ -220,9 +220,21 @@ local function forget_moved(moving, moved, name)
   end
 end
 
+-- A PUT of ours by its tag and content, as `late` names it (ledger/late.py).
+local function put_of(name, digest)
+  return name .. ' ' .. digest
+end
+
+-- The tag no longer holds the content, or waits for it, but a PUT of it that was sent at `sent` may be on its way (H110).
+local function may_land(late, name, digest, sent)
+  redis.call('ZADD', late.key, 'GT', text(tonumber(sent) + late.quarantine), put_of(name, digest))
+end
+
 -- A record goes, with all that it needs and claims.  Generations of the repository's new records begin above its own:
--- who has looked at it takes no later one for it (H102).
-local function drop_record(key, tags, holders, floor, pins, manifests, record, name)
+-- who has looked at it takes no later one for it (H102).  What it held may have been sent until now, to heal it.
+local function drop_record(key, tags, holders, floor, late, pins, manifests, record, now, name)
+  if record.digest then may_land(late, name, record.digest, now) end
+  if record.claim_state == 'armed' then may_land(late, name, record.claim_digest, record.claim_armed) end
   unpin(pins, manifests, record.needs)
   unpin(pins, manifests, record.claim_needs)
   redis.call('DEL', key)
@@ -243,7 +255,8 @@ end
 -- Make `digest` what the tag holds.  `fields` is a flat list of what the console shows.  What the claim has pinned
 -- already becomes the tag's; the claim is still to be dropped.  Who else needs the digest may have come to need it while
 -- it was not there, so what it needs must outlive the tag (H91).
-local function hold(key, tags, holders, floor, pins, manifests, record, now, name, digest, needs, fields)
+local function hold(key, tags, holders, floor, late, pins, manifests, record, now, name, digest, needs, fields)
+  if record.digest and record.digest ~= digest then may_land(late, name, record.digest, now) end
   if record.claim_needs == needs then record.claim_needs = nil else pin(pins, needs) end
   unpin(pins, manifests, record.needs)
   if record.event then
