@@ -13,10 +13,13 @@ What must hold, with `history` the values that the tag has had (`None`: nothing)
       never contradict each other), and a value changes only where a rule allows it;
 - V2  409 only when the tag held something else;
 - V3  no DELETE reaches the upstream that takes away what the tag holds, unless a rule allows it;
-- V4  an overwrite is claimed only where the rules in force at that moment allow it (H103).
+- V4  an overwrite is claimed only where the rules in force at that moment allow it (H103);
+- V5  what was sent before the tag was deleted does not become what it holds (H110): all that is written here is ours.
 
 The quarantine after which others may replace an armed claim ends at any time here too: safety does not rest on it.
-What does rest on it is V3: a mark is taken away only when its DELETE can no longer land.
+What does rest on it is V3: a mark is taken away only when its DELETE can no longer land; and V5: what may land late is
+forgotten only when it can land no more, and nobody is about to adopt what he saw of it.  V5 is asked only where the
+quarantine holds.
 """
 
 from __future__ import annotations
@@ -28,6 +31,8 @@ from typing import Any, NamedTuple
 CLAIMED, ARMED = "CLAIMED", "ARMED"
 CRASHED = "crashed"
 DONE = "done"
+FREE = -1
+"""The attempt of a PUT that no claim guards."""
 
 
 class Violation(Exception):
@@ -81,6 +86,8 @@ class State(NamedTuple):
     history: tuple[str | None, ...]
     floor: int = 0
     strict: bool = False
+    late: frozenset[str] = frozenset()
+    free: bool = False
 
     def put(self, number: int, actor: Actor) -> State:
         """The same world, with one actor somewhere else."""
@@ -114,7 +121,10 @@ class Variant:
     off, what is being deleted may be taken into the ledger.  `loses_claims`: on, Redis may lose a claim that is not
     committed (H67), which the protocol survives.  `rules_change`: on, the rules may come to allow no overwrite at any
     time; `judges_again`: off, a verdict from before is used all the same.  `lasting_generations`: off, a tag that is
-    pushed anew after its delete counts from 1 again (H102).
+    pushed anew after its delete counts from 1 again (H102).  `quarantine_holds`: on, nothing is forgotten of a PUT that
+    may still land; `remembers_held`, `remembers_claims`: off, a delete remembers nothing of what the tag held, or of an
+    armed overwrite (H110).  `rule_widens`: on, the tag is free to move at first, until a rule comes to hold it at any
+    time (H104); `settles_again`: off, a push from before is answered all the same.
     """
 
     reads_by_ledger: bool = True
@@ -124,9 +134,19 @@ class Variant:
     lasting_generations: bool = True
     rules_change: bool = False
     judges_again: bool = True
+    quarantine_holds: bool = False
+    remembers_held: bool = True
+    remembers_claims: bool = True
+    rule_widens: bool = False
+    settles_again: bool = True
 
 
 Step = tuple[str, State]
+
+
+def _seen_by(actor: Actor) -> tuple[Any, ...]:
+    """What an actor has seen under the tag and is about to adopt."""
+    return actor.known if actor.at == "adopt" else ()
 
 
 class Protocol:
@@ -141,7 +161,8 @@ class Protocol:
     def start(self, upstream: str | None = None) -> State:
         """Before anything happened; `upstream` is a tag that predates the ledger."""
         actors = tuple(Actor("idle") for _ in self.roles)
-        return State(Record(), upstream, None, frozenset(), actors, (upstream,))
+        free = self.variant.rule_widens
+        return State(Record(), upstream, None, frozenset(), actors, (None if free else upstream,), free=free)
 
     def steps(self, state: State) -> Iterator[Step]:
         """Everything that may happen next; raises `Violation` where that breaks a promise."""
@@ -151,7 +172,9 @@ class Protocol:
             if actor.at in {DONE, CRASHED}:
                 continue
             if actor.at == "idle":
-                begins = {"push": "claim", "read": "read", "delete": "begin"}[role.name]
+                if state.free and role.name != "push":
+                    continue  # nothing is promised of a tag that may move
+                begins = {"push": "free" if state.free else "claim", "read": "read", "delete": "begin"}[role.name]
                 yield f"{role.name} {number} begins", state.put(number, Actor(begins, since=len(state.history) - 1))
                 continue
             yield f"{role.name} {number} stops for ever", state.put(number, Actor(CRASHED))
@@ -167,6 +190,9 @@ class Protocol:
             yield "Redis loses a claim", state._replace(record=Record())
         if self.variant.rules_change and not state.strict:
             yield "the rules come to allow no overwrite", state._replace(strict=True)
+        if state.free:
+            yield "a rule comes to hold the tag", state._replace(free=False)
+        yield from self._late(state)
         for request in state.sent:
             gone = state._replace(sent=state.sent - {request})
             yield f"{request.method} of {request.actor} is lost", gone
@@ -176,6 +202,26 @@ class Protocol:
             if state.upstream != state.mark and record.committed == state.mark:
                 ended = self._dropped(ended)
             yield "the sweep takes a mark away", ended
+
+    def _late(self, state: State) -> Iterator[Step]:
+        """drift/late.py, once the quarantine is over.  The tag's claim keeps pushes away while the link goes."""
+        for digest in sorted(state.late):
+            if self._may_land(state, digest) or any(digest in _seen_by(actor) for actor in state.actors):
+                continue
+            forgotten = state._replace(late=state.late - {digest})
+            if state.record.committed or state.upstream != digest:
+                yield f"the sweep forgets {digest}", forgotten
+            elif not state.record.claim:
+                yield f"the sweep removes {digest}, which came late", forgotten._replace(upstream=None)
+
+    def _may_land(self, state: State, digest: str) -> bool:
+        """A PUT is under way, or is about to be sent within the lease of its claim."""
+        on_the_way = any(request.method == "PUT" and request.digest == digest for request in state.sent)
+        about_to = (
+            role.digest == digest and (actor.at == "send" or actor.known == "resumed")
+            for role, actor in zip(self.roles, state.actors, strict=True)
+        )
+        return on_the_way or any(about_to)
 
     def _sweep_may_look(self, state: State) -> bool:
         """Whether the delete's proxy is gone; a patient sweep waits until its DELETE cannot land any more."""
@@ -195,9 +241,18 @@ class Protocol:
         return state._replace(upstream=None) if state.upstream == request.digest else state
 
     def _dropped(self, state: State) -> State:
-        """The record goes with what a delete took away."""
-        floor = max(state.floor, state.record.generation) if self.variant.lasting_generations else 0
+        """The record goes with what a delete took away; what may land of it, and of its claim, is remembered."""
+        committed, generation, claim = state.record
+        floor = max(state.floor, generation) if self.variant.lasting_generations else 0
+        held = committed if self.variant.remembers_held else None
+        armed = claim.digest if claim and claim.state == ARMED and self.variant.remembers_claims else None
+        state = self._remembered(state, held, armed)
         return state._replace(record=Record(), history=(*state.history, None), floor=floor)
+
+    def _remembered(self, state: State, *digests: str | None) -> State:
+        """may_land of _common.lua."""
+        late = state.late.union(filter(None, digests))
+        return state._replace(late=late) if self.variant.quarantine_holds else state
 
     # --- the ledger's scripts
 
@@ -206,6 +261,8 @@ class Protocol:
         now = state.history[-1]
         if now not in {None, digest} and not may_overwrite:
             raise Violation(f"V1: {digest} is committed where the tag held {now}")
+        if state.record.committed != digest:
+            state = self._remembered(state, state.record.committed)
         history = state.history if now == digest else (*state.history, digest)
         record = Record(digest, (state.record.generation or state.floor) + 1, claim)
         return state._replace(record=record, history=history)
@@ -215,12 +272,57 @@ class Protocol:
         committed, _, claim = state.record
         if state.mark == digest and self.variant.adoption_heeds_marks:
             return state
-        if claim is None or claim.state == CLAIMED:
-            return state if committed else self._hold(state, digest, may_overwrite=False)
-        own = claim.digest == digest
-        if claim.token != token or (not claim.expired and (committed or not own)) or (committed and not own):
+        pending = claim if claim and claim.state == ARMED else None
+        own = pending is not None and pending.digest == digest
+        if digest in state.late and not own and not committed:
             return state
-        return self._hold(state, digest, may_overwrite=bool(committed))
+        if pending is None:
+            return state if committed else self._adopted(state, digest)
+        if pending.token != token or (not pending.expired and (committed or not own)) or (committed and not own):
+            return state
+        if own:
+            return self._hold(state, digest, may_overwrite=bool(committed))
+        return self._adopted(self._remembered(state, pending.digest), digest)
+
+    def _adopted(self, state: State, digest: str) -> State:
+        """What the upstream shows and no claim is for."""
+        was_deleted = state.history[-1] is None and len(state.history) > 1
+        if was_deleted and self.variant.quarantine_holds:
+            raise Violation(f"V5: {digest}, sent before the delete, revives the tag")
+        return self._hold(state, digest, may_overwrite=False)
+
+    # --- a push of a tag that is free to move
+
+    def _push_free(self, state: State, number: int, role: Role, actor: Actor) -> Iterator[Step]:
+        """Carrier.intend: is it still free?"""
+        if state.free:
+            yield f"push {number} finds the tag free", state.put(number, actor._replace(at="intend"))
+        else:
+            yield f"push {number} begins again, guarded", state.put(number, actor._replace(at="claim"))
+
+    def _push_intend(self, state: State, number: int, role: Role, actor: Actor) -> Iterator[Step]:
+        """intend.lua; a record that the caller did not see stays."""
+        committed, _, claim = state.record
+        if committed:
+            yield f"push {number} finds another record", state.put(number, actor._replace(at="free"))
+        elif claim is None or claim.expired:
+            dropped = state._replace(record=state.record._replace(claim=None))
+            yield f"push {number} intends", dropped.put(number, actor._replace(at="pass"))
+
+    def _push_pass(self, state: State, number: int, role: Role, actor: Actor) -> Iterator[Step]:
+        sent = state._replace(sent=state.sent | {Sent("PUT", role.digest, number, FREE)})
+        yield f"push {number} sends its PUT unguarded", sent.put(number, actor._replace(at="passed"))
+
+    def _push_passed(self, state: State, number: int, role: Role, actor: Actor) -> Iterator[Step]:
+        """Carrier.send: once more before the answer, is it still free?"""
+        if Sent("PUT", role.digest, number, FREE) in state.sent:
+            yield f"push {number} answers 503", state.put(number, Actor(DONE))
+        elif state.free:
+            yield f"push {number}: 201, free", state.put(number, Actor(DONE))
+        elif self.variant.settles_again:
+            yield f"push {number} is held by now", state.put(number, actor._replace(at="claim"))
+        else:
+            yield self._answered(state, number, actor, role.digest, "201, as if it were free")
 
     # --- a push
 
@@ -279,7 +381,7 @@ class Protocol:
         if state.upstream is not None:
             known = (actor.known, state.upstream)
             yield f"push {number} sees {state.upstream}", state.put(number, actor._replace(at="adopt", known=known))
-        elif claim and claim.token == actor.known and claim.expired and state.mark != role.digest:
+        elif claim and claim.token == actor.known and self._is_given_up(state, claim) and state.mark != role.digest:
             taken = state.record._replace(claim=Claim(CLAIMED, role.digest, (number, actor.attempt)))
             next_at = "arm" if actor.over else "look"
             yield (
@@ -289,6 +391,10 @@ class Protocol:
         else:
             yield f"push {number} looks again", state.put(number, actor._replace(at="claim", known=None))
 
+    def _is_given_up(self, state: State, claim: Claim) -> bool:
+        """Its lease has ended, and where the quarantine holds, nothing of it can land."""
+        return claim.expired and not (self.variant.quarantine_holds and self._may_land(state, claim.digest))
+
     def _push_adopt(self, state: State, number: int, role: Role, actor: Actor) -> Iterator[Step]:
         token, digest = actor.known
         adopted = self._adopt(state, digest, token)
@@ -296,8 +402,8 @@ class Protocol:
 
     def _push_look(self, state: State, number: int, role: Role, actor: Actor) -> Iterator[Step]:
         """The probe of a first push."""
-        if state.upstream is None:
-            yield f"push {number} sees nothing", state.put(number, actor._replace(at="arm"))
+        if state.upstream is None or state.upstream in state.late:
+            yield f"push {number} sees nothing of the tag", state.put(number, actor._replace(at="arm"))
         else:
             known = (None, state.upstream)
             yield f"push {number} sees {state.upstream}", state.put(number, actor._replace(at="adopt", known=known))

@@ -84,3 +84,45 @@ def test_h103_overwrites_are_judged_by_what_is_in_force() -> None:
 def test_h103_a_verdict_from_before_a_wait_is_wrong() -> None:
     found = explore(Protocol((PUSH, OVERWRITE), variant=Variant(rules_change=True, judges_again=False)))
     assert "V4" in found.broken
+
+
+ALLOWED = Role("delete", OURS, may_delete=True)
+REVIVING = {
+    "the push of what goes": ((PUSH, ALLOWED, READ), None),
+    "an overwrite of what goes": ((Role("push", OLD), ALLOWED, OVERWRITE), OURS),
+}
+
+
+@pytest.mark.parametrize("world", REVIVING)
+def test_h110_what_was_sent_before_a_delete_revives_nothing(world: str) -> None:
+    roles, upstream = REVIVING[world]
+    found = explore(Protocol(roles, attempts=1, variant=Variant(quarantine_holds=True)), upstream)
+    assert not found.broken, "\n".join((found.broken, *found.story))
+
+
+def test_h110_forgetting_the_overwrite_that_a_delete_cut_off_is_wrong() -> None:
+    roles, upstream = REVIVING["an overwrite of what goes"]
+    variant = Variant(quarantine_holds=True, remembers_claims=False)
+    found = explore(Protocol(roles, attempts=1, variant=variant), upstream)
+    assert f"V5: {THEIRS}" in found.broken
+    assert "PUT of 2 arrives" in found.story
+
+
+def test_h110_forgetting_what_a_deleted_tag_held_is_wrong() -> None:
+    """Somebody has seen it before the delete, and adopts it after that."""
+    roles, upstream = REVIVING["an overwrite of what goes"]
+    variant = Variant(quarantine_holds=True, remembers_held=False)
+    found = explore(Protocol(roles, attempts=1, variant=variant), upstream)
+    assert f"V5: {OURS}" in found.broken
+
+
+@pytest.mark.parametrize("upstream", [None, OLD])
+def test_h104_a_push_that_a_rule_catches_up_with_is_settled_by_the_register(upstream: str | None) -> None:
+    found = explore(Protocol((PUSH, OTHER, READ), attempts=1, variant=Variant(rule_widens=True)), upstream)
+    assert not found.broken, "\n".join((found.broken, *found.story))
+
+
+def test_h104_answering_it_as_if_the_tag_were_free_is_wrong() -> None:
+    found = explore(Protocol((PUSH, OTHER), attempts=1, variant=Variant(rule_widens=True, settles_again=False)))
+    assert "V1" in found.broken
+    assert "a rule comes to hold the tag" in found.story

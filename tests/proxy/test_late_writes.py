@@ -208,6 +208,24 @@ async def test_h110_an_overwrite_that_lands_late_is_not_taken_for_what_a_stale_c
     assert (await other.client.pull(REPOSITORY, TAG)).digest == THREE.digest
 
 
+async def test_h110_nor_does_who_has_seen_it_before_the_delete_and_adopts_it_after_that(
+    line: Line, other: RunningEdge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await other.direct.put(REPOSITORY, TAG, ONE)
+    register: Any = line.edge.parts.register
+    real = register.adopt
+
+    async def after_the_delete(*arguments: Any, **named: Any) -> Any:
+        monkeypatch.setattr(register, "adopt", real)
+        assert await delete(other, ONE.digest) == 202
+        return await real(*arguments, **named)
+
+    monkeypatch.setattr(register, "adopt", after_the_delete)
+    assert (await line.edge.client.pull(REPOSITORY, TAG)).status == 404
+    assert (await told(other))[-1] == (Action.DELETE_MANIFEST, Outcome.DELETED, ONE.digest)
+    assert (await other.client.put(REPOSITORY, TAG, TWO)).status == 201
+
+
 # --- afterwards
 
 
