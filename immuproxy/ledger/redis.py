@@ -54,6 +54,10 @@ class ProxyOverloadedError(LedgerUnavailableError):
     """
 
 
+class UnconfirmedError(LedgerUnavailableError):
+    """What was asked was done, and is not known to outlive this Redis in time (`Durability`)."""
+
+
 class LedgerRefusedError(LedgerUnavailableError):
     """Redis answers, and must not or may not be written (H69, H98); the reason names no address, so clients read it."""
 
@@ -190,7 +194,7 @@ class Store:
     async def durable_script(self, name: str, keys: Sequence[str], args: Sequence[Argument] = ()) -> Any:
         """As `script`, and wait for what `Durability` asks.
 
-        Raises `LedgerUnavailableError` also when that did not come in time.
+        Raises `UnconfirmedError`, which is a `LedgerUnavailableError` too, when that did not come in time.
         """
         if not self._durability.command:
             return await self.script(name, keys, args)
@@ -208,7 +212,7 @@ class Store:
             reply, confirmed = await self._together(key, call)
         fault = self._durability.fault(confirmed)
         if fault:
-            raise LedgerUnavailableError(f"the ledger is written, but {fault}")
+            raise UnconfirmedError(f"the ledger is written, but {fault}")
         return reply
 
     async def _together(self, key: str, call: Sequence[Argument]) -> list[Any]:

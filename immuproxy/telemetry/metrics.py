@@ -70,7 +70,7 @@ class Metrics:
         )
         self.outbox_lag = Gauge(
             "immuproxy_outbox_lag_seconds",
-            "Age of the oldest recorded event that is not in the audit yet, as this process last saw; 0 without any.",
+            "Age of the oldest event that the audit does not have for sure, as this process last saw; 0 without any.",
             registry=registry,
         )
         self.rules_reloads = Counter(

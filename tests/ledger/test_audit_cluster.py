@@ -1,45 +1,52 @@
-"""The audit on a real cluster of two nodes: outboxes on both, the audit on one of them."""
+"""The audit on a real cluster: outboxes on all nodes, the audit on one of them, which may be taken over (H108)."""
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
 
+import pytest
 import pytest_asyncio
 from redis import Redis
 
 from immuproxy.ledger import keys
-from immuproxy.ledger.audit import Audit, Projector
-from immuproxy.ledger.redis import Store, connect
+from immuproxy.ledger.audit import Audit, Projector, entries
+from immuproxy.ledger.audit.cursors import OLDEST
+from immuproxy.ledger.audit.tail import cursor_behind
+from immuproxy.ledger.embedded import _bundled
+from immuproxy.ledger.model import Event
+from immuproxy.ledger.redis import Durability, Store, connect
 from immuproxy.ledger.search import Search, parse
+from tests.clusters import cluster_url, master_of, started_cluster, take_over
 from tests.ledger.audit_events import made_up_events
 from tests.servers import RedisServer, wait_until
 
 START = 1_700_000_000_000
+WAITING = Durability(replicas=1, timeout=1.0)
 
-
-def is_whole(server: RedisServer) -> bool:
-    with Redis(port=server.port) as client:
-        return bool(client.cluster("INFO")["cluster_state"] == "ok")
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+"""The cluster client of redis-py leaves connections that it gave up on to the garbage collector."""
 
 
 @pytest_asyncio.fixture
 async def store(start_redis: Callable[..., RedisServer]) -> AsyncIterator[Store]:
-    servers = [start_redis(more={"cluster-enabled": "yes", "cluster-node-timeout": "2000"}) for _ in range(2)]
-    for server, slots in zip(servers, ((0, 8191), (8192, 16383)), strict=True):
-        with Redis(port=server.port) as client:
-            client.cluster("ADDSLOTSRANGE", *slots)
-            client.cluster("MEET", "127.0.0.1", servers[0].port)
-    wait_until(lambda: all(is_whole(server) for server in servers), "the cluster to form")
-    async with connect(f"redis+cluster://127.0.0.1:{servers[0].port}", timeout=5) as opened:
+    async with connect(cluster_url(started_cluster(start_redis, masters=2)), timeout=5) as opened:
         yield opened
+
+
+async def publish(store: Store, events: Sequence[Event]) -> None:
+    """As the scripts of the register do."""
+    for event in events:
+        await store.do(store.client.sadd(keys.REPOSITORIES, event.repository))
+        await store.do(store.client.xadd(keys.outbox(event.repository), {"event": json.dumps(event.to_dict())}))
 
 
 async def test_everything_works_on_a_cluster(store: Store) -> None:
     events = list(made_up_events(150, repositories=12, start=START))
-    for event in events:
-        await store.do(store.client.sadd(keys.REPOSITORIES, event.repository))
-        await store.do(store.client.xadd(keys.outbox(event.repository), {"event": json.dumps(event.to_dict())}))
+    await publish(store, events)
     assert await Projector(store).sweep() == 150
     audit = Audit(store)
     assert {event.id async for event in audit.export(Search())} == {event.id for event in events}
@@ -52,3 +59,130 @@ async def test_everything_works_on_a_cluster(store: Store) -> None:
     assert await audit.facet_values("tag", events[0].tag, repository=events[0].repository)
     assert await audit.event(events[3].id) == events[3]
     assert [progress async for progress in audit.prune(START + 10**13)][-1].removed == 150
+
+
+# --- the audit's node and the one that takes over from it
+
+
+@dataclass
+class Nodes:
+    """Three masters, and a replica of the one that has the audit."""
+
+    servers: list[RedisServer]
+
+    @property
+    def url(self) -> str:
+        """Through a master that has not the audit."""
+        return cluster_url([server for server in self.servers[:3] if server is not self.audit])
+
+    @property
+    def audit(self) -> RedisServer:
+        return self.servers[master_of("audit", 3)]
+
+    @property
+    def replica(self) -> RedisServer:
+        return self.servers[3]
+
+
+@pytest.fixture(params=["redis", "valkey"])
+def nodes(request: pytest.FixtureRequest, start_redis: Callable[..., RedisServer]) -> Iterator[Nodes]:
+    """Valkey and Redis from 7.2 on wait only for what a connection wrote itself, Redis before that for more."""
+    binary = _bundled() if request.param == "valkey" else None
+    yield Nodes(started_cluster(start_redis, masters=3, followed=[master_of("audit", 3)], binary=binary))
+    gc.collect()
+
+
+def some_events(first: int) -> list[Event]:
+    """Of repositories on the other nodes: without its replica the audit's own acknowledges nothing."""
+    made = made_up_events(60, seed=7, popularity=7, repositories=6, start=START + first, days=0.001, first=first)
+    return [event for event in made if master_of(event.repository, 3) != master_of("audit", 3)]
+
+
+def is_on_disk(server: RedisServer) -> bool:
+    """A new replica keeps the file from before until it has written another."""
+    with Redis(port=server.port) as client:
+        found = client.info("persistence")
+    return not (found["aof_rewrite_in_progress"] or found["aof_rewrite_scheduled"])
+
+
+async def in_outboxes(store: Store, events: Sequence[Event]) -> int:
+    return sum([await store.client.xlen(keys.outbox(name)) for name in {event.repository for event in events}])
+
+
+async def check_each_is_told_once(store: Store, events: Sequence[Event]) -> None:
+    """In the list, by search, and by the tail."""
+    audit, ids = Audit(store), sorted(event.id for event in events)
+    assert sorted([event.id async for event in audit.export(Search())]) == ids
+    searched = [event async for event in audit.export(parse("repo:team-*/**", START))]
+    assert sorted(event.id for event in searched) == ids
+    async with asyncio.timeout(10):
+        tail = audit.tail(Search(), after=cursor_behind(OLDEST))
+        assert sorted([(await anext(tail)).event.id for _ in ids]) == ids
+    counted = await audit.counts(START, START + 10**9, 1)
+    assert sum(series.total for series in counted.series) == len(ids)
+
+
+@pytest.mark.timeout(120)  # forms a cluster of four, and has one of them taken over
+async def test_h108_what_the_audit_took_and_forgot_in_a_failover_is_taken_again(nodes: Nodes) -> None:
+    kept, forgotten, later = some_events(0), some_events(100_000), some_events(200_000)
+    async with connect(nodes.url, timeout=1, durability=WAITING) as store:
+        projector = Projector(store)
+        await publish(store, kept)
+        await projector.sweep()
+        assert await in_outboxes(store, kept) == 0
+        wait_until(lambda: is_on_disk(nodes.replica), "the replica to write what it copied")
+        nodes.replica.kill()
+        await publish(store, forgotten)
+        assert await projector.sweep() == len(forgotten)
+        assert await in_outboxes(store, forgotten) == len(forgotten)
+        await check_each_is_told_once(store, [*kept, *forgotten])
+        assert await Projector(store).sweep() == 0
+        assert await in_outboxes(store, forgotten) == len(forgotten)
+        seen = await Audit(store).end()
+    nodes.audit.kill()
+    nodes.replica.start()
+    take_over(nodes.replica, nodes.servers)
+    async with connect(nodes.url, timeout=1) as store:
+        assert await Audit(store).total() == len(kept)
+        assert await Projector(store).sweep() == len(forgotten)
+        assert await in_outboxes(store, forgotten) == 0
+        await check_each_is_told_once(store, [*kept, *forgotten])
+        await publish(store, later)
+        assert await Projector(store).sweep() == len(later)
+        async with asyncio.timeout(10):
+            tail = Audit(store).tail(Search(), after=seen)
+            arrived = [(await anext(tail)).event.id for _ in later]
+        assert sorted(arrived) == sorted(event.id for event in later)
+
+
+async def test_h108_what_the_replica_has_after_all_is_neither_taken_twice_nor_left(nodes: Nodes) -> None:
+    """Nor does a projector that found everything in the audit empty what another's writes brought there."""
+    events, more = some_events(0), some_events(100_000)
+    async with connect(nodes.url, timeout=1, durability=WAITING) as store:
+        projector = Projector(store)
+        nodes.replica.pause()
+        await publish(store, events)
+        assert await projector.sweep() == len(events)
+        await publish(store, more)
+        assert await projector.sweep() == len(more)
+        async with connect(nodes.url, timeout=1, durability=WAITING) as other:
+            assert await Projector(other).sweep() == 0
+        assert await in_outboxes(store, events) == len(events) + len(more)
+        nodes.replica.resume()
+        assert await projector.sweep() == 0
+        assert await in_outboxes(store, events) == 0
+        await check_each_is_told_once(store, [*events, *more])
+
+
+async def test_h108_an_outbox_stays_where_the_audit_went_back_in_between(store: Store) -> None:
+    """Another node answers the question than the one that took the events."""
+    events = some_events(0)
+    names = sorted({event.repository for event in events})
+    await publish(store, events)
+    projector = Projector(store)
+    for name in names:
+        await projector._take(name)
+    await store.do(store.client.delete(entries.WATERMARK, entries.EVENTS))
+    await projector._empty()
+    assert projector.waiting == len(names)
+    assert await in_outboxes(store, events) == len(events)

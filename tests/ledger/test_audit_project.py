@@ -282,7 +282,7 @@ async def test_all_keys_of_a_script_live_in_one_slot(store: Store) -> None:
     await audit.top("tag", since=START, until=START + 10**10, outcome="refused")
     async for _ in audit.prune(START + 10**9):
         pass
-    names = "project", "emptied", "walk", "ranks", "top", "prune", "uncount", "forget", "trim"
+    names = "project", "confirm", "emptied", "walk", "ranks", "top", "prune", "uncount", "forget", "trim"
     assert set(watched.seen) == {f"audit_{name}" for name in names}
     for name, calls in watched.seen.items():
         for call in calls:

@@ -6,9 +6,7 @@ import asyncio
 import gc
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 from redis import Redis
@@ -20,6 +18,7 @@ from immuproxy.ledger.model import Action, Outcome, Step
 from immuproxy.ledger.redis import Durability, LedgerUnavailableError, ProxyOverloadedError
 from immuproxy.ledger.register import Content
 from immuproxy.proxy import record
+from tests.clusters import cluster_url, master_of, started_cluster, take_over
 from tests.conversation import Answer, Image, RunningEdge, edge_over, image
 from tests.servers import RedisServer, RegistryServer, wait_until
 
@@ -151,59 +150,23 @@ async def pushed_between_failovers(edge: RunningEdge, tag: str, pushed: Image) -
 # --- cluster
 
 
-def form_cluster(start_redis: Callable[..., RedisServer], masters: int, replicas: int) -> list[RedisServer]:
-    """Masters with equal shares of the slots, then the replicas of the first ones."""
-    settings = {"cluster-enabled": "yes", "cluster-node-timeout": "2000", "repl-diskless-sync-delay": "0"}
-    servers = [start_redis(more=settings) for _ in range(masters + replicas)]
-    share = 16384 // masters + 1
-    for number, server in enumerate(servers):
-        with Redis(port=server.port) as client:
-            first, last = number * share, min((number + 1) * share, 16384) - 1
-            if number < masters:
-                client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
-            client.execute_command("CLUSTER", "MEET", "127.0.0.1", servers[0].port)
-    for server in servers:
-        with Redis(port=server.port) as client:
-            wait_until(partial(_is_formed, client), "the cluster to form", seconds=40)
-    for master, replica in zip(servers, servers[masters:], strict=False):
-        _follow(master, replica)
-    return servers
-
-
-def _follow(master: RedisServer, replica: RedisServer) -> None:
-    with Redis(port=master.port) as one, Redis(port=replica.port) as other:
-        name = one.execute_command("CLUSTER", "MYID").decode()
-        wait_until(lambda: name in str(other.execute_command("CLUSTER NODES")), "the replica to know its master")
-        other.execute_command("CLUSTER", "REPLICATE", name)
-        wait_until(lambda: other.info("replication").get("master_link_status") == "up", "the replica to follow")
-
-
-def cluster_url(servers: list[RedisServer]) -> str:
-    return f"redis+cluster://127.0.0.1:{servers[0].port}"
-
-
 @pytest.fixture
 def cluster(start_redis: Callable[..., RedisServer]) -> Iterator[str]:
-    yield cluster_url(form_cluster(start_redis, masters=3, replicas=0))
+    yield cluster_url(started_cluster(start_redis, masters=3))
     gc.collect()  # what the client leaves is not to be found in the middle of another test
 
 
 @pytest.fixture
 def replicated(start_redis: Callable[..., RedisServer]) -> Iterator[list[RedisServer]]:
     """Two masters, and the replica of each."""
-    yield form_cluster(start_redis, masters=2, replicas=2)
+    yield started_cluster(start_redis, masters=2, followed=range(2))
     gc.collect()
 
 
 def repository_of(master: int) -> str:
     """A repository whose keys the first or second of two masters has."""
     names = (f"team/app{number}" for number in range(100))
-    return next(name for name in names if key_slot(name.encode()) // (16384 // 2 + 1) == master)
-
-
-def _is_formed(client: Redis) -> bool:
-    reply: Any = client.execute_command("CLUSTER INFO")  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
-    return "ok" in str(reply.get("cluster_state") if isinstance(reply, dict) else reply)
+    return next(name for name in names if master_of(name, 2) == master)
 
 
 # The cluster client of redis-py leaves connections that it gave up on to the garbage collector.
@@ -269,10 +232,7 @@ async def test_h67_after_the_failover_of_a_cluster_the_tag_still_holds_what_was_
     async with edge_over(registry.url, cluster_url(replicated[1:]), durability=Durability(replicas=1)) as edge:
         assert (await edge.client.push(repository, "1.0", ours)).status == 201
     replicated[0].kill()
-    with Redis(port=replicated[2].port) as client:
-        client.execute_command("CLUSTER", "FAILOVER", "TAKEOVER")
-        wait_until(lambda: client.info("replication")["role"] == "master", "the replica to take over", seconds=30)
-        wait_until(partial(_is_formed, client), "the cluster to be whole again", seconds=30)
+    take_over(replicated[2], replicated)
     async with edge_over(registry.url, cluster_url(replicated[1:])) as edge:
         assert (await edge.client.push(repository, "1.0", image("two"))).status == 409
         assert (await edge.client.push(repository, "1.0", ours)).status == 201

@@ -1,8 +1,12 @@
 """From the outboxes of the repositories into the audit.
 
 Any number of projectors may work on the same outboxes and may be killed at any moment: ``audit_project.lua`` takes each
-event once.  An outbox is always read from its beginning, and what the audit has taken is deleted from it afterwards,
-by id; so what a killed projector left is either taken again (and skipped) or deleted by the next one.
+event once.  An outbox is read from its beginning, and what the audit has taken is deleted from it afterwards, by id; so
+what a killed projector left is either taken again (and skipped) or deleted by the next one.
+
+On a cluster the audit's node may be taken over by one that has not got everything, and an event that stands in no
+outbox any more is gone.  So an outbox is emptied when the audit surely keeps what it took (`Durability`); where that
+cannot be said in time, events are shown all the same, and stay in their outboxes (H108).
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from typing import Any
 from immuproxy.ledger import keys
 from immuproxy.ledger.audit import entries
 from immuproxy.ledger.audit.entries import Entry, UnreadableError, entry_from_json
-from immuproxy.ledger.redis import LedgerUnavailableError, Store
+from immuproxy.ledger.redis import LedgerUnavailableError, Store, UnconfirmedError
 
 BATCH = 100
 """Events a script call: about 3 ms of Redis."""
@@ -56,6 +60,8 @@ class Projector:
         self._on_lag = on_lag
         self._look = 0.0
         self._dirty: set[str] = set()
+        self._taken: dict[str, list[bytes]] = {}
+        self._working = asyncio.Lock()
         self._woken = asyncio.Event()
 
     def notify(self, repository: str) -> None:
@@ -75,23 +81,23 @@ class Projector:
             tasks.create_task(self._sweep_for_ever())
 
     async def drain(self, repository: str) -> int:
-        """Project all that is in one outbox now; how many events were new.  Raises `LedgerUnavailableError`."""
-        added = 0
-        while batch := await self._read(repository):
-            added += await self._project(repository, batch)
-            await self._delete(repository, batch)
-            if len(batch) < BATCH:
-                break
+        """Project all that is in one outbox now; how many events were new.  Raises `LedgerUnavailableError`.
+
+        The outbox is emptied of what the audit surely keeps.
+        """
+        added = await self._take(repository)
+        await self._empty()
         return added
 
     async def sweep(self) -> int:
-        """Project all that is in any outbox now; how many events were new.  Raises `LedgerUnavailableError`."""
+        """As `drain`, of every outbox."""
         added, began = 0, asyncio.get_running_loop().time()
         waiting = await self._repositories_with_events()
         self._look = asyncio.get_running_loop().time() - began
         self._on_lag(await self._since(min(waiting.values())) if waiting else 0.0)
         for repository in waiting:
-            added += await self.drain(repository)
+            added += await self._take(repository)
+        await self._empty()
         return added
 
     async def _follow_notifications(self) -> None:
@@ -103,18 +109,21 @@ class Projector:
                 self._woken.set()
 
     async def _drain_dirty(self) -> bool:
-        while self._dirty and _is_wanted():
-            repository = self._dirty.pop()
-            try:
-                await self.drain(repository)
-            except LedgerUnavailableError as error:
-                self._dirty.add(repository)
-                self._on_failure(error)
-                return False
-            except BaseException:
-                self._dirty.add(repository)
-                raise
-        return True
+        """Whether all of it went into the audit, and out of the outboxes."""
+        try:
+            while self._dirty and _is_wanted():
+                await self._take_dirty(self._dirty.pop())
+            return await self._empty()
+        except LedgerUnavailableError as error:
+            self._on_failure(error)
+            return False
+
+    async def _take_dirty(self, repository: str) -> None:
+        try:
+            await self._take(repository)
+        except BaseException:
+            self._dirty.add(repository)
+            raise
 
     async def _sweep_for_ever(self) -> None:
         while _is_wanted():
@@ -126,9 +135,46 @@ class Projector:
             except LedgerUnavailableError as error:
                 self._on_failure(error)
 
-    async def _read(self, repository: str) -> list[OutboxEntry]:
-        client = self._store.client
-        found: list[OutboxEntry] = await self._store.do(client.xrange(keys.outbox(repository), count=BATCH))
+    async def _take(self, repository: str) -> int:
+        """Into the audit, what this projector has not taken from the outbox before; how many events were new."""
+        added = 0
+        async with self._working:  # or two would read the same
+            ids = self._taken.get(repository, [])
+            while batch := await self._read(repository, after=ids[-1] if ids else b""):
+                added += await self._project(repository, batch)
+                ids = self._taken.setdefault(repository, ids)
+                ids += [outbox_id for outbox_id, _ in batch]
+                if len(batch) < BATCH:
+                    break
+        return added
+
+    async def _empty(self) -> bool:
+        """Delete from the outboxes what was taken from them; false where some of it is not sure to be kept."""
+        async with self._working:
+            if not self._taken:
+                return True
+            try:
+                kept = await self._kept()
+            except UnconfirmedError as error:
+                self._on_failure(error)
+                return False
+            for repository, is_kept in kept.items():
+                if is_kept:
+                    await self._delete(repository, self._taken[repository])
+                else:
+                    self.notify(repository)  # the audit has gone back: once more, from the beginning
+                del self._taken[repository]
+            return all(kept.values())
+
+    async def _kept(self) -> dict[str, bool]:
+        """Whether the audit keeps what was taken from these outboxes; raises `UnconfirmedError` where nobody knows."""
+        reached = [item for repository, ids in self._taken.items() for item in (repository, ids[-1])]
+        found = await self._store.durable_script("audit_confirm", [entries.WATERMARK], reached)
+        return {repository: bool(each) for repository, each in zip(self._taken, found, strict=True)}
+
+    async def _read(self, repository: str, *, after: bytes = b"") -> list[OutboxEntry]:
+        client, start = self._store.client, b"(" + after if after else b"-"
+        found: list[OutboxEntry] = await self._store.do(client.xrange(keys.outbox(repository), start, count=BATCH))
         return found
 
     async def _project(self, repository: str, batch: Sequence[OutboxEntry]) -> int:
@@ -146,9 +192,9 @@ class Projector:
         await self._store.do(client.xadd(entries.UNREADABLE, kept, maxlen=_MOST_UNREADABLE))
         self._on_failure(UnreadableError(f"an outbox entry of {repository} holds no event: {outbox_id.decode()}"))
 
-    async def _delete(self, repository: str, batch: Sequence[OutboxEntry]) -> None:
-        ids = [outbox_id for outbox_id, _ in batch]
-        await self._store.script("audit_emptied", [keys.outbox(repository)], ids)
+    async def _delete(self, repository: str, ids: Sequence[bytes]) -> None:
+        for at in range(0, len(ids), BATCH):
+            await self._store.script("audit_emptied", [keys.outbox(repository)], ids[at : at + BATCH])
 
     async def _since(self, ms: int) -> float:
         return max(0, await self._store.now_ms() - ms) / 1000  # its clock made the ids
