@@ -17,6 +17,7 @@ from multidict import CIMultiDict
 from immuproxy.drift.apart import apart
 from immuproxy.drift.healer import Healer
 from immuproxy.drift.pace import Pace
+from immuproxy.ledger.redis import LedgerUnavailableError
 from immuproxy.ledger.register import Register
 from immuproxy.proxy.upstream import Upstream, UpstreamUnavailableError
 
@@ -103,6 +104,10 @@ class Comparison:
                     return  # it is left as it stands, and gone on with when nobody holds it any more
                 if len(unanswered) == MOST_FAILURES:
                     unanswered.clear()
+            except LedgerUnavailableError as error:
+                await self._register.now_ms()  # raises where it is not this tag alone
+                log.warning("not compared", repository=repository, tag=tag, reason=str(error))
+                whole = False
             except Exception:
                 log.exception("not compared", repository=repository, tag=tag)
                 whole = False

@@ -24,6 +24,7 @@ from redis.exceptions import (
     MaxConnectionsError,
     NoPermissionError,
     NoScriptError,
+    RedisClusterException,
     RedisError,
     ResponseError,
 )
@@ -83,7 +84,7 @@ def _translated() -> Iterator[None]:
         raise LedgerRefusedError(rights.lacking(str(error))) from error
     except (OverloadedError, MaxConnectionsError) as error:
         raise ProxyOverloadedError(str(error) or type(error).__name__) from error
-    except (RedisError, OSError, TimeoutError, SilenceError) as error:
+    except (RedisError, RedisClusterException, OSError, TimeoutError, SilenceError) as error:
         kind = ProxyOverloadedError if _is_shortage(error) else LedgerUnavailableError
         raise kind(str(error) or type(error).__name__) from error
     except Exception as error:

@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from immuproxy.drift.apart import apart
+from immuproxy.drift.comparing import Comparison
 from immuproxy.ledger import keys
 from immuproxy.ledger.audit.project import Projector
 from immuproxy.ledger.model import Action, Outcome
@@ -62,6 +64,27 @@ async def test_h94_a_tag_that_the_comparison_cannot_read_hides_no_other(edge: Ru
     await edge.direct.push(REPOSITORY, "2.0", other)
     await sweep_of(edge).compare()
     assert (await edge.direct.pull(REPOSITORY, "2.0")).digest == pushed.digest
+
+
+@pytest.mark.blocking_allowed  # Redis is ended from within the comparison
+async def test_h94_where_redis_goes_away_in_the_middle_of_a_comparison_it_ends(
+    edge: RunningEdge, redis_server: RedisServer
+) -> None:
+    for tag in ("1.0", "2.0", "3.0"):
+        assert (await edge.client.push(REPOSITORY, tag, image("one"))).status == 201
+    parts = edge.parts
+    comparison = Comparison(parts.register, parts.healer, parts.healer._upstream, counted=lambda _: redis_server.kill())
+    with capture_logs() as logged, pytest.raises(LedgerUnavailableError):
+        await comparison.once()
+    assert [line for line in logged if line["event"] == "not compared"] == []
+
+
+async def test_h94_a_tag_that_redis_does_not_give_out_is_told_without_a_trace(edge: RunningEdge) -> None:
+    assert (await edge.client.push(REPOSITORY, "1.0", image("one"))).status == 201
+    await edge.store.do(edge.store.client.set(keys.tag(REPOSITORY, "1.0"), "no hash"))
+    with capture_logs() as logged:
+        await sweep_of(edge).compare()
+    assert [line["log_level"] for line in logged if line["event"] == "not compared"] == ["warning"]
 
 
 async def test_h94_where_it_is_redis_that_is_away_the_walk_ends() -> None:

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
 from immuproxy.ledger.redis import LedgerUnavailableError, connect
-from tests.servers import RedisServer
+from tests.servers import RedisServer, free_port
 
 
 async def test_h97_a_connection_that_is_dropped_under_a_command_is_a_ledger_that_does_not_answer(
@@ -41,3 +42,11 @@ async def test_h97_what_the_client_fails_with_is_told_with_its_kind(redis_server
     async with connect(redis_server.url, timeout=1) as store:
         with pytest.raises(LedgerUnavailableError, match="AttributeError"):
             await store.do(failing())
+
+
+async def test_h97_a_cluster_of_which_no_node_answers_is_a_ledger_that_does_not_answer() -> None:
+    """redis-py has an exception for it that is no `RedisError`."""
+    async with connect(f"redis+cluster://127.0.0.1:{free_port()}", timeout=1) as store:
+        with capture_logs() as logged, pytest.raises(LedgerUnavailableError, match="cannot be connected"):
+            await store.do(store.client.get("x"))
+    assert logged == []
