@@ -439,7 +439,7 @@ class Register:
         """
         await self._epoch.list(repository)
         named, seen = [keys.tag(repository, tag)] if tag else [], await self._seen(repository)
-        reply = await self._store.script(
+        reply = await self._store.durable_script(
             "intend",
             [*_slot(repository, "intents", "marks", "pins", "manifests", "tags", "holders", "floor", "late"), *named],
             [
@@ -685,7 +685,7 @@ class Register:
         return written
 
     async def _publish(self, repository: str, name: str, keys_: Sequence[str], args: Sequence[Argument]) -> Any:
-        run = self._store.durable_script if name in _DECIDING else self._store.script
+        run = self._store.durable_script if name in _WAITED_FOR else self._store.script
         try:
             return await run(name, keys_, args)
         finally:
@@ -700,8 +700,10 @@ _AS_SECOND = 2
 _SET = frozenset({Outcome.CREATED, Outcome.OVERWRITTEN, Outcome.UNCHANGED})
 """How a push ends whose tag holds its content from then on."""
 
-_DECIDING = frozenset({"claim", "arm", "commit", "adopt", "drift_open"})
-"""Steps whose loss could make two winners or undo one; they wait for replicas or disk where told to (H67, H68)."""
+_WAITED_FOR = frozenset({"claim", "arm", "commit", "adopt", "drift_open", "delete_end", "record", "conclude"})
+"""Steps that wait for replicas or disk where told to: those whose loss could make two winners or undo one (H67, H68),
+and those whose event goes with an answer (H109).
+"""
 
 _SLOT = {
     "tags": keys.tags,
