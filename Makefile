@@ -7,7 +7,7 @@ help:
 	@echo 'make run     start immuproxy, a registry and an embedded Redis in the foreground (EDGE=, CONSOLE= to move them)'
 	@echo 'make test    run the whole test suite (ARGS="-k name" for a part of it)'
 	@echo 'make attack  hostile requests and faults on every surface, the long ones too (ARGS="-k name" for a part of it)'
-	@echo 'make soak    random clients and every fault for an hour (SECONDS=, SEED= to replay one)'
+	@echo 'make soak    random clients and every fault for an hour (SECONDS=, TOPOLOGY=sentinel or cluster, SEED= to replay one)'
 	@echo 'make audit-check  the audit held against what was sent and answered, for ten minutes of faults (SECONDS=, SEED=)'
 	@echo 'make bench-console  time every page of the console at 10,000 and at 1,000,000 events (RUNS=, SIZES="...")'
 	@echo 'make lint    lint, format check, types and the arrows between the rooms'
@@ -29,7 +29,7 @@ attack:
 
 soak:
 	@tools/setup test
-	@PYTHONPATH=. exec .venv/bin/python tools/soak.py $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
+	@PYTHONPATH=. exec .venv/bin/python tools/soak.py $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(if $(TOPOLOGY),--topology $(TOPOLOGY))
 
 audit-check:
 	@tools/setup test

@@ -50,7 +50,7 @@ class ProxyServer(Server):
 def make_proxy(
     directory: Path,
     upstream_url: str,
-    redis: Mapping[str, str],
+    redis: Mapping[str, Any],
     *,
     rules: str = "default: immutable",
     more: Mapping[str, Mapping[str, Any]] | None = None,
@@ -89,7 +89,7 @@ def make_proxy(
 
 
 def running_proxy(
-    upstream_url: str, redis: Mapping[str, str], directory: Path | None = None, **options: Any
+    upstream_url: str, redis: Mapping[str, Any], directory: Path | None = None, **options: Any
 ) -> AbstractContextManager[ProxyServer]:
     """A started proxy; options as of `make_proxy`."""
     return running(lambda where: make_proxy(where, upstream_url, redis, **options), directory)

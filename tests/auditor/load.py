@@ -199,7 +199,7 @@ class Load:
         event = record.own(Action.EXCEPTION, Outcome.GRANTED, repository, tag=tag, reason="an audit of the audit")
         sure = False
         with contextlib.suppress(LedgerUnavailableError):
-            async with connect(self.world.redis.url, timeout=1.0) as store:
+            async with connect(self.world.ledger.url, timeout=1.0) as store:
                 await Exceptions(store, lambda _repository: None).grant(event, lasts_ms=round(lasts * 1000))
             sure = True
         self.grants.append(Grant(event.id, repository, tag, began, time.monotonic() + lasts, sure))

@@ -82,7 +82,7 @@ async def settled(world: World, repositories: Iterable[str]) -> list[str]:
 
     left: dict[str, int] = {}
     until = time.monotonic() + SETTLES
-    async with Redis.from_url(world.redis.url) as client:
+    async with Redis.from_url(world.ledger.url) as client:
         asked: Any = client
         while time.monotonic() < until:
             left = {repository: await asked.hlen(keys.intents(repository)) for repository in repositories}

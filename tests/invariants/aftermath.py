@@ -51,7 +51,7 @@ async def check_all(load: Load, *, audit: bool = True) -> None:
     world, found = load.world, load.report.violations
     await asyncio.sleep(LONGEST_STAY)
     choices = Choices(manifest_timeout=10 * MANIFEST_SECONDS)
-    async with edge_over(world.registry.url, world.redis.url, rules=RULES, choices=choices) as edge:
+    async with edge_over(world.registry.url, world.ledger.url, rules=RULES, choices=choices) as edge:
         await _sweep(edge)
         for repository, tag in sorted(_names(load.history)):
             for proxy in world.proxies:

@@ -219,7 +219,7 @@ class Load:
         event = record.own(Action.EXCEPTION, Outcome.GRANTED, repository, tag=tag, reason="a soak")
         told = "granted"
         try:
-            async with connect(self.world.redis.url, timeout=1.0) as store:
+            async with connect(self.world.ledger.url, timeout=1.0) as store:
                 await Exceptions(store, lambda _repository: None).grant(event, lasts_ms=round(lasts * 1000))
         except LedgerUnavailableError:
             told = "not sure"

@@ -20,7 +20,7 @@ import aiohttp
 from tests.conversation import image, index
 from tests.invariants.aftermath import check_all
 from tests.invariants.clients import CLIENTS, REPOSITORIES, Load, Report
-from tests.invariants.world import FAULTS, FAULTS_WITH_LOSS, running_world
+from tests.invariants.world import FAULTS, FAULTS_WITH_LOSS, World, running_world
 
 LEAST = 5
 """Answers of each important kind without which a soak says nothing."""
@@ -41,11 +41,11 @@ def _is_enough(report: Report) -> bool:
     return all(report.operations[answer] >= LEAST for answer in ("push 201", "push 409", "read 200"))
 
 
-async def soak(seed: int, seconds: float, *, proxies: int = 2) -> Report:
+async def soak(seed: int, seconds: float, *, topology: str = "single", proxies: int = 2) -> Report:
     """All faults but a lost ledger, for a while; then rest, then every check."""
-    async with _loaded(seed, proxies=proxies) as load:
+    async with _loaded(seed, topology=topology, proxies=proxies) as load:
         load.world.unruly = True
-        await _under(load, seconds, load.world.misbehave(FAULTS))
+        await _under(load, seconds, _misbehave(load.world))
         await check_all(load)
     return load.report
 
@@ -84,10 +84,19 @@ async def restarts(seed: int, faults: Sequence[str]) -> Report:
     return load.report
 
 
+async def _misbehave(world: World) -> None:
+    """A failover takes seconds, and meanwhile other things happen."""
+    if world.ledger.wait:
+        await asyncio.gather(world.misbehave(FAULTS), world.misbehave(world.ledger.faults))
+    else:
+        await world.misbehave((*FAULTS, *world.ledger.faults))
+
+
 @contextlib.asynccontextmanager
-async def _loaded(seed: int, *, proxies: int = 2, appendfsync: str = "always") -> AsyncIterator[Load]:
+async def _loaded(seed: int, **options: Any) -> AsyncIterator[Load]:
+    """Options as of `running_world`."""
     began = time.monotonic()
-    async with running_world(seed, proxies=proxies, appendfsync=appendfsync) as world, _session() as session:
+    async with running_world(seed, **options) as world, _session() as session:
         load = Load(world, session, random.Random(seed + 1), report=Report(seed))
         load.report.happened = world.happened
         await _upload(load)

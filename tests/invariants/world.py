@@ -23,11 +23,13 @@ from typing import Any
 
 import aiohttp
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from tests.between import Between, Request, between
 from tests.conversation import Answer, sha256
+from tests.invariants.topologies import TOPOLOGIES, Topology
 from tests.proxies import ProxyServer, make_proxy
-from tests.servers import RedisServer, RegistryServer, Server, make_redis, make_registry
+from tests.servers import RedisServer, RegistryServer, Server, make_registry
 
 MANIFEST_SECONDS = 0.5
 LEASE = 4 * MANIFEST_SECONDS + 1
@@ -37,7 +39,6 @@ LONGEST_DELAY = 4 * MANIFEST_SECONDS
 
 CONFIGURATION: dict[str, dict[str, Any]] = {
     "upstream": {"timeouts": {"manifest": f"{round(MANIFEST_SECONDS * 1000)}ms"}},
-    "redis": {"reads_when_down": "refuse"},
     "log": {"level": "warning"},
 }
 
@@ -57,9 +58,14 @@ FAULTS = (
     "freeze_proxy",
     "freeze_proxy",
     "kill_registry",
-    "kill_redis",
     "flush_scripts",
 )
+LONGEST_FAILOVER = 40.0
+"""Seconds for a new master with a replica of its own."""
+
+LONGEST_PLANNED = 10.0
+"""Seconds for one that is asked for; it may be declined."""
+
 FAULTS_WITH_LOSS = ("kill_proxy", "stop_proxy", "kill_registry", "lose_ledger")
 
 
@@ -93,7 +99,7 @@ class World:
 
     random: random.Random
     registry: RegistryServer
-    redis: RedisServer
+    ledger: Topology
     relay: Between
     proxies: list[ProxyServer]
     starter: ThreadPoolExecutor
@@ -157,13 +163,14 @@ class World:
     async def lose_ledger(self) -> None:
         """FLUSHALL."""
         self._note("ledger emptied")
-        async with Redis.from_url(self.redis.url) as client:
-            await client.flushall()
+        for server in self.ledger.servers:
+            async with Redis(port=server.port) as client:
+                await client.flushall()
 
     async def kill_everything(self) -> None:
         """As when the machine's power is cut, but for what the kernel has written already."""
         self._note("everything killed")
-        everything: list[Server] = [*self.proxies, self.registry, self.redis]
+        everything: list[Server] = [*self.proxies, self.registry, *self.ledger.servers]
         for server in everything:
             await self.run_in_order(server.kill)
         for server in reversed(everything):
@@ -179,7 +186,55 @@ class World:
         await self._again("registry killed", self.registry, Server.kill)
 
     async def kill_redis(self) -> None:
-        await self._again("Redis killed", self.redis, Server.kill)
+        await self._again("Redis killed", self.random.choice(self.ledger.servers), Server.kill)
+
+    async def fail_over(self) -> None:
+        """A replica becomes the master while all run."""
+        before = await asyncio.to_thread(self.ledger.masters)
+        self._note("failover asked for")
+        await asyncio.to_thread(self.ledger.fail_over, self.random)
+
+        def has_happened() -> bool:
+            masters = self.ledger.masters()
+            return bool(masters) and masters != before
+
+        await self._until(has_happened, LONGEST_PLANNED)
+        await self._until(self.ledger.is_whole)
+
+    async def kill_master(self) -> None:
+        """For so long that another takes over."""
+        if master := await self._some_master():
+            self._note("master killed", master.directory.name)
+            await self.run_in_order(master.kill)
+            await self._until(partial(self.ledger.has_replaced, master))
+            await self.run_in_order(master.start)
+            await self._until(self.ledger.is_whole)
+
+    async def freeze_master(self) -> None:
+        """For so long that another takes over; then the old one goes on where it was."""
+        if master := await self._some_master():
+            self._note("master frozen", master.directory.name)
+            master.pause()
+            try:
+                await self._until(partial(self.ledger.has_replaced, master))
+                await asyncio.sleep(self.random.choice([0.0, 0.5, 2.0]))
+            finally:
+                master.resume()
+            self.faults.append((time.monotonic(), f"{master.directory.name} goes on"))
+            await self._until(self.ledger.is_whole)
+
+    async def _some_master(self) -> RedisServer | None:
+        masters = await asyncio.to_thread(self.ledger.masters)
+        return self.random.choice(masters) if masters else None
+
+    async def _until(self, condition: Callable[[], bool], seconds: float = LONGEST_FAILOVER) -> None:
+        """Or until it has taken too long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not await asyncio.to_thread(condition):
+                    await asyncio.sleep(0.1)
+                return
+        self._note("failover that took too long")
 
     async def freeze_proxy(self) -> None:
         """Sometimes for longer than a lease and the quarantine after it."""
@@ -194,9 +249,11 @@ class World:
 
     async def flush_scripts(self) -> None:
         self._note("scripts flushed")
-        async with Redis.from_url(self.redis.url) as client:
-            flush: Any = client.script_flush
-            await flush()
+        for server in await asyncio.to_thread(self.ledger.masters):
+            async with Redis(port=server.port, socket_timeout=1.0) as client:
+                flush: Any = client.script_flush
+                with contextlib.suppress(RedisError):
+                    await flush()
 
     async def _again(self, what: str, server: Server, end: Callable[[Server], None]) -> None:
         pause = self.random.choice([0.0, 0.3, 1.0])
@@ -224,9 +281,11 @@ class World:
     async def calm(self) -> None:
         """All faults are over, and everything runs."""
         self.unruly = False
-        for server in (self.registry, self.redis, *self.proxies):
+        servers: list[Server] = [self.registry, *self.ledger.servers, *self.proxies]
+        for server in servers:
             if not server.is_running:
                 await self.run_in_order(server.start)
+        await self._until(self.ledger.is_whole)
 
 
 def _write(request: Request) -> Write:
@@ -256,13 +315,16 @@ def _quiet_registry(directory: Path, users: Mapping[str, str]) -> QuietRegistry:
 async def running_world(
     seed: int,
     *,
+    topology: str = "single",
     proxies: int = 2,
     appendfsync: str = "always",
     rules: str = RULES,
     configuration: Mapping[str, Mapping[str, Any]] = CONFIGURATION,
     users: Mapping[str, str] | None = None,
 ) -> AsyncIterator[World]:
-    """Everything, started; without faults so far.  `users`: with their passwords, where the registry asks for them."""
+    """Everything, started; without faults so far.  ``topology``: see `TOPOLOGIES`; ``users``: with their passwords,
+    where the registry asks for them.
+    """
     with contextlib.ExitStack() as stack:
         where = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ip-")))
         starter = stack.enter_context(ThreadPoolExecutor(1))
@@ -272,18 +334,26 @@ async def running_world(
             return where / name
 
         registry = _quiet_registry(folder("registry"), users or {})
-        redis = make_redis(folder("redis"), more={"appendfsync": appendfsync})
+        ledger: Topology = TOPOLOGIES[topology](where, {"appendfsync": appendfsync})
+        redis = {"url": ledger.url, "wait": ledger.wait, "reads_when_down": "refuse"}
         async with between(registry.url) as relay:
             made = [
-                make_proxy(folder(f"proxy{number}"), relay.url, {"url": redis.url}, rules=rules, more=configuration)
+                # Ready without the ledger: it may be without a master just now.
+                make_proxy(
+                    folder(f"proxy{number}"), relay.url, redis, rules=rules, more=configuration, ready_path="/readyz"
+                )
                 for number in range(proxies)
             ]
-            world = World(random.Random(seed), registry, redis, relay, made, starter)
+            world = World(random.Random(seed), registry, ledger, relay, made, starter)
             relay.act = world.act
+            servers: list[Server] = [registry, *ledger.servers, *ledger.watchers]
             try:
-                for server in (registry, redis, *made):
+                for server in servers:
                     await world.run_in_order(server.start)
+                await world.run_in_order(ledger.form)
+                for proxy in made:
+                    await world.run_in_order(proxy.start)
                 yield world
             finally:
-                for server in (*made, registry, redis):
+                for server in (*made, *servers):
                     await world.run_in_order(server.kill)

@@ -30,8 +30,9 @@ from immuproxy.ledger.search import Search
 from immuproxy.status import Health
 from tests.attack.broken import Clock, bundled_server, clock, needs_faketime, under
 from tests.between import Request, between
+from tests.clusters import cluster_url, started_cluster
 from tests.conversation import Answer, RunningEdge, edge_over, image, sha256
-from tests.ledger.test_redis_forms import cluster_url, form_cluster, leaving_connections
+from tests.ledger.test_redis_forms import leaving_connections
 from tests.proxy.test_clocks_and_heads import leave
 from tests.proxy.test_exceptions import GRANT
 from tests.servers import RedisServer, RegistryServer, make_redis, running
@@ -374,11 +375,11 @@ def masters(clocks: list[Clock]) -> Iterator[list[RedisServer]]:
             watch = next(remaining)
 
             def make(where: Path) -> RedisServer:
-                return under(make_redis(where, binary=bundled_server(), **options), watch)
+                return under(make_redis(where, **(options | {"binary": bundled_server()})), watch)
 
             return stack.enter_context(running(make, None))
 
-        yield form_cluster(start, masters=2, replicas=0)
+        yield started_cluster(start, masters=2)
         gc.collect()
 
 
