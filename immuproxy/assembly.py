@@ -26,6 +26,7 @@ from immuproxy.proxy.judge import Judge
 from immuproxy.proxy.late_children import LateChildren
 from immuproxy.proxy.looks import Looks
 from immuproxy.proxy.memory import Memory
+from immuproxy.proxy.platforms import Platforms
 from immuproxy.proxy.push import Library
 from immuproxy.proxy.pushes import Pushes
 from immuproxy.proxy.reads import Reads
@@ -65,6 +66,7 @@ class Parts:
     edge: Edge
     pushes: Pushes
     in_turn: InTurn
+    platforms: Platforms
     register: Register
     epoch: Epoch
     exceptions: Exceptions
@@ -103,7 +105,8 @@ def assemble(
     exceptions = Exceptions(store, published)
     judge = Judge(rules, library, exceptions)
     late_children = LateChildren(register, library)
-    carrier = Carrier(rules, register, upstream, late_children, limits)
+    platforms = Platforms(upstream)
+    carrier = Carrier(rules, register, upstream, late_children, limits, platforms)
     recovery = Recovery(register, upstream, library, limits)
     refusals = Refusals(register)
     guard = Guard(
@@ -118,6 +121,7 @@ def assemble(
         recovery=recovery,
         refusals=refusals,
         limits=limits,
+        platforms=platforms,
     )
     in_turn = InTurn(longest=limits.put)
     authority = Authority(upstream, always=choices.authorize_always)
@@ -125,8 +129,9 @@ def assemble(
         rules,
         authority,
         guard,
-        Recorder(register, upstream, judge, late_children, carrier, in_turn=in_turn),
+        Recorder(register, upstream, judge, late_children, carrier, in_turn=in_turn, platforms=platforms),
         refusals,
+        platforms=platforms,
     )
     healer = Healer(register, account or upstream, choices.service)
     edge = Edge(
@@ -156,4 +161,4 @@ def assemble(
         door=choices.door,
         access_log=access_log,
     )
-    return Parts(edge, pushes, in_turn, register, epoch, exceptions, recovery, healer, limits)
+    return Parts(edge, pushes, in_turn, platforms, register, epoch, exceptions, recovery, healer, limits)

@@ -45,6 +45,11 @@ MEDIA_TYPES = (OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST)
 """The four manifest types; a probe accepts all of them, or the registry hides what it has (H23)."""
 
 INDEX_TYPES = frozenset({DOCKER_LIST, OCI_INDEX})
+IMAGE_CONFIGS = frozenset(
+    {"application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"}
+)
+"""The media types of a config that describes an image, in both forms."""
+
 EMPTY_BLOB = names.digest_of(b"")
 """Has no first byte that could be read, and nothing that could be lost."""
 
@@ -59,7 +64,8 @@ class Manifest:
     what it refers to).  ``entries`` is what an append-only tag must keep: the digests an index lists, or an image's
     layers.  ``size`` is the manifest with all it describes, in bytes.  ``fault`` is why no registry takes it, or empty
     (`immuproxy.oci.acceptance`).  ``otherwise`` are those of the ``children`` that are listed with the media type of no
-    manifest, as the layers are in an index by which BuildKit keeps its cache.
+    manifest, as the layers are in an index by which BuildKit keeps its cache.  ``config_type`` and ``config_size`` are
+    the media type and the bytes that the document says of its ``config``.
     """
 
     body: bytes
@@ -75,6 +81,13 @@ class Manifest:
     size: int
     fault: str = ""
     otherwise: frozenset[str] = frozenset()
+    config_type: str = ""
+    config_size: int = 0
+
+    @property
+    def is_image(self) -> bool:
+        """Whether its config is that of an image, not of an artifact in an image's form."""
+        return bool(self.config) and self.config_type in IMAGE_CONFIGS
 
     @property
     def is_index(self) -> bool:
@@ -115,6 +128,8 @@ def read(body: bytes, content_type: str) -> Manifest:
         subject=_subject(document),
         size=min(len(body) + sum(map(_size, [*configs, *layers, *listed])), MAX_SIZE),
         otherwise=_otherwise(listed),
+        config_type=_config_type(configs),
+        config_size=sum(map(_size, configs)),
         fault=acceptance.fault(document, is_index=media_type in INDEX_TYPES),
     )
 
@@ -260,6 +275,11 @@ def _otherwise(listed: list[dict[str, Any]]) -> frozenset[str]:
     return frozenset(_digests(others)) - frozenset(_digests([item for item in listed if item not in others]))
 
 
+def _config_type(configs: list[dict[str, Any]]) -> str:
+    named = [config.get("mediaType") for config in configs]
+    return next((media_type_of(name) for name in named if isinstance(name, str)), "")
+
+
 def _subject(document: Mapping[str, Any]) -> str:
     subject = document.get("subject")
     found = _digests([subject]) if isinstance(subject, dict) else ()
@@ -344,18 +364,36 @@ _ESCAPES = {f"\\u00{code}": character for character in "sha:0123456789bcdef" for
 """How JSON may spell the characters of a digest."""
 
 
-def config_labels(config: bytes) -> Mapping[str, str]:
-    """The labels in an image's config blob (OCI image specification, "Image Configuration": ``config.Labels``).
-
-    None where it is built to cost time (H90).
-    """
+def _config(config: bytes) -> Mapping[str, Any]:
+    """An image's config blob; nothing where it is no JSON object, or built to cost time (H90)."""
     if has_too_many_parts(config):
         return {}
     try:
         document = json.loads(config)
     except (ValueError, RecursionError):
         return {}
-    inner = document.get("config") if isinstance(document, dict) else None
+    return document if isinstance(document, dict) else {}
+
+
+def config_platform(config: bytes) -> str:
+    """``os/architecture[/variant]`` of an image's config blob (OCI image specification, "Image Configuration").
+
+    Empty where either is missing, or ``unknown`` as in BuildKit's attestations.
+    """
+    document = _config(config)
+    system, architecture, variant = (document.get(key) for key in ("os", "architecture", "variant"))
+    parts = [system, architecture, variant] if variant else [system, architecture]
+    if any(not isinstance(part, str) or not _PLATFORM_PART.fullmatch(part) or part == "unknown" for part in parts):
+        return ""
+    return "/".join(map(str, parts))[:MAX_PLATFORM_LENGTH]
+
+
+_PLATFORM_PART = re.compile(r"[A-Za-z0-9._-]+")
+
+
+def config_labels(config: bytes) -> Mapping[str, str]:
+    """The labels in an image's config blob (OCI image specification, "Image Configuration": ``config.Labels``)."""
+    inner = _config(config).get("config")
     labels = inner.get("Labels") if isinstance(inner, dict) else None
     pairs = labels.items() if isinstance(labels, dict) else ()
     return MappingProxyType({key: value for key, value in pairs if isinstance(value, str)})

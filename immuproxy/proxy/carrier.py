@@ -19,6 +19,7 @@ from immuproxy.proxy.answers import Answer
 from immuproxy.proxy.attempt import Limits
 from immuproxy.proxy.failpoints import Failpoint, reach
 from immuproxy.proxy.late_children import LateChildren
+from immuproxy.proxy.platforms import Platforms
 from immuproxy.proxy.push import Push, RuleChangedError
 from immuproxy.proxy.refusals import first_message
 from immuproxy.proxy.upstream import Found, OutcomeUnknownError, Upstream
@@ -42,6 +43,7 @@ class Carrier:
         upstream: Upstream,
         late_children: LateChildren,
         limits: Limits,
+        platforms: Platforms,
     ) -> None:
         """``rules`` gives the rule set in force; all parts are shared with the guard."""
         self._rules = rules
@@ -49,6 +51,7 @@ class Carrier:
         self._upstream = upstream
         self._late_children = late_children
         self._limits = limits
+        self._platforms = platforms
 
     async def intend(self, push: Push, event: Event, *, moves: str) -> float:
         """Write that the push may reach the upstream from now on, and return until when, by the loop's clock.
@@ -131,7 +134,8 @@ class Carrier:
 
     async def _conclude(self, push: Push, event: Event) -> None:
         """What the sweep has told of a proxy that it took for dead stands where it was proved; else this follows it."""
-        await self._register.conclude(push.repository, record.timed(event, push.caller))
+        event = self._platforms.shown(record.timed(event, push.caller), push.manifest)
+        await self._register.conclude(push.repository, event)
 
 
 def _draft(event: Event) -> Event:

@@ -164,6 +164,7 @@ class Claiming:
             push.draft,
             outcome=Outcome.UNCHANGED,
             previous_digest=push.manifest.digest,
+            platforms=push.draft.platforms or held.platforms,
             reason="the tag already holds this digest",
         )
         present = await self._upstream.probe(push.repository, push.manifest.digest, push.caller)

@@ -22,6 +22,7 @@ from immuproxy.proxy.closure import check_listed
 from immuproxy.proxy.judge import Judge
 from immuproxy.proxy.late_children import LateChildren
 from immuproxy.proxy.looks import Looks
+from immuproxy.proxy.platforms import Platforms
 from immuproxy.proxy.push import Library, Push
 from immuproxy.proxy.recovery import Recovery
 from immuproxy.proxy.refusals import Refusals
@@ -47,13 +48,14 @@ class Guard:
         recovery: Recovery,
         refusals: Refusals,
         limits: Limits,
+        platforms: Platforms,
     ) -> None:
         """All parts are shared with the other ways of a request."""
         self._library = library
         self._late_children = late_children
         self._looks = looks
         self._amends = Amends(register, lease=limits.lease)
-        self._sending = Sending(register, upstream, recovery, limits)
+        self._sending = Sending(register, upstream, recovery, limits, platforms)
         self._claiming = Claiming(
             register=register,
             epoch=epoch,

@@ -24,6 +24,7 @@ from immuproxy.proxy.caller import Caller
 from immuproxy.proxy.closure import Take
 from immuproxy.proxy.guard import Guard
 from immuproxy.proxy.in_turn import Waits
+from immuproxy.proxy.platforms import Platforms
 from immuproxy.proxy.push import Push, RuleChangedError
 from immuproxy.proxy.recorded import Recorder
 from immuproxy.proxy.refusals import Refusals
@@ -66,6 +67,8 @@ class Pushes:
         guard: Guard,
         recorder: Recorder,
         refusals: Refusals,
+        *,
+        platforms: Platforms,
     ) -> None:
         """``rules`` gives the rule set in force."""
         self._rules = rules
@@ -73,6 +76,7 @@ class Pushes:
         self._guard = guard
         self._recorder = recorder
         self._refusals = refusals
+        self._platforms = platforms
         self._running: set[asyncio.Task[Answer]] = set()
         self._room = bodies.Room()
 
@@ -160,6 +164,7 @@ class Pushes:
     def _push(self, sent: _Sent, manifest: Manifest, tag: str, rule: Rule) -> Push:
         repository, caller = sent.operation.repository, sent.caller
         draft = record.draft(Action.PUSH, caller, repository, tag=tag, manifest=manifest)
+        draft = self._platforms.shown(draft, manifest)
         return Push(
             repository=repository,
             tag=tag,
@@ -175,6 +180,7 @@ class Pushes:
         """Wait for every push under way; each is bounded by the upstream's time limits."""
         while self._running:
             await asyncio.gather(*self._running, return_exceptions=True)
+        await self._platforms.ended()
         await self._guard.ended()
 
     async def _to_its_end(self, work: Coroutine[Any, Any, Answer], kept: ExitStack) -> Answer:

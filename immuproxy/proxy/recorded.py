@@ -13,6 +13,7 @@ from immuproxy.proxy.carrier import Carrier
 from immuproxy.proxy.in_turn import InTurn
 from immuproxy.proxy.judge import Judge
 from immuproxy.proxy.late_children import LateChildren
+from immuproxy.proxy.platforms import Platforms
 from immuproxy.proxy.push import Push
 from immuproxy.proxy.upstream import Found, Upstream, UpstreamUnavailableError
 from immuproxy.rules.model import Mode
@@ -30,6 +31,7 @@ class Recorder:
         carrier: Carrier,
         *,
         in_turn: InTurn,
+        platforms: Platforms,
     ) -> None:
         """All parts but ``in_turn`` are shared with the guard."""
         self._register = register
@@ -38,11 +40,13 @@ class Recorder:
         self._late_children = late_children
         self._carrier = carrier
         self._in_turn = in_turn
+        self._platforms = platforms
 
     async def push_tag(self, push: Push) -> Answer:
         """A tag that may move.  Raises like `immuproxy.proxy.guard.Guard.push`."""
         async with self._in_turn.alone(push.repository, push.tag, push.waits):
             self._judge.require_in_force(push)  # others may have been waited for (H103)
+            self._platforms.begin(push.repository, push.manifest, push.caller)
             event = await self._foreseen(push, await self._before(push))
             await self._late_children.bring(push)
             until = await self._carrier.intend(push, event, moves=push.tag)
@@ -75,6 +79,7 @@ class Recorder:
                 )
                 await self._register.record(record.timed(event, push.caller))
                 return answers.created(push.repository, digest, push.caller.edge_origin)
+        self._platforms.begin(push.repository, push.manifest, push.caller)
         event = replace(push.draft, outcome=Outcome.CREATED, reason="pushed by digest")
         until = await self._carrier.intend(push, event, moves="")
         return await self._carrier.send(push, digest, event, until=until)

@@ -14,6 +14,7 @@ from immuproxy.proxy.again import insist, once_more
 from immuproxy.proxy.answers import Answer
 from immuproxy.proxy.attempt import Attempt, Limits, Retry
 from immuproxy.proxy.failpoints import Failpoint, reach
+from immuproxy.proxy.platforms import Platforms
 from immuproxy.proxy.push import is_stored
 from immuproxy.proxy.recovery import Recovery
 from immuproxy.proxy.refusals import first_message
@@ -23,18 +24,22 @@ from immuproxy.proxy.upstream import OutcomeUnknownError, Upstream
 class Sending:
     """From the claim to the commit."""
 
-    def __init__(self, register: Register, upstream: Upstream, recovery: Recovery, limits: Limits) -> None:
+    def __init__(
+        self, register: Register, upstream: Upstream, recovery: Recovery, limits: Limits, platforms: Platforms
+    ) -> None:
         """All parts are shared with the other ways of a request."""
         self._register = register
         self._upstream = upstream
         self._recovery = recovery
         self._limits = limits
+        self._platforms = platforms
 
     async def arm(self, attempt: Attempt) -> None:
         """Write the intent; from now on no other content takes the tag before the quarantine has passed.
 
         Raises `Retry` when the claim was lost.
         """
+        self._platforms.begin(attempt.push.repository, attempt.push.manifest, attempt.push.caller)
         closing = None
         if attempt.resumed is not None:
             closing = await self._recovery.closing(
@@ -172,10 +177,11 @@ class Sending:
             reason=verdict.reason if verdict else "finished what an interrupted push of the same content began",
             shadow=verdict.shadow if verdict else False,
         )
-        timed = record.timed(event, push.caller)
+        timed = self._platforms.shown(record.timed(event, push.caller), push.manifest)
+        content = replace(attempt.content, platforms=timed.platforms)
         reply = await insist(
             lambda: self._register.commit(
-                push.repository, push.tag, attempt.content, token=attempt.token, event=timed, first=not held
+                push.repository, push.tag, content, token=attempt.token, event=timed, first=not held
             )
         )
         if reply.step is not Step.COMMITTED:

@@ -27,6 +27,7 @@ from immuproxy.oci.manifests import (
     OCI_MANIFEST,
     Manifest,
     config_labels,
+    config_platform,
     could_be,
     describe,
     read,
@@ -443,3 +444,27 @@ def test_children_that_are_listed_as_no_manifests() -> None:
     body = json.dumps({"schemaVersion": 2, "manifests": listed}).encode()
     found = read(body, OCI_INDEX)
     assert (found.children, found.otherwise) == ((one, two, three), frozenset({one}))
+
+
+@pytest.mark.parametrize(
+    ("config", "platform"),
+    [
+        ({"os": "linux", "architecture": "amd64"}, "linux/amd64"),
+        ({"os": "linux", "architecture": "arm64", "variant": "v8"}, "linux/arm64/v8"),
+        ({"os": "linux", "architecture": "arm", "variant": ""}, "linux/arm"),
+        ({"os": "windows", "architecture": "amd64", "os.version": "10.0.17763"}, "windows/amd64"),
+        ({"os": "linux"}, ""),
+        ({"os": "linux", "architecture": 1}, ""),
+        ({"os": "unknown", "architecture": "unknown"}, ""),
+        ({"os": "linux", "architecture": "<b> x"}, ""),
+        (["linux"], ""),
+    ],
+)
+def test_the_platform_of_a_config(config: object, platform: str) -> None:
+    assert config_platform(json.dumps(config).encode()) == platform
+
+
+def test_h90_a_config_that_is_built_to_cost_time_tells_nothing() -> None:
+    costly = json.dumps({"os": "linux", "architecture": "amd64", "x": [[]] * MAX_PARTS}).encode()
+    assert config_platform(costly) == ""
+    assert config_platform(b"{") == ""
