@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import os
+import secrets
 import signal
 import uuid
 from collections.abc import Callable, Iterator
@@ -23,7 +25,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-LONG = ("invariants", "e2e")
+LONG = ("invariants", "auditor", "e2e")
 
 
 @pytest.hookimpl(trylast=True)
@@ -86,3 +88,9 @@ def start_redis() -> Iterator[Callable[..., RedisServer]]:
 def unique_name() -> str:
     """A repository name that no other test uses."""
     return f"t/{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def seed() -> int:
+    """Of everything random in a soak; `SOAK_SEED` replays one."""
+    return int(os.environ.get("SOAK_SEED") or secrets.randbelow(1_000_000))

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
+from redis.asyncio import Redis
 
 from immuproxy.ledger import keys
 from immuproxy.web.links import tag_url, with_query
@@ -22,6 +23,7 @@ from tests.invariants.world import World
 
 API = "/api/v1"
 PAGE = 500
+TRIES = 5
 SETTLES = 60.0
 """Seconds after which nothing may be open any more; the proxies look every five or so."""
 
@@ -78,8 +80,6 @@ async def listening(world: World, session: aiohttp.ClientSession) -> AsyncIterat
 async def settled(world: World, repositories: Iterable[str]) -> list[str]:
     """Wait until the proxies themselves have finished what was open; what stays open is wrong."""
     await asyncio.sleep(LONGEST_STAY)
-    from redis.asyncio import Redis
-
     left: dict[str, int] = {}
     until = time.monotonic() + SETTLES
     async with Redis.from_url(world.ledger.url) as client:
@@ -141,8 +141,12 @@ async def _json(session: aiohttp.ClientSession, url: str) -> Any:
     return json.loads(await _text(session, url))
 
 
-async def _text(session: aiohttp.ClientSession, url: str) -> str:
+async def _text(session: aiohttp.ClientSession, url: str, tries: int = TRIES) -> str:
+    """Asked again where a connection to Redis is only now found broken."""
     async with session.get(url) as response:
         text = await response.text()
-        assert response.status == 200, (url, response.status, text)
-        return text
+    if response.status == 503 and tries:
+        await asyncio.sleep(0.5)
+        return await _text(session, url, tries - 1)
+    assert response.status == 200, (url, response.status, text)
+    return text

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import AsyncIterator
 
 import pytest
@@ -16,9 +14,3 @@ from tests.servers import RedisServer, RegistryServer
 async def edge(registry: RegistryServer, redis_server: RedisServer) -> AsyncIterator[RunningEdge]:
     async with edge_over(registry.url, redis_server.url) as running:
         yield running
-
-
-@pytest.fixture
-def seed() -> int:
-    """Of everything random in a soak; `SOAK_SEED` replays one."""
-    return int(os.environ.get("SOAK_SEED") or secrets.randbelow(1_000_000))
