@@ -22,7 +22,7 @@ from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.exceptions import Allows, Exceptions
 from immuproxy.ledger.model import Action, Event, Outcome, State, Step, StoredManifest, TagRecord, event_from_dict
 from immuproxy.ledger.redis import LedgerUnavailableError, Store, connect
-from immuproxy.ledger.register import Content, GoneTag, Permit, Register
+from immuproxy.ledger.register import Content, GoneTag, MovedTag, Permit, Register
 from tests.invariants.pins import Pins
 from tests.servers import RedisServer, running_redis
 
@@ -77,6 +77,10 @@ class Ledger:
     held: dict[str, tuple[int, str]] = field(default_factory=dict)
     model: Pins = field(default_factory=Pins)
     generations: dict[str, int] = field(default_factory=dict)
+    moved: dict[str, str] = field(default_factory=dict)
+    """What each tag was last pushed with while no rule held it."""
+    last: dict[str, str] = field(default_factory=dict)
+    """What each tag held when that was last checked, where nothing was pushed past the claims since."""
 
     @property
     def exceptions(self) -> Exceptions:
@@ -159,11 +163,12 @@ class Ledger:
 
     async def intend(self, tag: str, number: int, choice: int) -> object:
         name = tag if choice % 2 else ""
-        draft = self.draft(tag=name)
+        draft = self.draft(tag=name, digest=DIGESTS[number])
         over = (await self.register.read(REPOSITORY, name)).generation if name and choice % 3 else 0
         step = await self.register.intend(REPOSITORY, name, content(number).needs, draft, over_generation=over)
         if step is Step.OK:
             self.held.pop(name, None)
+            self.last.pop(name, None)
         else:
             self.drafts.remove(draft)
         return step
@@ -200,7 +205,12 @@ class Ledger:
         draft = self.drafts[choice % len(self.drafts)] if self.drafts else self.event()
         if draft.id in {event.id for _, event in self.deletes} or await self.is_claims(draft):
             return None
-        return await self.register.conclude(REPOSITORY, replace(draft, outcome=Outcome.CREATED))
+        ended = replace(draft, outcome=Outcome.CREATED if choice % 3 else Outcome.FAILED)
+        stands = draft.tag and (await self.register.read(REPOSITORY, draft.tag)).committed
+        told = await self.register.conclude(REPOSITORY, ended)
+        if told and ended.outcome is Outcome.CREATED and draft.tag and not stands:
+            self.moved[draft.tag] = draft.digest
+        return told
 
     async def begin_delete(self, tag: str, number: int, choice: int) -> object:
         """By one digest or by two, some of the tags that hold it by an exception, which may have ended."""
@@ -240,10 +250,20 @@ class Ledger:
         going = [tag for tag, (_, held) in self.held.items() if held == digest]
         records = await self.register.records(REPOSITORY, going)
         gone = [GoneTag(record.tag, digest, bool(choice % 2), cut_off=await self.closing(record)) for record in records]
-        ended = await self.register.end_delete(REPOSITORY, named, draft, gone)
+        moved = await self.moving_with(digest)
+        ended = await self.register.end_delete(REPOSITORY, named, draft, gone, moved)
         for name in going if ended else ():
             del self.held[name]
+        went = [record.tag for record in records if record.committed and record.committed.digest == digest]
+        for name in (*went, *(each.name for each in moved)) if ended else ():
+            self.moved.pop(name, None)
         return ended
+
+    async def moving_with(self, digest: str) -> list[MovedTag]:
+        """Those that would go with the digest, each with its event; a tag that has moved on keeps its life."""
+        found = await self.register.holders.moving(REPOSITORY, digest)
+        assert set(found) == {tag for tag, held in self.moved.items() if held == digest}
+        return [MovedTag(tag, digest, self.event(tag=tag, digest=digest)) for tag in found]
 
     async def flush_scripts(self, tag: str, number: int, choice: int) -> object:
         client: Any = self.store.client
@@ -277,10 +297,32 @@ class Ledger:
         assert {entry.decode() for entry in entries} == {
             f"{record.committed.digest} {tag}" for tag, record in records.items() if record.committed
         }
+        await self.check_moving()
+        await self.check_late(records)
         await self.check_events(records)
         self.check_generations(records)
         async for key in client.scan_iter():
             assert await client.ttl(key) == -1
+
+    async def check_moving(self) -> None:
+        """Both ways of the index of tags that no rule holds say the same (H100)."""
+        client: Any = self.store.client
+        moved = await client.hgetall(keys.moved(REPOSITORY))
+        assert {tag.decode(): digest.decode() for tag, digest in moved.items()} == self.moved
+        entries = await client.zrange(keys.moving(REPOSITORY), 0, -1, withscores=True)
+        assert {entry.decode(): score for entry, score in entries} == {
+            f"{digest} {tag}": 0 for tag, digest in self.moved.items()
+        }
+
+    async def check_late(self, records: dict[str, TagRecord]) -> None:
+        """What a tag stopped holding is remembered until it can land no more (H110)."""
+        client: Any = self.store.client
+        late = {put.decode() for put in await client.zrange(keys.late(REPOSITORY), 0, -1)}
+        for tag, record in records.items():
+            now = record.committed.digest if record.committed else ""
+            before = self.last.get(tag, "")
+            assert before in {"", now} or f"{tag} {before}" in late
+            self.last[tag] = now
 
     async def follow(self) -> dict[str, TagRecord]:
         """After each step.  What each tag and claim needs is known from its digest, whatever the ledger says of it."""
@@ -346,6 +388,7 @@ class Ledger:
         assert step is Step.GRANTED
         assert await self.register.end_delete(REPOSITORY, f"tag:{tag}", draft, [GoneTag(tag, digest, False)])
         self.held.pop(tag, None)
+        self.moved.pop(tag, None)
 
 
 OTHERS = (
@@ -514,5 +557,26 @@ def test_h85_what_was_attached_to_a_tag_that_goes_is_unpinned_in_short_steps(red
         await ledger.delete_tag("2.0", DIGESTS[0])
         await register.free(REPOSITORY)
         assert not await client.exists(keys.pins(REPOSITORY), keys.manifests(REPOSITORY))
+
+    asyncio.run(on_an_empty_ledger(redis.url, work))
+
+
+def test_h100_the_index_of_moving_tags_follows_each_push_and_delete(redis: RedisServer) -> None:
+    """The same accord, on a way that random steps seldom take."""
+
+    async def work(ledger: Ledger) -> None:
+        for number in (0, 1):
+            for tag in TAGS:
+                await ledger.intend(tag, number, 1)
+                latest, count = len(ledger.drafts) - 1, len(ledger.drafts)
+                await ledger.conclude(tag, number, latest if latest % 3 else latest + count)
+                await ledger.check()
+        assert ledger.moved == dict.fromkeys(TAGS, DIGESTS[1])
+        await ledger.adopt("1.0", 1, 0)
+        await ledger.check()
+        await ledger.begin_delete("1.0", 0, 1)
+        await ledger.end_delete("1.0", 0, 0)
+        await ledger.check()
+        assert not ledger.moved
 
     asyncio.run(on_an_empty_ledger(redis.url, work))
