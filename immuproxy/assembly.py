@@ -106,7 +106,7 @@ def assemble(
     judge = Judge(rules, library, exceptions)
     late_children = LateChildren(register, library)
     platforms = Platforms(upstream)
-    carrier = Carrier(rules, register, upstream, late_children, limits, platforms)
+    carrier = Carrier(rules, register, upstream, late_children=late_children, limits=limits, platforms=platforms)
     recovery = Recovery(register, upstream, library, limits)
     refusals = Refusals(register)
     guard = Guard(

@@ -41,6 +41,7 @@ class Carrier:
         rules: Callable[[], RuleSet],
         register: Register,
         upstream: Upstream,
+        *,
         late_children: LateChildren,
         limits: Limits,
         platforms: Platforms,
