@@ -109,7 +109,7 @@ class Health:
         try:
             found = await self._store.information()
         except LedgerRefusedError as error:
-            self._store.distrusted = str(error) if self._strict else ""
+            self._store.distrusted = str(error)
             return "?"
         self.unsafe = self._store.distrusted = self._danger(found)
         return found.get("redis_version", "?")

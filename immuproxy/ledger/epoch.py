@@ -1,30 +1,43 @@
-"""Noticing that Redis came back empty or older than it was (H68).
+"""Noticing that the ledger came back empty, older or as another one (H68, H105, H107).
 
-Two signs, neither of which needs a leader.  A repository that this process listed before has to be listed again:
-everything was lost.  The beat, a counter that every proxy advances, is lower than this process has seen it: an older
-copy was restored.  Where steps wait for replicas both signs do, too: what only an old master had counts as never seen,
-so a failover that lost nothing else is no loss.
+The ledger has a lineage, a random name that changes with each loss.  Every process remembers it, and compares in one
+step with each repository that it lists, which comes before each write: an empty ledger has none, and a copy that was
+put back has one from before.  In the same lineage two signs are left.  A repository that this process listed before has
+to be there.  And the beat, a counter of which each process leaves its last value in the ledger, must not have gone back
+for this one.  A failover that lost nothing changes neither, so it is no loss.
 
-Either begins a recovery: for as long as a push that was armed before the loss could still land, no tag that the ledger
-does not know may be set for the first time.  Tags that the upstream has are adopted meanwhile, so they stay protected.
-A loss is also counted in the ledger itself, so that what was known of whole repositories is looked at again, by
-whichever proxy.
+Where steps wait for replicas the beat and a new repository do, too: what only an old master had counts as never seen.
+Where they do not, a beat that a failover forgot counts as a loss although it may be the only one: what other processes
+wrote in between, and the dead among them cannot say, went the same way.
+
+A loss begins a recovery: for as long as a push that was armed before it could still land, no tag that the ledger does
+not know may be set for the first time.  Tags that the upstream has are adopted meanwhile, so they stay protected.  The
+new lineage tells every other process of it, also one that starts later; what was concluded of whole repositories under
+another lineage is void.
 """
 
 from __future__ import annotations
 
 import asyncio
+import secrets
 
 import structlog
 
 from immuproxy.ledger import keys
 from immuproxy.ledger.clock import Clock
-from immuproxy.ledger.redis import LedgerUnavailableError, Store
+from immuproxy.ledger.redis import Argument, LedgerUnavailableError, Store
 
 log = structlog.get_logger("immuproxy.ledger")
 
 INTERVAL = 2.0
 """Seconds between two beats."""
+
+_FAULTS = {
+    "EMPTIED": "it was emptied",
+    "OLDER": "an older copy was put back, or its last writes were lost",
+    "FOREIGN": "another copy was put in its place",
+    "TOLD": "another process noticed it",
+}
 
 
 class Epoch:
@@ -35,44 +48,29 @@ class Epoch:
         self._store = store
         self.clock = Clock(store)
         self._quarantine = quarantine
+        self._process = secrets.token_hex(8)
+        self._lineage = ""
         self._beat = 0
         self._known: set[str] = set()
         self._recovered_at = 0.0
-        self._untold = False
-        self._beating = asyncio.Lock()
 
     def recovering(self) -> float:
         """Seconds that the recovery still lasts; 0 when there is none."""
-        return max(0.0, self._recovered_at - asyncio.get_running_loop().time())
+        return max(0.0, self._recovered_at - _now())
 
-    async def list(self, repository: str) -> None:
-        """List a repository before anything is written for it, so that the sweep finds what a crash leaves."""
+    async def list(self, repository: str) -> str:
+        """List a repository before anything is written for it, so that the sweep finds what a crash leaves.
+
+        Returns the ledger's lineage: what was concluded of the repository under another one is void.
+        """
         known = repository in self._known  # before the request: the replies of two may come in any order
-        if known:
-            new = await self._store.do(self._store.client.sadd(keys.REPOSITORIES, repository))
-        else:
-            new = await self._store.durably("SADD", keys.REPOSITORIES, repository)
-        if new and known:
-            await self._lost("the ledger was emptied")
+        await self._look(repository, int(known), durable=not known)
         self._known.add(repository)
+        return self._lineage
 
     async def beat(self) -> None:
-        """Advance the beat, and see whether it went back."""
-        async with self._beating:  # the replies of two may come in any order
-            now = int(await self._store.durably("INCR", keys.EPOCH))
-            before, self._beat = self._beat, now
-            if now <= before:
-                await self._lost("the ledger was emptied, or an older copy of it was restored")
-            elif self._untold:
-                await self._tell()
-
-    async def era(self) -> int:
-        """How many losses were noticed; what was concluded in an earlier era of a whole repository is void.
-
-        Looks first whether there was another one.
-        """
-        await self.beat()
-        return int(await self._store.do(self._store.client.get(keys.LOSSES)) or 0)
+        """Advance the beat, and see whether anything was lost."""
+        await self._look("", 0, beats=1, durable=True)
 
     async def watch(self) -> None:
         """Beat, and look at the clock, for ever; cancel it to stop."""
@@ -84,17 +82,31 @@ class Epoch:
                 log.debug("no beat", reason=str(error))
             await asyncio.sleep(INTERVAL)
 
-    async def _lost(self, what: str) -> None:
+    async def _look(self, repository: str, known: int, *, beats: int = 0, durable: bool) -> None:
+        """Run ``look.lua``; of one that fails nothing counts as seen."""
+        run = self._store.durable_script if durable else self._store.script
+        asked: list[Argument] = [repository, known, self._process, self._lineage, self._beat]
+        reply = await run("look", [keys.REPOSITORIES, keys.LINEAGE, keys.BEATS], [*asked, secrets.token_hex(8), beats])
+        lineage, fault = reply[0].decode(), reply[1].decode()
+        if lineage != self._lineage and (fault or not self._lineage):
+            self._follow(lineage, fault, ago=int(reply[2]) / 1000)
+        if lineage == self._lineage:  # else a loss was noticed while the reply was on its way
+            self._beat = max(self._beat, int(reply[3]))
+
+    def _follow(self, lineage: str, fault: str, *, ago: float) -> None:
+        """Go on with another lineage; ``ago``: seconds since a loss was last noticed, negative where none was."""
+        self._lineage, self._beat = lineage, 0
         self._known.clear()
-        self._recovered_at = asyncio.get_running_loop().time() + self._quarantine
+        lasts = self._quarantine - max(0.0, ago)
+        if (not fault and ago < 0) or lasts <= 0:
+            return
+        self._recovered_at = max(self._recovered_at, _now() + lasts)
         log.error(
             "ledger lost: tags that the upstream holds are adopted again, first pushes of others wait",
-            what=what,
-            seconds=round(self._quarantine),
+            what=_FAULTS.get(fault, "shortly before this process began"),
+            seconds=round(lasts),
         )
-        self._untold = True
-        await self._tell()
 
-    async def _tell(self) -> None:
-        await self._store.do(self._store.client.incr(keys.LOSSES))
-        self._untold = False
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -18,9 +18,12 @@ REPOSITORIES = PREFIX + "repositories"
 REPLICAS = PREFIX + "replicas"
 """Hash: id of a living proxy -> the rules file that it has, and when it last said so."""
 
-EPOCH = PREFIX + "epoch"
-"""Counter that every proxy advances: it tells a Redis that came back empty or older from the one that was there
-before.
+_BESIDE_REPOSITORIES = f"{PREFIX}{{{REPOSITORIES}}}:"
+"""Puts a key into the same slot of a cluster as `REPOSITORIES`."""
+
+LINEAGE = _BESIDE_REPOSITORIES + "lineage"
+"""Hash: ``names`` -> random names of the ledger, the newest first, one more for each loss that was noticed;
+``lost`` -> when that was last (ms).
 """
 
 CLOCK = PREFIX + "{:clock}:clock"
@@ -28,8 +31,8 @@ CLOCK = PREFIX + "{:clock}:clock"
 hold no colon.
 """
 
-LOSSES = PREFIX + "losses"
-"""Counter: how often a proxy noticed that Redis came back empty or older."""
+BEATS = _BESIDE_REPOSITORIES + "beats"
+"""Sorted set: process -> its last beat, and ``counter`` -> the last of all; see `immuproxy.ledger.epoch`."""
 
 DRIFTING = PREFIX + "drifting"
 """Sorted set: every repository that has an open finding of drift, and some that had; score = when one was last opened.

@@ -87,6 +87,17 @@ class GoneTag:
 
 
 @dataclass(frozen=True, slots=True)
+class Adoption:
+    """What the ledger was when the tags of a repository began to be adopted.
+
+    ``lineage``: of the whole ledger (H105); ``part``: of the repository's part of it, and of its server (H106).
+    """
+
+    lineage: str
+    part: str
+
+
+@dataclass(frozen=True, slots=True)
 class MovedTag:
     """The same of a tag that no rule holds; ``digest`` is empty where it does not matter which one it held."""
 
@@ -501,7 +512,7 @@ class Register:
         holders: Sequence[str],
         deadline_ms: int,
         draft: Event,
-        adopted: str = "",
+        adoption: Adoption | None = None,
         permits: Sequence[Permit] = (),
     ) -> Step:
         """Mark a digest as about to go: GRANTED, PINNED, BUSY, UNADOPTED or CHANGED (``delete_begin.lua``).
@@ -510,13 +521,15 @@ class Register:
         Waits as the deciding steps do: with the mark lost, a push could come to need what is just going.
 
         ``holders``: the tags that may go with it; for as long as they hold it, they do not count as needing it.
-        ``adopted``: what `begin_adoption` said before all tags were adopted; when the ledger was emptied since, the
-        step is UNADOPTED.  ``permits``: those among the holders that only an exception lets go; where one no longer
-        holds, the step is CHANGED.
+        ``adoption``: what `begin_adoption` said before all tags were adopted; when the ledger may have lost something
+        since, the step is UNADOPTED.  ``permits``: those among the holders that only an exception lets go; where one no
+        longer holds, the step is CHANGED.
         """
         first = [permit.tag for permit in permits]
         others = [tag for tag in holders if tag not in first]
-        await self._epoch.list(repository)
+        lineage = await self._epoch.list(repository)
+        if adoption and adoption.lineage != lineage:
+            return Step.UNADOPTED
         reply = await self._store.durable_script(
             "delete_begin",
             [
@@ -524,7 +537,8 @@ class Register:
                 *(keys.tag(repository, tag) for tag in (*first, *others)),
             ],
             [
-                *(digest, deadline_ms, draft.id, as_written(draft), adopted, await self.clock.time()),
+                *(digest, deadline_ms, draft.id, as_written(draft), adoption.part if adoption else ""),
+                await self.clock.time(),
                 *(item for permit in permits for item in (permit.tag, permit.digest, permit.event)),
             ],
         )
@@ -601,21 +615,15 @@ class Register:
         """How many tags, and pushes under way, need the digest."""
         return int(await self._store.do(self._store.client.hget(keys.pins(repository), digest)) or 0)
 
-    async def adoption(self, rules_digest: str) -> str:
-        """What changes when "every protected tag of a repository has its record" has to be looked at anew: with the
-        rules file, and when the ledger was seen to have lost something (H68).
-        """
-        return f"{rules_digest} {await self._epoch.era()}"
-
-    async def begin_adoption(self, repository: str) -> str:
+    async def begin_adoption(self, repository: str) -> Adoption:
         """To be called before all tags of a repository are looked at; what it says is for `begin_delete`.
 
-        The same for every proxy until the ledger is emptied.
+        The same for every proxy until the ledger may have lost something: it is emptied or put back, its server is
+        started anew, or a replica takes over.
         """
-        await self._epoch.list(repository)
-        fresh = secrets.token_hex(8)
-        found = await self._store.do(self._store.client.set(keys.adopted(repository), fresh, nx=True, get=True))
-        return found.decode() if found else fresh
+        lineage = await self._epoch.list(repository)
+        part = await self._store.script("adoption", _slot(repository, "adopted"), [secrets.token_hex(8)])
+        return Adoption(lineage, part.decode())
 
     # --- drift
 

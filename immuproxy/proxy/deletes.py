@@ -12,7 +12,7 @@ from multidict import CIMultiDict
 from immuproxy.ledger.exceptions import Allows, Exceptions, Exemption
 from immuproxy.ledger.model import Action, Event, Outcome, Step, TagRecord
 from immuproxy.ledger.redis import LedgerUnavailableError
-from immuproxy.ledger.register import GoneTag, Permit, Register
+from immuproxy.ledger.register import Adoption, GoneTag, Permit, Register
 from immuproxy.oci import names
 from immuproxy.oci.errors import OciError, unavailable
 from immuproxy.oci.routes import METHODS, Kind, Operation
@@ -30,7 +30,7 @@ from immuproxy.rules.decide import BY_EXCEPTION, decide_delete, shown
 from immuproxy.rules.model import Rule, RuleSet
 
 ADOPTIONS = 3
-"""How often all tags of a repository are adopted for one delete, where the ledger is emptied each time after that."""
+"""How often all tags of a repository are adopted for one delete, where something may be lost each time after that."""
 
 JUDGED = 3
 """How often one delete is judged, where an exception or its tag changes each time after that."""
@@ -44,7 +44,7 @@ DONE = frozenset({200, ACCEPTED, 204})
 
 
 class _UnadoptedError(Exception):
-    """The ledger was emptied after the tags of the repository were adopted."""
+    """The ledger may have lost something after the tags of the repository were adopted."""
 
 
 class _UnseenError(Exception):
@@ -92,7 +92,8 @@ class Deletes:
         self._exceptions = exceptions
         self._longest = longest
         self._taken = Taken(rules, register, upstream)
-        self._adopted: dict[str, tuple[str, str]] = {}
+        self._adopted: dict[str, tuple[str, Adoption]] = {}
+        """Repository -> the rules file by which all its tags were adopted, and what the ledger was then."""
 
     async def delete(self, operation: Operation, caller: Caller) -> Answer:
         """Carry one delete to its end, or refuse it with 405 (the specification's answer for a disabled delete)."""
@@ -151,16 +152,16 @@ class Deletes:
             return _nothing(operation)  # names that mean nothing leave no key (H96)
         for _ in range(ADOPTIONS):
             try:
-                adopted = await self._adopt_all(operation.repository, caller)
-                return await self._delete_adopted(operation, caller, adopted)
+                adoption = await self._adopt_all(operation.repository, caller)
+                return await self._delete_adopted(operation, caller, adoption)
             except _UnseenError as unseen:
                 draft = self._draft(_action(operation), caller, operation, digest=operation.reference)
                 return await self._refuse(replace(draft, reason=str(unseen)), caller, operation)
             except _UnadoptedError:
-                del self._adopted[operation.repository]
-        raise unavailable("the ledger was emptied in the middle of this delete; try again")
+                self._adopted.pop(operation.repository, None)  # another delete may have found the same
+        raise unavailable("the ledger was lost or restored in the middle of this delete; try again")
 
-    async def _delete_adopted(self, operation: Operation, caller: Caller, adopted: str) -> Answer:
+    async def _delete_adopted(self, operation: Operation, caller: Caller, adoption: Adoption) -> Answer:
         repository, digest = operation.repository, operation.reference
         manifest_route = operation.kind is Kind.MANIFEST
         digests = await self._digests(operation, caller)
@@ -181,7 +182,7 @@ class Deletes:
         event = replace(draft, outcome=Outcome.DELETED, reason="no protected tag needs it")
         if going.tags:
             event = replace(event, reason="; ".join(_why(going)))
-        return await self._forward(operation, caller, event, going, mark=" ".join(digests), adopted=adopted)
+        return await self._forward(operation, caller, event, going, mark=" ".join(digests), adoption=adoption)
 
     async def _exists(self, operation: Operation, caller: Caller) -> bool:
         repository, digest = operation.repository, operation.reference
@@ -227,26 +228,25 @@ class Deletes:
         )
         return _Going(tuple(gone), tuple(exceptions))
 
-    async def _adopt_all(self, repository: str, caller: Caller) -> str:
+    async def _adopt_all(self, repository: str, caller: Caller) -> Adoption:
         """Before the first delete in a repository, every protected tag of it gets its record, and its pins (H77).
 
         Only what this process saw itself counts: the ledger may be an older copy that was put back before it started
-        (H68).  Returns what tells the delete's own step that the ledger was not emptied since.
+        (H68).  Returns what tells the delete's own step that nothing was lost since.
         """
         rules = self._rules()
-        adoption = await self._register.adoption(rules.digest)
-        known, adopted = self._adopted.get(repository, ("", ""))
-        if known == adoption:
-            return adopted
-        adopted = await self._register.begin_adoption(repository)
+        known = self._adopted.get(repository)
+        if known and known[0] == rules.digest:
+            return known[1]
+        adoption = await self._register.begin_adoption(repository)
         listed = await self._listed(repository, caller)
         tags = [tag for tag in listed if names.is_tag(tag) and rules.protects(repository, tag)]
         for at in range(0, len(tags), READ_AT_ONCE):
             for found in await self._register.records(repository, tags[at : at + READ_AT_ONCE]):
                 if found.committed is None:
                     await self._adopted_or_refused(repository, found.tag, caller)
-        self._adopted[repository] = adoption, adopted
-        return adopted
+        self._adopted[repository] = rules.digest, adoption
+        return adoption
 
     async def _adopted_or_refused(self, repository: str, tag: str, caller: Caller) -> None:
         """Nothing may go where it is unknown what a tag needs (H94)."""
@@ -307,7 +307,7 @@ class Deletes:
         going: _Going,
         *,
         mark: str,
-        adopted: str = "",
+        adoption: Adoption | None = None,
     ) -> Answer:
         """The mark, one DELETE, the outcome.  An unknown outcome keeps the mark until the sweep has looked (H35)."""
         repository = operation.repository
@@ -321,7 +321,7 @@ class Deletes:
             holders=[tag.name for tag in going.tags],
             deadline_ms=round(self._longest * 1000),
             draft=draft,
-            adopted=adopted,
+            adoption=adoption,
             permits=going.permits,
         )
         if step is Step.CHANGED:

@@ -5,28 +5,33 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from immuproxy.ledger import keys
 from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.redis import connect
 from tests.servers import RedisServer
 
 
-async def test_replies_in_another_order_than_the_requests_are_no_loss(redis_server: RedisServer) -> None:
+async def test_replies_in_another_order_than_the_requests_are_no_loss(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two connections: the one that listed the repository hears of it last."""
     async with connect(redis_server.url, timeout=1.0) as store:
         epoch = Epoch(store, quarantine=30)
-        client: Any = store.client
-        real, late = client.sadd, asyncio.Event()
+        client, late, replies = store.client, asyncio.Event(), 0
+        real = store.durable_script
 
-        async def sadd(*arguments: Any) -> int:
-            added = int(await real(*arguments))
-            if added:
+        async def held_up(*arguments: Any) -> Any:
+            nonlocal replies
+            reply, replies = await real(*arguments), replies + 1
+            if replies == 1:
                 await late.wait()
-            return added
+            return reply
 
-        client.sadd = sadd
+        monkeypatch.setattr(store, "durable_script", held_up)
         first = asyncio.create_task(epoch.list("team/app"))
-        while not await client.exists(keys.REPOSITORIES):
+        while not replies:
             await asyncio.sleep(0.001)
         await epoch.list("team/app")
         late.set()

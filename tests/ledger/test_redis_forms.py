@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,12 +14,13 @@ from redis import Redis
 from redis.asyncio import RedisCluster
 from redis.crc import key_slot
 
+from immuproxy.ledger import keys
 from immuproxy.ledger.embedded import running
 from immuproxy.ledger.model import Action, Outcome, Step
 from immuproxy.ledger.redis import Durability, LedgerUnavailableError, ProxyOverloadedError
 from immuproxy.ledger.register import Content
 from immuproxy.proxy import record
-from tests.clusters import cluster_url, master_of, started_cluster, take_over
+from tests.clusters import cluster_url, master_of, started_cluster, take_over, wait_until_whole
 from tests.conversation import Answer, Image, RunningEdge, edge_over, image
 from tests.servers import RedisServer, RegistryServer, wait_until
 
@@ -236,3 +238,33 @@ async def test_h67_after_the_failover_of_a_cluster_the_tag_still_holds_what_was_
     async with edge_over(registry.url, cluster_url(replicated[1:])) as edge:
         assert (await edge.client.push(repository, "1.0", image("two"))).status == 409
         assert (await edge.client.push(repository, "1.0", ours)).status == 201
+
+
+@leaving_connections
+async def test_h106_a_node_of_a_cluster_that_comes_up_empty_opens_no_delete(
+    registry: RegistryServer, start_redis: Callable[..., RedisServer]
+) -> None:
+    """It is another than the one that has the lineage."""
+    servers = started_cluster(start_redis, masters=2)
+    other = 1 - key_slot(keys.LINEAGE.encode()) // (16384 // 2 + 1)
+    repository, ours, loose = repository_of(other), image("one"), image("loose")
+    async with edge_over(registry.url, cluster_url(servers)) as edge:
+        for pushed in (ours, loose):
+            assert (await edge.client.push(repository, pushed.digest, pushed)).status == 201
+        assert (await edge.client.ask("DELETE", f"/v2/{repository}/manifests/{loose.digest}")).status == 202
+        named = await edge.store.do(edge.store.client.get(keys.adopted(repository)))
+        assert (await edge.client.put(repository, "1.0", ours)).status == 201
+        servers[other].kill()
+        shutil.rmtree(servers[other].directory / "appendonlydir")
+        servers[other].start()
+        wait_until_whole(servers)
+        with Redis(port=servers[other].port) as client:
+            client.set(keys.adopted(repository), named)  # as a copy that was put back would have it
+        async with asyncio.timeout(20):
+            while (
+                answer := await edge.client.ask("DELETE", f"/v2/{repository}/manifests/{ours.digest}")
+            ).status == 503:
+                await asyncio.sleep(0.05)
+        assert answer.status == 405
+        assert (await edge.direct.pull(repository, "1.0")).digest == ours.digest
+    gc.collect()

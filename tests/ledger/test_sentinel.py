@@ -210,13 +210,13 @@ async def test_h99_a_beat_that_no_replica_had_is_no_loss_when_a_failover_forgets
         epoch = Epoch(store, quarantine=30)
         await epoch.beat()
         await epoch.list("team/app")
-        kept = await store.do(store.client.get(keys.EPOCH))
+        kept = await store.do(store.client.dump(keys.BEATS))
         replica.pause()
         for step in (epoch.beat(), epoch.beat(), epoch.list("team/new")):
             with pytest.raises(LedgerUnavailableError, match="0 of 1 replicas"):
                 await step
         replica.resume()
-        await store.do(store.client.set(keys.EPOCH, kept))
+        await store.do(store.client.restore(keys.BEATS, 0, kept, replace=True))
         await store.do(store.client.srem(keys.REPOSITORIES, "team/new"))
         await epoch.beat()
         await epoch.list("team/new")

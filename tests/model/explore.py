@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import sys
 import time
+import typing
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tests.model.protocol import Protocol, Role, State, Violation
+from tests.model.protocol import Protocol, Role, Violation
+
+S = typing.TypeVar("S")
 
 OURS, THEIRS, OLD = "d1", "d2", "d0"
 
@@ -28,6 +32,16 @@ WORLDS: dict[str, tuple[Role, ...]] = {
 }
 
 
+class Machine(typing.Protocol[S]):
+    """What can be explored."""
+
+    def start(self, upstream: str | None = None) -> S:
+        """The first state."""
+
+    def steps(self, state: S) -> Iterator[tuple[str, S]]:
+        """Everything that may happen next; raises `Violation` where that breaks a promise."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How many states there are, what is broken, and how it came to that."""
@@ -37,10 +51,10 @@ class Outcome:
     story: tuple[str, ...] = ()
 
 
-def explore(protocol: Protocol, upstream: str | None = None) -> Outcome:
+def explore(protocol: Machine[S], upstream: str | None = None) -> Outcome:
     """Visit all states from an empty ledger; stop at the first violation."""
     start = protocol.start(upstream)
-    came_from: dict[State, tuple[State, str] | None] = {start: None}
+    came_from: dict[S, tuple[S, str] | None] = {start: None}
     waiting = deque([start])
     while waiting:
         state = waiting.popleft()
@@ -54,7 +68,7 @@ def explore(protocol: Protocol, upstream: str | None = None) -> Outcome:
     return Outcome(len(came_from))
 
 
-def _story(came_from: dict[State, tuple[State, str] | None], state: State) -> tuple[str, ...]:
+def _story(came_from: dict[S, tuple[S, str] | None], state: S) -> tuple[str, ...]:
     told: list[str] = []
     while step := came_from[state]:
         state, label = step

@@ -327,7 +327,7 @@ async def test_h111_a_ledger_that_lost_something_takes_nothing_for_late(line: Li
     for edge in (line.edge, other):
         await edge.parts.epoch.beat()
     client: Any = other.store.client
-    await client.set(keys.EPOCH, 0)
+    await client.delete(keys.BEATS)
     await due(other)
     await sweep_of(line.edge).once()
     assert not await is_known(other)
@@ -339,5 +339,5 @@ async def test_h111_readers_notice_that_loss_themselves(line: Line, other: Runni
     await overwritten_late(line, other)
     await other.parts.epoch.beat()
     client: Any = other.store.client
-    await client.set(keys.EPOCH, 0)
+    await client.delete(keys.BEATS)
     assert (await other.client.pull(REPOSITORY, TAG)).digest == TWO.digest

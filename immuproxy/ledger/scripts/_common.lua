@@ -9,10 +9,10 @@
 local KINDS = {
   tag = 'hash', tags = 'zset', holders = 'zset', pins = 'hash', manifests = 'hash', marks = 'zset', intents = 'hash', outbox = 'stream',
   drift = 'hash', exceptions = 'hash', claims = 'zset', budgets = 'zset', deletes = 'string', adopted = 'string', moving = 'zset', moved = 'hash', floor = 'string',
-  late = 'zset', tried = 'string', unproved = 'hash', clock = 'hash',
+  late = 'zset', tried = 'string', unproved = 'hash', clock = 'hash', repositories = 'set', lineage = 'hash', beats = 'zset',
 }
 for _, key in ipairs(KEYS) do
-  local kind, found = KINDS[string.match(key, '}:(%l+)')], redis.call('TYPE', key).ok
+  local kind, found = KINDS[string.match(key, '}:(%l+)') or string.match(key, ':(%l+)$')], redis.call('TYPE', key).ok
   if found ~= 'none' and found ~= kind then
     return redis.error_reply('WRONGTYPE ' .. key .. ' holds a ' .. found)
   end
@@ -27,6 +27,13 @@ local TOLD_LENGTH = 300
 local function now_ms()
   local time = redis.call('TIME')
   return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end
+
+-- What changes whenever this server may have lost the end of what it was told: with each start, and each promotion of a
+-- replica ("Replication ID", Redis manual).
+local function history()
+  local told = redis.call('INFO', 'server', 'replication')
+  return string.match(told, 'run_id:(%x+)') .. ' ' .. string.match(told, 'master_replid:(%x+)')
 end
 
 local function text(number)

@@ -5,14 +5,14 @@
 --      6.. records of the tags that may go with it, first those that only an exception lets go
 -- ARGV 1 digest, by all names that the registry has for it (space-separated, H81)  2 how long the delete may take (ms)
 --      3 event id  4 draft of the event
---      5 what the caller found in `adopted` before it adopted all tags of the repository, or '' where it need not
+--      5 what `adoption` said before the caller adopted all tags of the repository, or '' where it need not
 --      6 the ledger's own time (ms, H113)
 --      7.. for each tag that only an exception lets go: its name, the digest by which it was judged ('' for none), the id
 --      of the event that granted the exception
--- Returns GRANTED, PINNED, BUSY (another delete of the digest is under way), UNADOPTED (the ledger was emptied since
--- the caller adopted all tags, so the pins tell nothing), or CHANGED (an exception has ended, or its tag holds something
--- else than was judged).
-if ARGV[5] ~= '' and redis.call('GET', KEYS[4]) ~= ARGV[5] then return 'UNADOPTED' end
+-- Returns GRANTED, PINNED, BUSY (another delete of the digest is under way), UNADOPTED (something may have been
+-- lost since the caller adopted all tags, so the pins tell nothing), or CHANGED (an exception has ended, or its tag holds
+-- something else than was judged).
+if ARGV[5] ~= '' and (redis.call('GET', KEYS[4]) or '') .. ' ' .. history() ~= ARGV[5] then return 'UNADOPTED' end
 local now = now_ms()
 for i = 7, #ARGV, 3 do
   local found = redis.call('HGET', KEYS[5], ARGV[i])

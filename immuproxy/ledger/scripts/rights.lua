@@ -10,6 +10,7 @@ local key, missing = KEYS[1], {}
 local commands = {
   {'SET', key, '1'}, {'GET', key}, {'APPEND', key, ''}, {'GETRANGE', key, 0, 0}, {'STRLEN', key}, {'INCR', key},
   {'EXISTS', key}, {'TYPE', key}, {'PTTL', key}, {'PEXPIRE', key, 60000}, {'TIME'},
+  {'INFO', 'server'},
   {'HDEL', key, 'f'}, {'HEXISTS', key, 'f'}, {'HGET', key, 'f'}, {'HGETALL', key}, {'HLEN', key}, {'HMGET', key, 'f'},
   {'HSCAN', key, 0}, {'HSET', key, 'f', ''}, {'HSTRLEN', key, 'f'},
   {'SADD', key, 'm'}, {'SCARD', key}, {'SISMEMBER', key, 'm'}, {'SMEMBERS', key},
