@@ -211,3 +211,23 @@ async def test_h107_what_a_failover_lost_is_not_deleted_and_a_lost_beat_starts_t
     assert (edge.parts.epoch.recovering() > 0) == bool(beats)
     assert (await edge.client.ask("DELETE", f"/v2/team/app/manifests/{ours.digest}")).status == 405
     assert (await edge.direct.pull("team/app", "1.0")).digest == ours.digest
+
+
+async def test_h106_a_server_that_was_a_replica_in_between_is_another(
+    registry: RegistryServer, redis_server: RedisServer, replica: RedisServer
+) -> None:
+    """It goes on running, and has what the other had."""
+    ours, loose = image("ours"), image("loose")
+    async with edge_over(registry.url, redis_server.url) as edge:
+        for pushed in (ours, loose):
+            assert (await edge.client.push("team/app", pushed.digest, pushed)).status == 201
+        assert (await edge.client.ask("DELETE", f"/v2/team/app/manifests/{loose.digest}")).status == 202
+        with Redis(port=redis_server.port) as old, Redis(port=replica.port) as new:
+            old.wait(1, 5000)
+            new.replicaof("NO", "ONE")
+            assert (await edge.client.put("team/app", "1.0", ours)).status == 201
+            old.replicaof("127.0.0.1", replica.port)
+            await until(lambda: old.info("replication").get("master_link_status") == "up")
+            old.replicaof("NO", "ONE")
+        assert (await edge.client.ask("DELETE", f"/v2/team/app/manifests/{ours.digest}")).status == 405
+        assert edge.parts.epoch.recovering() == 0
