@@ -12,5 +12,5 @@ class Promise(StrEnum):
     PLATFORMS = "a single image has its platform"
 
 
-NOT_YET = frozenset(Promise)
+NOT_YET: frozenset[Promise] = frozenset()
 """Delete from here what holds by now."""
