@@ -352,7 +352,10 @@ async def test_h112_log_ins_are_not_kept_waiting_for_an_hour(edge: RunningEdge, 
 
 async def test_h112_a_proxy_that_has_gone_is_forgotten_when_time_went_back(edge: RunningEdge, watch: Clock) -> None:
     await Replicas(edge.store).announce("sha256:gone")
+    before = await edge.store.now_ms()
     watch.jump("-1h")
+    while await edge.store.now_ms() > before - 3_000_000:  # Redis reads the time once in a while only
+        await asyncio.sleep(0.01)
     assert await Replicas(edge.store).announce("sha256:here") == {"sha256:here"}
 
 
