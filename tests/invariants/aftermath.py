@@ -49,9 +49,11 @@ LONGEST_STAY = QUARANTINE + 4 * MANIFEST_SECONDS
 async def check_all(load: Load, *, audit: bool = True) -> None:
     """Rest, recovery, then all that must be true; what is not ends in the report."""
     world, found = load.world, load.report.violations
-    await asyncio.sleep(LONGEST_STAY)
     choices = Choices(manifest_timeout=10 * MANIFEST_SECONDS)
     async with edge_over(world.registry.url, world.ledger.url, rules=RULES, choices=choices) as edge:
+        for repository in REPOSITORIES:
+            await edge.parts.register.ages(repository)  # what is left over counts from when it was first seen (H112)
+        await asyncio.sleep(LONGEST_STAY)
         await _sweep(edge)
         for repository, tag in sorted(_names(load.history)):
             for proxy in world.proxies:
