@@ -35,7 +35,7 @@ from immuproxy.drift.notifications import Notifications
 from immuproxy.drift.service import service_caller
 from immuproxy.drift.sweep import Sweep
 from immuproxy.following import follow
-from immuproxy.ledger.audit import Audit, Projector, Witnesses
+from immuproxy.ledger.audit import Audit, Projector
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.redis import Store
 from immuproxy.ledger.replicas import Replicas
@@ -130,7 +130,7 @@ async def running(path: Path, config: Config, reload: asyncio.Event) -> AsyncIte
         console_app.router.add_post(NOTIFICATIONS_PATH, notifications.receive)
         leave_open(console_app, NOTIFICATIONS_PATH)  # it has a secret of its own, and what it hears is only a hint
         console = await stack.enter_async_context(open_console(config.console, tls.console, console_app))
-        sweep = _sweep(choices.service, rules, parts, account, metrics, witnesses=Witnesses(store, audit))
+        sweep = _sweep(choices.service, rules, parts, account, metrics)
         own = _account(config, choices.service, account, metrics)
         background = (
             *((own.watch,) if own else ()),
@@ -176,9 +176,7 @@ def _sources(
     )
 
 
-def _sweep(
-    service: Caller, rules: LiveRules, parts: Parts, account: Upstream, metrics: Metrics, *, witnesses: Witnesses
-) -> Sweep:
+def _sweep(service: Caller, rules: LiveRules, parts: Parts, account: Upstream, metrics: Metrics) -> Sweep:
     return Sweep(
         rules=rules,
         register=parts.register,
@@ -189,7 +187,7 @@ def _sweep(
         limits=parts.limits,
         healer=parts.healer,
         caller=service,
-        witnesses=witnesses,
+        witnesses=parts.witnesses,
         counted=metrics.compared,
         open_drift=metrics.open_drift.set,
     )

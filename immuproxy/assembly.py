@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from immuproxy.drift.healer import Healer
 from immuproxy.drift.service import anonymous_service
+from immuproxy.ledger.audit import Audit, Witnesses
 from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.exceptions import Exceptions
 from immuproxy.ledger.model import Event
@@ -18,6 +19,7 @@ from immuproxy.proxy.attempt import Limits
 from immuproxy.proxy.authority import Authority
 from immuproxy.proxy.caller import Caller
 from immuproxy.proxy.carrier import Carrier
+from immuproxy.proxy.cases import Cases
 from immuproxy.proxy.deletes import Deletes
 from immuproxy.proxy.guard import Guard
 from immuproxy.proxy.handler import Door, Edge
@@ -73,6 +75,7 @@ class Parts:
     recovery: Recovery
     healer: Healer
     limits: Limits
+    witnesses: Witnesses
 
 
 def assemble(
@@ -106,7 +109,16 @@ def assemble(
     judge = Judge(rules, library, exceptions)
     late_children = LateChildren(register, library)
     platforms = Platforms(upstream)
-    carrier = Carrier(rules, register, upstream, late_children=late_children, limits=limits, platforms=platforms)
+    witnesses = Witnesses(store, Audit(store))
+    carrier = Carrier(
+        rules,
+        register,
+        upstream,
+        late_children=late_children,
+        limits=limits,
+        platforms=platforms,
+        cases=Cases(register, witnesses, limits),
+    )
     recovery = Recovery(register, upstream, library, limits)
     refusals = Refusals(register)
     guard = Guard(
@@ -161,4 +173,4 @@ def assemble(
         door=choices.door,
         access_log=access_log,
     )
-    return Parts(edge, pushes, in_turn, platforms, register, epoch, exceptions, recovery, healer, limits)
+    return Parts(edge, pushes, in_turn, platforms, register, epoch, exceptions, recovery, healer, limits, witnesses)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from immuproxy.drift import proof
-from immuproxy.drift.proof import Case, Sight
-from immuproxy.ledger.audit import Witnesses
 from immuproxy.ledger.model import Event, Outcome
 from immuproxy.ledger.register import Register
 from immuproxy.ledger.watch import Ages
+from immuproxy.proxy import proof
 from immuproxy.proxy.attempt import Limits
+from immuproxy.proxy.cases import Cases
+from immuproxy.proxy.proof import Sight
 from immuproxy.proxy.upstream import DAMAGED, UpstreamUnavailableError
 
 KEPT_MS = 24 * 3_600_000
@@ -19,19 +19,16 @@ KEPT_MS = 24 * 3_600_000
 MOST_RECONSIDERED = 50
 """Of one repository in one pass."""
 
-_SKEW_MS = 60_000
-"""By how much the clocks of proxies may differ from that of Redis without a witness being overlooked."""
-
 
 class Interrupted:
     """Tells how they ended."""
 
     def __init__(
-        self, register: Register, witnesses: Witnesses, limits: Limits, seen: Callable[[Event, str], Awaitable[str]]
+        self, register: Register, cases: Cases, limits: Limits, seen: Callable[[Event, str], Awaitable[str]]
     ) -> None:
         """``seen``: the digest that the upstream shows for a reference, empty for none."""
         self._register = register
-        self._witnesses = witnesses
+        self._cases = cases
         self._limits = limits
         self._seen = seen
 
@@ -39,7 +36,7 @@ class Interrupted:
         """Close an intent where that is known, or can be known no better."""
         # Who is not among the intents or events read from here on cannot have set what is seen here.
         seen = await self._look(intent, intent.tag or intent.digest)
-        case = await self._case(intent)
+        case = await self._cases.of(intent)
         ended = proof.arrived(case, seen or "")
         if ended:
             await self._register.conclude(intent.repository, ended, holds=seen == intent.digest)
@@ -66,18 +63,8 @@ class Interrupted:
         old = [event.id for event in unproved if ages.now - event.time > KEPT_MS]
         await self._register.forget_unproved(repository, old)
         for told in unproved[len(old) :][-MOST_RECONSIDERED:]:
-            ended = proof.arrived(await self._case(told), "") if told.outcome is Outcome.UNKNOWN and told.tag else None
+            ended = (
+                proof.arrived(await self._cases.of(told), "") if told.outcome is Outcome.UNKNOWN and told.tag else None
+            )
             if ended:
                 await self._register.conclude(repository, ended, holds=False)
-
-    async def _case(self, intent: Event) -> Case:
-        others = await self._register.intents(intent.repository)
-        since = proof.began(intent) - self._limits.quarantine_ms - _SKEW_MS if intent.tag else 0
-        found = await self._witnesses.of(intent.repository, intent.digest, since=max(0, since))
-        return Case(
-            intent=intent,
-            recorded=found.events,
-            others=others,
-            whole=found.whole,
-            quarantine=self._limits.quarantine_ms,
-        )

@@ -34,6 +34,7 @@ from immuproxy.oci.errors import OciError
 from immuproxy.proxy import record
 from immuproxy.proxy.attempt import Limits
 from immuproxy.proxy.caller import Caller
+from immuproxy.proxy.cases import Cases
 from immuproxy.proxy.recovery import Recovery
 from immuproxy.proxy.taken import Taken
 from immuproxy.proxy.upstream import DAMAGED, Found, Upstream, UpstreamUnavailableError
@@ -89,7 +90,8 @@ class Sweep:
         self._caller = caller
         self._open_drift = open_drift
         self._comparison = Comparison(register, healer, upstream, counted=counted)
-        self._interrupted = Interrupted(register, witnesses, limits, self._seen)
+        cases = Cases(register, witnesses, limits)
+        self._interrupted = Interrupted(register, cases, limits, self._seen)
         self._late = Late(rules, register, epoch, upstream=upstream, limits=limits, caller=caller)
 
     @property

@@ -14,9 +14,10 @@ from dataclasses import replace
 from immuproxy.ledger.model import Event, Outcome, Step
 from immuproxy.ledger.register import Register
 from immuproxy.oci import errors
-from immuproxy.proxy import answers, record
+from immuproxy.proxy import answers, proof, record
 from immuproxy.proxy.answers import Answer
 from immuproxy.proxy.attempt import Limits
+from immuproxy.proxy.cases import Cases
 from immuproxy.proxy.failpoints import Failpoint, reach
 from immuproxy.proxy.late_children import LateChildren
 from immuproxy.proxy.platforms import Platforms
@@ -45,6 +46,7 @@ class Carrier:
         late_children: LateChildren,
         limits: Limits,
         platforms: Platforms,
+        cases: Cases,
     ) -> None:
         """``rules`` gives the rule set in force; all parts are shared with the guard."""
         self._rules = rules
@@ -53,6 +55,7 @@ class Carrier:
         self._late_children = late_children
         self._limits = limits
         self._platforms = platforms
+        self._cases = cases
 
     async def intend(self, push: Push, event: Event, *, moves: str) -> float:
         """Write that the push may reach the upstream from now on, and return until when, by the loop's clock.
@@ -111,12 +114,22 @@ class Carrier:
         return await self._seen(push, reference, event) if looks else await self._arrived(push, event, answer)
 
     async def _seen(self, push: Push, reference: str, event: Event) -> Answer:
-        """What the upstream shows decides; else the sweep will (H63)."""
+        """What the upstream shows decides; of a tag that may move, only where it proves something (H63, H114)."""
         found = await self._upstream.probe(push.repository, reference, push.caller)
-        if isinstance(found, Found) and found.digest == push.manifest.digest:
+        shown = found.digest if isinstance(found, Found) else ""
+        if await self._is_proved(push, event, shown):
             created = answers.created(push.repository, push.manifest.digest, push.caller.edge_origin)
             return await self._arrived(push, event, created)
         raise errors.unavailable("the upstream did not say whether it stored the push; try again")
+
+    async def _is_proved(self, push: Push, event: Event, shown: str) -> bool:
+        """A digest, and a tag that a rule holds, have one content, whoever brought it; a tag that may move shows what
+        somebody has pushed, with the same content perhaps.
+        """
+        if shown != push.manifest.digest or not push.tag or push.rule.protects:
+            return shown == push.manifest.digest
+        intent = await self._register.intent(push.repository, event.id)
+        return intent is not None and proof.arrived(await self._cases.of(intent), shown) is not None
 
     async def _arrived(self, push: Push, event: Event, answer: Answer) -> Answer:
         await self._late_children.bring(push)

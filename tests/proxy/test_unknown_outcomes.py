@@ -236,3 +236,28 @@ async def test_h63_a_delete_whose_outcome_is_unknown_keeps_pushes_of_that_conten
     assert mark.action is Action.DELETE_MANIFEST
     await stage.edge.parts.register.end_delete(REPOSITORY, ours.digest, mark)
     assert (await push).status == 201
+
+
+async def test_h114_what_somebody_else_pushed_meanwhile_is_not_told_as_stored_by_us(
+    stage: Stage, registry: RegistryServer, redis_server: RedisServer
+) -> None:
+    ours = image("ours")
+    async with edge_over(registry.url, redis_server.url) as other:
+
+        async def never_arrives(request: Request) -> Answer | None:
+            if not request.is_manifest_put:
+                return await request.forward()
+            assert (await other.client.put(REPOSITORY, "latest", ours)).status == 201
+            return None
+
+        stage.middle.act = never_arrives
+        assert (await stage.edge.client.put(REPOSITORY, "latest", ours)).status == 503
+    assert await stage.outcomes() == [Outcome.CREATED]
+    assert len(await stage.edge.parts.register.intents(REPOSITORY)) == 1
+
+
+async def test_h114_a_push_whose_answer_was_lost_and_that_changed_nothing_is_told_as_that(stage: Stage) -> None:
+    assert (await stage.edge.client.put(REPOSITORY, "latest", image("ours"))).status == 201
+    stage.middle.act = hang_up_after
+    assert (await stage.edge.client.put(REPOSITORY, "latest", image("ours"))).status == 201
+    assert await stage.outcomes() == [Outcome.CREATED, Outcome.UNCHANGED]

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from immuproxy.drift.proof import Case, Sight, arrived, given_up
 from immuproxy.ledger.model import Action, Event, Outcome
+from immuproxy.proxy.proof import Case, Sight, arrived, given_up
 
 START, QUARANTINE = 1_700_000_000_000, 300_000
 _numbers = iter(range(1, 10**6))
