@@ -26,7 +26,6 @@ from immuproxy.ledger.ids import new_event_id
 from immuproxy.ledger.late import LateWrites
 from immuproxy.ledger.model import (
     Action,
-    Committed,
     Event,
     Finding,
     FindingPage,
@@ -487,19 +486,20 @@ class Register:
             await self._store.do(self._store.client.hdel(keys.unproved(repository), *ids))
 
     async def record(self, event: Event) -> None:
-        """Record something that changes nothing: a refusal, drift."""
+        """Record something that changes nothing: a refused delete, drift."""
         await self._epoch.list(event.repository)
         await self._publish(event.repository, "record", _slot(event.repository, "outbox"), [as_written(event)])
         self._count(event, written=True)
 
-    async def record_unchanged(self, event: Event, seen: Committed) -> bool:
-        """Record that a push of what the tag holds changed nothing.
+    async def record_judged(self, event: Event, found: TagRecord) -> bool:
+        """Record what a push came to by what its tag holds, unchanged or refused.
 
-        False where it does not hold ``seen`` any more: what replaced that is told already (H117).
+        False where the tag does not hold that any more: what replaced it is told already (H117).
         """
         await self._epoch.list(event.repository)
         keys_ = [*_slot(event.repository, "outbox"), keys.tag(event.repository, event.tag)]
-        told: list[Argument] = [as_written(event), seen.digest, seen.generation]
+        held = found.committed.digest if found.committed else ""
+        told: list[Argument] = [as_written(event), held, found.generation]
         return self._count(event, written=bool(await self._publish(event.repository, "record", keys_, told)))
 
     # --- deletes

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from immuproxy.ledger.epoch import Epoch
-from immuproxy.ledger.model import Committed, Event, Outcome, Reply, State, Step, TagRecord
+from immuproxy.ledger.model import Event, Outcome, Reply, State, Step, TagRecord
 from immuproxy.ledger.register import Register
 from immuproxy.oci import errors
 from immuproxy.oci.errors import OciError
@@ -26,7 +26,7 @@ from immuproxy.proxy.push import Library, Push
 from immuproxy.proxy.recovery import Recovery
 from immuproxy.proxy.refusals import Refusals
 from immuproxy.proxy.upstream import Found, Upstream, UpstreamUnavailableError
-from immuproxy.rules.model import Decision
+from immuproxy.rules.model import Decision, Verdict
 
 
 class Claiming:
@@ -91,7 +91,7 @@ class Claiming:
 
     async def refused(self, push: Push) -> Answer | None:
         """The refusal by what the tag holds now, where nobody is about to change that; None where it has to be claimed
-        to be decided.
+        to be decided, or has just changed.
         """
         found = await self._register.read(push.repository, push.tag)
         if found.claim or found.committed is None or found.committed.digest == push.manifest.digest:
@@ -105,8 +105,15 @@ class Claiming:
         found = await self._register.read(push.repository, push.tag)
         attempt.verdict = await self._judge.push(push, found, now_ms=now)
         if attempt.verdict.outcome is Decision.REFUSE:
-            return await self._refusals.push(push, attempt.verdict, found)
+            return await self._refused(push, attempt.verdict, found)
         return None
+
+    async def _refused(self, push: Push, verdict: Verdict, found: TagRecord) -> Answer:
+        """The refusal of a push that had its claim; raises `Retry` where the tag holds something else by now."""
+        answer = await self._refusals.push(push, verdict, found)
+        if answer is None:
+            raise Retry
+        return answer
 
     async def release(self, attempt: Attempt, event: Event | None = None) -> None:
         """Give the claim back; only where nothing was sent for it by anybody."""
@@ -140,21 +147,23 @@ class Claiming:
     # --- the tag holds something already
 
     async def _held(self, attempt: Attempt, reply: Reply) -> Answer | None:
-        """Unchanged, refused, or on as an overwrite of exactly this generation."""
+        """Unchanged, refused, or on as an overwrite of exactly this generation; judged again where that has gone."""
         push, found = attempt.push, reply.record
         verdict = await self._judge.push(push, found, now_ms=await self._register.clock.time())
         match verdict.outcome:
             case Decision.UNCHANGED if found.committed:
-                return await self._unchanged(attempt, found.committed)
+                return await self._unchanged(attempt, found)
             case Decision.REFUSE:
-                return await self._refusals.push(push, verdict, found)
+                answer = await self._refusals.push(push, verdict, found)
+                attempt.forget_verdict()
+                return answer
             case _:
                 attempt.over_generation = found.generation
                 attempt.over_digest = found.committed.digest if found.committed else ""
                 attempt.verdict = verdict
                 return None
 
-    async def _unchanged(self, attempt: Attempt, held: Committed) -> Answer | None:
+    async def _unchanged(self, attempt: Attempt, found: TagRecord) -> Answer | None:
         """The same digest again: no upstream write, because on many registries even that breaks readers (H14).
 
         None where the tag was overwritten or deleted while its content was looked for: judged again (H117).
@@ -164,13 +173,13 @@ class Claiming:
             push.draft,
             outcome=Outcome.UNCHANGED,
             previous_digest=push.manifest.digest,
-            platforms=push.draft.platforms or held.platforms,
+            platforms=push.draft.platforms or (found.committed.platforms if found.committed else ()),
             reason="the tag already holds this digest",
         )
         present = await self._upstream.probe(push.repository, push.manifest.digest, push.caller)
         if not isinstance(present, Found):
             return await self._restored(push, event)
-        if await self._register.record_unchanged(record.timed(event, push.caller), held):
+        if await self._register.record_judged(record.timed(event, push.caller), found):
             return push.created()
         attempt.forget_verdict()
         return None
@@ -203,7 +212,7 @@ class Claiming:
             raise
         if attempt.verdict.outcome is Decision.REFUSE:
             await self.release(attempt)
-            return await self._refusals.push(push, attempt.verdict, reply.record)
+            return await self._refused(push, attempt.verdict, reply.record)
         return await self._without(attempt, lacking) if lacking else None
 
     async def _lacking(self, attempt: Attempt) -> OciError | None:

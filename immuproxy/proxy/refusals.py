@@ -30,8 +30,10 @@ class Refusals:
         """Events go through ``register``."""
         self._register = register
 
-    async def push(self, push: Push, verdict: Verdict, found: TagRecord) -> Answer:
-        """Refuse a push; ``found`` is what the tag holds."""
+    async def push(self, push: Push, verdict: Verdict, found: TagRecord) -> Answer | None:
+        """Refuse a push because of ``found``, what the tag holds; None where it holds something else by now, and the
+        push has to be judged again (H117).
+        """
         event = replace(
             push.draft,
             outcome=Outcome.REFUSED,
@@ -40,7 +42,8 @@ class Refusals:
             rule=verdict.rule,
             rule_line=verdict.line,
         )
-        await self._register.record(record.timed(event, push.caller))
+        if not await self._register.record_judged(record.timed(event, push.caller), found):
+            return None
         return answers.error(_problem(push, verdict, found, event))
 
     async def unfit(self, draft: Event, caller: Caller, problem: OciError) -> None:
