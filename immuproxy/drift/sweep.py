@@ -20,6 +20,7 @@ from immuproxy.drift.apart import apart
 from immuproxy.drift.comparing import Comparison
 from immuproxy.drift.healer import Healer
 from immuproxy.drift.interrupted import Interrupted
+from immuproxy.drift.interrupted_deletes import InterruptedDeletes
 from immuproxy.drift.late import Late
 from immuproxy.drift.moot import close_moot
 from immuproxy.ledger.attention import Kind
@@ -28,7 +29,7 @@ from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.exceptions import Exceptions
 from immuproxy.ledger.model import Action, Event, Outcome, State, TagRecord
 from immuproxy.ledger.redis import LedgerUnavailableError
-from immuproxy.ledger.register import GoneTag, Range, Register
+from immuproxy.ledger.register import Range, Register
 from immuproxy.ledger.watch import Ages
 from immuproxy.oci.errors import OciError
 from immuproxy.proxy import record
@@ -38,7 +39,6 @@ from immuproxy.proxy.cases import Cases
 from immuproxy.proxy.recovery import Recovery
 from immuproxy.proxy.taken import Taken
 from immuproxy.proxy.upstream import DAMAGED, Found, Upstream, UpstreamUnavailableError
-from immuproxy.rules.decide import BY_EXCEPTION
 from immuproxy.rules.model import RuleSet
 
 log = structlog.get_logger("immuproxy.sweep")
@@ -84,7 +84,6 @@ class Sweep:
         self._exceptions = exceptions
         self._upstream = upstream
         self._recovery = recovery
-        self._taken = Taken(rules, register, upstream)
         self._limits = limits
         self._healer = healer
         self._caller = caller
@@ -92,6 +91,8 @@ class Sweep:
         self._comparison = Comparison(register, healer, upstream, counted=counted)
         cases = Cases(register, witnesses, limits)
         self._interrupted = Interrupted(register, cases, limits, self._seen)
+        taken = Taken(rules, register, upstream)
+        self._deletes = InterruptedDeletes(rules, register, cases, taken, limits=limits, caller=caller, seen=self._seen)
         self._late = Late(rules, register, epoch, upstream=upstream, limits=limits, caller=caller)
 
     @property
@@ -202,7 +203,7 @@ class Sweep:
             await self._finish_repair(intent, ages)
             return
         if intent.action is not Action.PUSH:
-            await self._finish_delete(intent, ages)
+            await self._deletes.finish(intent, ages)
             return
         found = await self._register.read(intent.repository, intent.tag) if intent.tag else None
         if found and found.claim and found.claim.event == intent.id:
@@ -247,35 +248,6 @@ class Sweep:
             ended = replace(intent, reason="the repair was interrupted, and the upstream does not hold its content")
         await self._register.conclude(intent.repository, ended)
 
-    async def _finish_delete(self, intent: Event, ages: Ages) -> None:
-        """A delete: gone, or sure not to go any more, its mark is taken away, and the records of the tags that went."""
-        seen = await self._seen(intent, intent.tag or intent.digest)
-        if seen and self._may_still_land(intent, ages):
-            return
-        mark = f"tag:{intent.tag}" if intent.tag else " ".join(_digests(intent))
-        if seen:
-            ended = replace(intent, reason="the delete was interrupted, and the upstream still holds the content")
-            await self._register.end_delete(intent.repository, mark, ended)
-            return
-        ended = replace(intent, outcome=Outcome.DELETED, reason=_recorded_late(intent))
-        await self._taken.end(mark, ended, self._caller, await self._gone(intent))
-
-    async def _gone(self, intent: Event) -> list[GoneTag]:
-        register, repository = self._register, intent.repository
-        tags = [intent.tag] if intent.tag else await self._holders(intent)
-        records = await register.records(repository, tags)
-        held = [(found, found.committed.digest) for found in records if found.committed]
-        gone = [(found, digest) for found, digest in held if digest in _digests(intent)]
-        rules = [self._rules().match(found.repository, found.tag) for found, _ in gone]
-        return [
-            GoneTag(found.tag, digest, rule.protects and not rule.reuse_allowed)
-            for (found, digest), rule in zip(gone, rules, strict=True)
-        ]
-
-    async def _holders(self, intent: Event) -> list[str]:
-        found = [await self._register.holders.of(intent.repository, digest) for digest in _digests(intent)]
-        return [tag for tags in found for tag in tags]
-
     async def _seen(self, intent: Event, reference: str) -> str:
         """The digest that the upstream shows; empty when it has none such.  A blob's digest is asked for as a blob."""
         if intent.action is Action.DELETE_BLOB:
@@ -294,14 +266,3 @@ async def _for_ever(work: Callable[[], Awaitable[None]]) -> None:
         await asyncio.sleep(INTERVAL * _JITTER.uniform(0.0, 1.0))
         await work()
         await asyncio.sleep(INTERVAL / 2)
-
-
-def _recorded_late(intent: Event) -> str:
-    """The reason of a delete that went through unseen, with the exception that let it go."""
-    permitted = f"; {intent.reason}" if BY_EXCEPTION in intent.reason else ""
-    return f"recorded after the delete was interrupted{permitted}"
-
-
-def _digests(intent: Event) -> tuple[str, ...]:
-    """Of a delete: the digest that was asked for, and the one by which the upstream keeps the content (H81)."""
-    return tuple(filter(None, (intent.digest, intent.previous_digest)))

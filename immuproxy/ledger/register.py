@@ -218,6 +218,11 @@ class Register:
             for tag, row in zip(tags, rows, strict=True)
         ]
 
+    async def moved(self, repository: str, tag: str) -> str:
+        """What a tag that no rule holds was last pushed with; empty where nobody has pushed it, or it was deleted."""
+        found = await self._store.do(self._store.client.hget(keys.moved(repository), tag))
+        return found.decode() if found else ""
+
     async def repositories(self) -> list[str]:
         """Every repository that anything was written for, sorted."""
         found = await self._store.do(self._store.client.smembers(keys.REPOSITORIES))

@@ -1,8 +1,10 @@
-"""Collects what is recorded beside a push of unknown outcome, for `immuproxy.proxy.proof` to judge (H114)."""
+"""Collects what is recorded beside a push or delete of unknown outcome, for those who judge what that proves (H114)."""
 
 from __future__ import annotations
 
-from immuproxy.ledger.audit import Witnesses
+from collections.abc import Sequence
+
+from immuproxy.ledger.audit import Testimony, Witnesses
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.register import Register
 from immuproxy.proxy import proof
@@ -28,9 +30,25 @@ class Cases:
         What the upstream shows has to be asked for before this: who is not among what is read here cannot have set it.
         Raises `LedgerUnavailableError`.
         """
+        since = self._since(intent) if intent.tag else 0
         others = await self._register.intents(intent.repository)
-        since = proof.began(intent) - self._limits.quarantine_ms - _SKEW_MS if intent.tag else 0
-        found = await self._witnesses.of(intent.repository, intent.digest, since=max(0, since))
+        return self._case(intent, others, await self._witnesses.of(intent.repository, intent.digest, since=since))
+
+    async def of_delete(self, intent: Event) -> Case:
+        """The same of a delete: of its tag, or of the content that it names."""
+        since = self._since(intent)
+        others = await self._register.intents(intent.repository)
+        if intent.tag:
+            found = await self._witnesses.of_tag(intent.repository, intent.tag, since=since)
+        else:
+            found = await self._witnesses.of(intent.repository, intent.digest, since=since)
+        return self._case(intent, others, found)
+
+    def _since(self, intent: Event) -> int:
+        """From when on somebody may be a witness (ms)."""
+        return max(0, proof.began(intent) - self._limits.quarantine_ms - _SKEW_MS)
+
+    def _case(self, intent: Event, others: Sequence[Event], found: Testimony) -> Case:
         return Case(
             intent=intent,
             recorded=found.events,

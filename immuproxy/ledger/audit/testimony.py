@@ -1,8 +1,9 @@
-"""What is recorded of one content of a repository, wherever it stands: in the audit, or still in the outbox."""
+"""What is recorded of one content or tag of a repository, wherever it stands: in the audit, or still in the outbox."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,12 +14,12 @@ from immuproxy.ledger.redis import Store
 from immuproxy.ledger.search import Moment, Search
 
 MOST = 500
-"""Events that are read of one content, and waiting ones of its repository: some 20 ms."""
+"""Events that are read of one, and waiting ones of its repository: some 20 ms."""
 
 
 @dataclass(frozen=True, slots=True)
 class Testimony:
-    """Events that name a digest, as the new or the previous one; ``whole`` is false where there are more."""
+    """Events that name a tag, or a digest as the new or the previous one; ``whole`` is false where there are more."""
 
     events: tuple[Event, ...]
     whole: bool
@@ -33,16 +34,25 @@ class Witnesses:
         self._audit = audit
 
     async def of(self, repository: str, digest: str, *, since: int = 0) -> Testimony:
-        """All that is recorded by now, from a time on (ms).  Raises `LedgerUnavailableError`.
+        """All that is recorded of a content by now, from a time on (ms).  Raises `LedgerUnavailableError`."""
 
-        The outbox is read first: what is carried over meanwhile is found in the audit, perhaps in both.
-        """
+        def names(event: Event) -> bool:
+            return digest in {event.digest, event.previous_digest}
+
+        return await self._told(repository, names, Search().with_term("digest", digest), since)
+
+    async def of_tag(self, repository: str, tag: str, *, since: int = 0) -> Testimony:
+        """The same of a tag."""
+        return await self._told(repository, lambda event: event.tag == tag, Search().with_term("tag", tag), since)
+
+    async def _told(self, repository: str, names: Callable[[Event], bool], search: Search, since: int) -> Testimony:
+        """The outbox is read first: what is carried over meanwhile is found in the audit, perhaps in both."""
         waiting: Any = await self._store.do(self._store.client.xrange(keys.outbox(repository), count=MOST + 1))
         found = [_event(fields) for _, fields in waiting]
-        told = {event.id: event for event in found if event and digest in {event.digest, event.previous_digest}}
-        search = Search().with_term("repo", repository).with_term("digest", digest)
+        told = {event.id: event for event in found if event and names(event)}
+        search = replace(search.with_term("repo", repository), since=Moment(since, ""))
         read = 0
-        async for page in self._audit.export_pages(replace(search, since=Moment(since, ""))):
+        async for page in self._audit.export_pages(search):
             read += len(page)
             told |= {event.id: event for event in page}
             if read > MOST:

@@ -1,0 +1,50 @@
+"""What may have become of the content of an interrupted delete besides, by what is recorded (H114).  Pure."""
+
+from __future__ import annotations
+
+from immuproxy.ledger.model import Action, Event
+from immuproxy.proxy.proof import LEFT_ALONE, Case, began, each
+
+_SETS = frozenset({Action.PUSH, Action.REPAIR, Action.ADOPT})
+
+
+def digests(intent: Event) -> tuple[str, ...]:
+    """Of a delete: the digest that was asked for, and the one by which the upstream keeps the content (H81)."""
+    return tuple(filter(None, (intent.digest, intent.previous_digest)))
+
+
+def may_be_back(case: Case) -> bool:
+    """Whether the delete may have gone through and somebody brought the content back.
+
+    Uploads of blobs are recorded by nobody.
+    """
+    intent = case.intent
+    if intent.action is Action.DELETE_BLOB or not case.whole:
+        return True
+    return any(
+        event.action in _SETS and (event.tag == intent.tag if intent.tag else event.digest in digests(intent))
+        for event in _since(case)
+    )
+
+
+def may_be_taken(case: Case) -> bool:
+    """Whether another delete may have taken the content, or the tag, in the time of this one."""
+    intent = case.intent
+    if not case.whole:
+        return True
+    return any(_takes(event, intent) for event in _since(case))
+
+
+def _takes(event: Event, intent: Event) -> bool:
+    if not intent.tag:
+        return event.action is intent.action and event.digest in digests(intent)
+    if event.action is Action.DELETE_TAG:
+        return event.tag == intent.tag
+    held = digests(intent)
+    return event.action is Action.DELETE_MANIFEST and (not held or event.digest in held)
+
+
+def _since(case: Case) -> list[Event]:
+    """All that may have changed something since the delete began."""
+    since = began(case.intent)
+    return [event for event, ended in each(case) if event.outcome not in LEFT_ALONE and ended >= since]

@@ -1,0 +1,92 @@
+"""Deletes whose proxy is gone: each is told as what is known of it, once (H35, H77, H114)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from immuproxy.drift import gone
+from immuproxy.ledger.model import Event, Outcome
+from immuproxy.ledger.register import GoneTag, Register
+from immuproxy.ledger.watch import Ages
+from immuproxy.proxy.attempt import Limits
+from immuproxy.proxy.caller import Caller
+from immuproxy.proxy.cases import Cases
+from immuproxy.proxy.refusals import iso
+from immuproxy.proxy.taken import Taken
+from immuproxy.rules.decide import BY_EXCEPTION
+from immuproxy.rules.model import RuleSet
+
+
+class InterruptedDeletes:
+    """Takes away their marks, and the records of the tags that went."""
+
+    def __init__(
+        self,
+        rules: Callable[[], RuleSet],
+        register: Register,
+        cases: Cases,
+        taken: Taken,
+        *,
+        limits: Limits,
+        caller: Caller,
+        seen: Callable[[Event, str], Awaitable[str]],
+    ) -> None:
+        """``seen``: the digest that the upstream shows for a reference, empty for none; ``caller`` asks it."""
+        self._rules = rules
+        self._register = register
+        self._cases = cases
+        self._taken = taken
+        self._limits = limits
+        self._caller = caller
+        self._seen = seen
+
+    async def finish(self, intent: Event, ages: Ages) -> None:
+        """Close an intent whose delete has gone through, or is sure not to go through any more."""
+        seen = await self._seen(intent, intent.tag or intent.digest)
+        if seen and ages.of(intent.time) < self._limits.quarantine_ms:
+            return
+        mark = f"tag:{intent.tag}" if intent.tag else " ".join(gone.digests(intent))
+        case = await self._cases.of_delete(intent)
+        if seen:
+            at = await self._register.now_ms()
+            await self._register.end_delete(intent.repository, mark, _left(intent, at, back=gone.may_be_back(case)))
+            return
+        tags = await self._gone(intent)
+        was_there = bool(not intent.tag or tags or await self._register.moved(intent.repository, intent.tag))
+        ended = _went(intent, was_there=was_there, by_others=gone.may_be_taken(case))
+        await self._taken.end(mark, ended, self._caller, tags)
+
+    async def _gone(self, intent: Event) -> list[GoneTag]:
+        register, repository = self._register, intent.repository
+        tags = [intent.tag] if intent.tag else await self._holders(intent)
+        records = await register.records(repository, tags)
+        held = [(found, found.committed.digest) for found in records if found.committed]
+        went = [(found, digest) for found, digest in held if digest in gone.digests(intent)]
+        rules = [self._rules().match(found.repository, found.tag) for found, _ in went]
+        return [
+            GoneTag(found.tag, digest, rule.protects and not rule.reuse_allowed)
+            for (found, digest), rule in zip(went, rules, strict=True)
+        ]
+
+    async def _holders(self, intent: Event) -> list[str]:
+        found = [await self._register.holders.of(intent.repository, digest) for digest in gone.digests(intent)]
+        return [tag for tags in found for tag in tags]
+
+
+def _left(intent: Event, at: int, *, back: bool) -> Event:
+    """The event of a delete after which the upstream shows something."""
+    if back:
+        shown = f"at {iso(at)} the upstream held it, which may have been pushed again since"
+        return replace(intent, outcome=Outcome.UNKNOWN, reason=f"the delete was interrupted; {shown}")
+    return replace(intent, reason="the delete was interrupted, and the upstream still holds the content")
+
+
+def _went(intent: Event, *, was_there: bool, by_others: bool) -> Event:
+    """The event of a delete after which the upstream shows nothing, with the exception that let it go."""
+    permitted = f"; {intent.reason}" if BY_EXCEPTION in intent.reason else ""
+    if by_others or not was_there:
+        why = "another delete may have taken it" if by_others else "nothing proves that it was there before"
+        reason = f"the delete was interrupted; it is not there, but {why}{permitted}"
+        return replace(intent, outcome=Outcome.UNKNOWN, reason=reason)
+    return replace(intent, outcome=Outcome.DELETED, reason=f"recorded after the delete was interrupted{permitted}")
