@@ -9,7 +9,7 @@ import pytest
 from immuproxy.ledger.model import Action, Event, Outcome, Step
 from immuproxy.proxy import record
 from tests.conversation import RunningEdge, edge_over, image, sha256
-from tests.drift.test_sweep import sweep_of
+from tests.drift.test_sweep import AT_ONCE, sweep_of
 from tests.servers import RedisServer, RegistryServer
 
 REPOSITORY, TAG = "team/app", "latest"
@@ -40,7 +40,7 @@ async def deleted_directly(edge: RunningEdge) -> None:
 
 async def told(edge: RunningEdge, intent: Event) -> list[Outcome]:
     """How a sweep tells it once nothing can land any more; its mark is gone then."""
-    await sweep_of(edge).once()
+    await sweep_of(edge, lease=AT_ONCE).once()
     assert await edge.parts.register.intents(REPOSITORY) == []
     return [event.outcome for event in await edge.events(REPOSITORY) if event.id == intent.id]
 
