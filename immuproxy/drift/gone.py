@@ -28,20 +28,15 @@ def may_be_back(case: Case) -> bool:
 
 
 def may_be_taken(case: Case) -> bool:
-    """Whether another delete may have taken the content, or the tag, in the time of this one."""
-    intent = case.intent
-    if not case.whole:
-        return True
-    return any(_takes(event, intent) for event in _since(case))
-
-
-def _takes(event: Event, intent: Event) -> bool:
-    if not intent.tag:
-        return event.action is intent.action and event.digest in digests(intent)
-    if event.action is Action.DELETE_TAG:
-        return event.tag == intent.tag
-    held = digests(intent)
-    return event.action is Action.DELETE_MANIFEST and (not held or event.digest in held)
+    """Whether another delete may have taken the content in the time of this one, or the tag, which the ledger knows
+    still: a delete that has ended has taken it from there.
+    """
+    intent, held = case.intent, digests(case.intent)
+    if intent.tag:
+        return any(
+            open_.action is Action.DELETE_MANIFEST and (not held or open_.digest in held) for open_ in case.others
+        )
+    return not case.whole or any(event.action is intent.action and event.digest in held for event in _since(case))
 
 
 def _since(case: Case) -> list[Event]:

@@ -55,6 +55,9 @@ class InterruptedDeletes:
         tags = await self._gone(intent)
         was_there = bool(not intent.tag or tags or await self._register.moved(intent.repository, intent.tag))
         ended = _went(intent, was_there=was_there, by_others=gone.may_be_taken(case))
+        if intent.tag and ended.outcome is Outcome.UNKNOWN:  # whoever else has taken the tag tells that it went
+            await self._register.end_delete(intent.repository, mark, ended)
+            return
         await self._taken.end(mark, ended, self._caller, tags)
 
     async def _gone(self, intent: Event) -> list[GoneTag]:

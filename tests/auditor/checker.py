@@ -14,16 +14,15 @@ from immuproxy.ledger.model import Event
 from tests.auditor.counting import count
 from tests.auditor.fields import fields
 from tests.auditor.order import order
-from tests.auditor.promises import NOT_YET, Promise
 from tests.auditor.recording import Recording
 from tests.auditor.stories import stories
 
 
-def violations(recording: Recording, events: Sequence[Event], not_yet: frozenset[Promise] = NOT_YET) -> list[str]:
+def violations(recording: Recording, events: Sequence[Event]) -> list[str]:
     """Everything that is told and was not, or was and is not told; `events` in the audit's order, oldest first."""
     return [
         *count(recording, events),
-        *fields(recording, events, not_yet),
-        *stories(recording, events, not_yet),
-        *order(recording, events, not_yet),
+        *fields(recording, events),
+        *stories(recording, events),
+        *order(recording, events),
     ]

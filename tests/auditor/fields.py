@@ -8,7 +8,6 @@ from typing import Any
 
 from immuproxy.ledger.model import Event
 from tests.auditor.counting import is_held
-from tests.auditor.promises import Promise
 from tests.auditor.recording import NOT_READ, RELAYED, Flaw, Recording, Request
 
 TOLERANCE = 0.1
@@ -21,18 +20,18 @@ HELPED = "recorded after the push was interrupted"
 """Whoever finishes what another has sent does not know when that began."""
 
 
-def fields(recording: Recording, events: Sequence[Event], not_yet: frozenset[Promise]) -> Iterator[str]:
+def fields(recording: Recording, events: Sequence[Event]) -> Iterator[str]:
     """What is not as it was sent."""
     for event in events:
         request = recording.by_name.get(event.user_agent)
         if request is not None and event.actor_source not in {"proxy", "operator"}:
-            for name, (told, seen) in differing(request, event, not_yet).items():
+            for name, (told, seen) in differing(recording, request, event).items():
                 yield f"{name}: {event.id} of {request.name} says {told!r}, it was {seen!r}"
             yield from _times(recording, request, event)
     yield from _request_ids(recording, events)
 
 
-def differing(request: Request, event: Event, not_yet: frozenset[Promise]) -> Mapping[str, tuple[Any, Any]]:
+def differing(recording: Recording, request: Request, event: Event) -> Mapping[str, tuple[Any, Any]]:
     """The fields that tell something else than what was sent: what they tell, and what was."""
     sender = request.sender
     seen: dict[str, Any] = {
@@ -47,7 +46,7 @@ def differing(request: Request, event: Event, not_yet: frozenset[Promise]) -> Ma
     if event.action == request.action:
         if event.tag not in request.told_of:
             seen["tag"] = request.told_of
-        seen |= _of_content(request, event, not_yet)
+        seen |= _of_content(recording, request, event)
         if event.tag and event.outcome != "refused":
             seen["rule"] = RULES[event.tag[0]]
         if event.outcome == "refused" and request.status in {405, 409}:
@@ -56,7 +55,7 @@ def differing(request: Request, event: Event, not_yet: frozenset[Promise]) -> Ma
     return {name: (told[name], value) for name, value in seen.items() if told[name] != value}
 
 
-def _of_content(request: Request, event: Event, not_yet: frozenset[Promise]) -> dict[str, Any]:
+def _of_content(recording: Recording, request: Request, event: Event) -> dict[str, Any]:
     content = request.content
     if request.method == "DELETE":
         return {} if request.tags else {"digest": request.reference}
@@ -66,7 +65,7 @@ def _of_content(request: Request, event: Event, not_yet: frozenset[Promise]) -> 
     if request.flaw is not Flaw.NONE and not (request.flaw in RELAYED and not is_held(event.tag)):
         return seen
     seen |= {"size": content.size, "media_type": content.media_type, "platforms": content.platforms}
-    if Promise.PLATFORMS in not_yet and not event.platforms:
+    if not event.platforms and not recording.must_name_platform(request):
         del seen["platforms"]
     return seen
 

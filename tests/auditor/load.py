@@ -9,8 +9,9 @@ import random
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
 
 from immuproxy.ledger.exceptions import Exceptions
 from immuproxy.ledger.model import Action, Event, Outcome, event_from_dict
@@ -72,11 +73,12 @@ FLAWS = tuple(flaw for flaw in Flaw if flaw)
 
 @dataclass
 class Report:
-    """What was done and found."""
+    """What was done and found; `platforms`: how many pushes of single images had to name theirs."""
 
     seed: int
     requests: int = 0
     events: int = 0
+    platforms: int = 0
     answers: Counter[str] = field(default_factory=Counter)
     happened: Counter[str] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -109,6 +111,7 @@ class Load:
     requests: list[Request] = field(default_factory=list)
     grants: list[Grant] = field(default_factory=list)
     count: int = 0
+    calm: float = inf
 
     async def work_until(self, is_over: Callable[[], bool]) -> None:
         """One client; more than one run at the same time."""
@@ -204,10 +207,25 @@ class Load:
             sure = True
         self.grants.append(Grant(event.id, repository, tag, began, time.monotonic() + lasts, sure))
 
-    async def ask(self, draft: Draft, *, patience: float = PATIENCE) -> Request:
-        """Through some proxy that runs."""
-        running = [number for number, proxy in enumerate(self.world.proxies) if proxy.is_running]
-        proxy = self.random.choice(running or [0])
+    async def show_platforms(self) -> None:
+        """Each single image twice through each proxy, while nothing is disturbed."""
+        self.calm = time.monotonic()
+        for _ in range(2):
+            for proxy in range(len(self.world.proxies)):
+                for repository, pushed in self.single_images():
+                    tag = self.name("m")
+                    self.tags.add((repository, tag))
+                    await self.ask(to_tag(repository, pushed, tag), proxy=proxy)
+
+    def single_images(self) -> Iterator[tuple[str, Image]]:
+        for repository, images in self.images.items():
+            yield from ((repository, pushed) for pushed in images if not pushed.children)
+
+    async def ask(self, draft: Draft, *, patience: float = PATIENCE, proxy: int | None = None) -> Request:
+        """Through some proxy that runs, or a given one."""
+        if proxy is None:
+            running = [number for number, each in enumerate(self.world.proxies) if each.is_running]
+            proxy = self.random.choice(running or [0])
         name = f"{self.random.choice(PROGRAMS)} {self.name('request')}"
         url = self.world.proxies[proxy].url
         request = await self.senders.send(draft, url, proxy, name, patience)
@@ -241,7 +259,7 @@ class Load:
             answer = await reader.pull(repository, tag)
             if answer.status in {200, 404}:
                 held[repository, tag] = answer.digest if answer.status == 200 else ""
-        return Recording(tuple(self.requests), tuple(self.world.writes), tuple(self.grants), held, LEASE)
+        return Recording(tuple(self.requests), tuple(self.world.writes), tuple(self.grants), held, LEASE, self.calm)
 
 
 async def audited(seed: int, seconds: float, faults: Sequence[str] = FAULTS) -> Report:
@@ -252,6 +270,7 @@ async def audited(seed: int, seconds: float, faults: Sequence[str] = FAULTS) -> 
         report.happened = load.world.happened
         await _under(load, seconds, faults)
         report.violations += await settled(load.world, REPOSITORIES)
+        await load.show_platforms()
         recording = await load.recording()
         views = await read_views(load.world, load.senders.sessions[FRONT], listeners, load.tags)
         events = [event_from_dict(dict(line)) for line in reversed(views.listed)]
@@ -265,6 +284,10 @@ async def audited(seed: int, seconds: float, faults: Sequence[str] = FAULTS) -> 
 
 def _count(report: Report, recording: Recording, events: Sequence[Event]) -> None:
     report.requests, report.events = len(recording.requests), len(events)
+    report.platforms = sum(
+        request.began.steady >= recording.calm and recording.must_name_platform(request)
+        for request in recording.requests
+    )
     report.answers = Counter(f"{request.method} {request.status or 'unanswered'}" for request in recording.requests)
     report.outcomes = Counter(f"{event.action} {event.outcome}" for event in events)
 

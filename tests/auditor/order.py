@@ -4,7 +4,6 @@ registry took what they tell of.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from math import inf
@@ -12,26 +11,24 @@ from math import inf
 from immuproxy.ledger.model import Event
 from tests.auditor.counting import SET, is_held
 from tests.auditor.fields import TOLERANCE
-from tests.auditor.promises import Promise
 from tests.auditor.recording import Recording, Request, was_taken
 from tests.invariants.world import Write
 
 CHANGES = frozenset({"created", "overwritten", "adopted", "deleted"})
 
 
-def order(recording: Recording, events: Sequence[Event], not_yet: frozenset[Promise]) -> Iterator[str]:
+def order(recording: Recording, events: Sequence[Event]) -> Iterator[str]:
     """Stories of tags that do not hold together."""
     for (repository, tag), told in by_tag(events).items():
         name = f"{repository}:{tag}"
         if is_held(tag):
-            yield from (f"{problem} ({name})" for problem in _held(recording, told, not_yet))
+            yield from (f"{problem} ({name})" for problem in _held(recording, told))
             yield from (f"{problem} ({name})" for problem in _ends(recording, repository, tag, told))
             yield from (f"{problem} ({name})" for problem in _as_taken(recording, told))
         else:
-            yield from (f"{problem} ({name})" for problem in _moving(recording, told, not_yet))
-            if Promise.MOVING_ORDER not in not_yet:
-                for through in _by_proxy(recording, told):
-                    yield from (f"{problem} ({name})" for problem in _as_taken(recording, through))
+            yield from (f"{problem} ({name})" for problem in _moving(recording, told))
+            for through in _by_proxy(recording, told):
+                yield from (f"{problem} ({name})" for problem in _as_taken(recording, through))
 
 
 def by_tag(events: Sequence[Event]) -> Mapping[tuple[str, str], Sequence[Event]]:
@@ -46,41 +43,38 @@ def by_tag(events: Sequence[Event]) -> Mapping[tuple[str, str], Sequence[Event]]
 # --- tags that a rule holds: the ledger itself decides their order
 
 
-def _held(recording: Recording, told: Sequence[Event], not_yet: frozenset[Promise]) -> Iterator[str]:
-    held, states = "", [(0, "")]
+def _held(recording: Recording, told: Sequence[Event]) -> Iterator[str]:
+    held = ""
+    before: list[tuple[float, str]] = []
     for event in told:
         match event.outcome:
             case "created" | "adopted" if held:
                 yield f"previous_digest: {event.id} {event.outcome} {event.digest}, the tag held {held}"
             case "overwritten" if event.previous_digest != held or not held:
                 yield f"previous_digest: {event.id} overwrote {event.previous_digest}, the tag held {held or 'nothing'}"
-            case "deleted" if event.digest != held and (Promise.UNKNOWN not in not_yet or _is_sure(recording, event)):
+            case "deleted" if event.digest != held:
                 yield f"previous_digest: {event.id} deleted {event.digest}, the tag held {held or 'nothing'}"
-            case "unchanged" if Promise.UNCHANGED_ORDER not in not_yet and event.digest != held:
+            case "unchanged" if event.digest != held:
                 yield f"order: {event.id} says that {event.digest} is unchanged, the tag held {held or 'nothing'}"
-            case "unchanged" | "refused":
-                refused_push = event.outcome == "refused" and event.action == "push"
-                told_of = event.previous_digest if refused_push else event.digest
-                if told_of not in _since(states, recording.by_name.get(event.user_agent)):
-                    yield f"previous_digest: {event.id} {event.outcome} by {told_of}, which the tag did not hold then"
+            case "refused" if event.action == "push" and event.previous_digest != held:
+                yield f"order: {event.id} is refused by {event.previous_digest}, the tag held {held or 'nothing'}"
+            case "refused" if event.action != "push" and event.digest not in {held, *_since(recording, event, before)}:
+                yield f"previous_digest: {event.id} refused by {event.digest}, which the tag did not hold then"
         if event.outcome in CHANGES:
+            before.append((inf if _is_late(event) else event.time, held))
             held = "" if event.outcome == "deleted" else event.digest
-            states.append((event.time, held))
 
 
-def _is_sure(recording: Recording, event: Event) -> bool:
+def _is_late(event: Event) -> bool:
+    """Told by others, with the time of the push: when the tag changed nobody knows."""
+    return event.duration_ms is None and event.action != "adopt"
+
+
+def _since(recording: Recording, event: Event, before: Sequence[tuple[float, str]]) -> set[str]:
+    """What a tag held since a request began, besides what it holds; `before`: until when (ms) it held what."""
     request = recording.by_name.get(event.user_agent)
-    return request is not None and request.decides
-
-
-def _since(states: Sequence[tuple[int, str]], request: Request | None) -> set[str]:
-    """What a tag held at any moment since a request began; `states` are times (ms) and what it held from then on.
-
-    A deleted tag is refused for what it held when its name stays taken.
-    """
     began = (request.began.wall - TOLERANCE) * 1000 if request else 0.0
-    first = bisect_left(states, began, key=lambda state: state[0])
-    return {digest for _, digest in states[max(first - 1, 0) :]}
+    return {digest for until, digest in before if until >= began}
 
 
 def _ends(recording: Recording, repository: str, tag: str, told: Sequence[Event]) -> Iterator[str]:
@@ -114,7 +108,7 @@ def _taken(recording: Recording, event: Event) -> Write | None:
     if request is None or request.status != 201 or event.outcome not in SET or request.seconds > recording.lease:
         return None
     own = recording.own_puts(request, event.tag)
-    return own[0] if len(own) == 1 and was_taken(own[0]) else None
+    return own[0] if len(own) == 1 and recording.landed_in_time(own[0]) else None
 
 
 def _by_proxy(recording: Recording, told: Sequence[Event]) -> Iterator[Sequence[Event]]:
@@ -129,7 +123,7 @@ def _by_proxy(recording: Recording, told: Sequence[Event]) -> Iterator[Sequence[
 # --- tags that may move: the registry decides their order
 
 
-def _moving(recording: Recording, told: Sequence[Event], not_yet: frozenset[Promise]) -> Iterator[str]:
+def _moving(recording: Recording, told: Sequence[Event]) -> Iterator[str]:
     """What was there before can have been there."""
     for event in told:
         request = recording.by_name.get(event.user_agent)
@@ -142,7 +136,7 @@ def _moving(recording: Recording, told: Sequence[Event], not_yet: frozenset[Prom
         if len(own) != 1:
             continue
         since = request.began.steady
-        if Promise.MOVING_ORDER not in not_yet:
+        if recording.landed_in_time(own[0]):
             since = max(since, _last_through(recording, request, event.tag, own[0]))
         if not _may_hold(recording, event, since=since, until=own[0].time):
             yield (
@@ -152,12 +146,12 @@ def _moving(recording: Recording, told: Sequence[Event], not_yet: frozenset[Prom
 
 
 def _last_through(recording: Recording, request: Request, tag: str, own: Write) -> float:
-    """When the push before this one through the same proxy had ended at the registry."""
+    """When the push before this one through the same proxy had ended at the registry, not what landed late."""
     return max(
         (
             write.ended
             for write in recording.puts_by_tag[request.repository, tag]
-            if write.ended <= own.time and was_taken(write) and _proxy(recording, write) == request.proxy
+            if write.ended <= own.time and recording.landed_in_time(write) and _proxy(recording, write) == request.proxy
         ),
         default=0.0,
     )

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
+from math import inf
 from typing import Any
 
 from tests.invariants.world import Write
@@ -52,12 +53,16 @@ RELAYED = frozenset({Flaw.TYPE, Flaw.SYNTAX})
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A body as it was sent, and what the audit is to say of it."""
+    """A body as it was sent, and what the audit is to say of it.
+
+    `by_config`: whether only its config tells the platform.
+    """
 
     digest: str
     media_type: str
     size: int
     platforms: tuple[str, ...] = ()
+    by_config: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +153,8 @@ class Grant:
 class Recording:
     """All of it, in the order in which it ended.  `finally_held`: what readers got of each tag when all was over.
 
-    `lease`: seconds after which others take the owner of a push for lost.
+    `lease`: seconds after which others take the owner of a push for lost.  `calm`: from when on (steady clock) nothing
+    was disturbed.
     """
 
     requests: Sequence[Request]
@@ -156,6 +162,7 @@ class Recording:
     grants: Sequence[Grant] = ()
     finally_held: Mapping[tuple[str, str], str] = field(default_factory=dict)
     lease: float = 3.0
+    calm: float = inf
 
     @cached_property
     def by_name(self) -> Mapping[str, Request]:
@@ -196,6 +203,31 @@ class Recording:
             if write.method == "DELETE":
                 found[write.repository].append(write)
         return found
+
+    @cached_property
+    def _configs_read(self) -> Mapping[tuple[str, int, str], float]:
+        """When a proxy had stored an image of which it can have read the config undisturbed; the first time counts."""
+        found: dict[tuple[str, int, str], float] = {}
+        for request in sorted(self.requests, key=lambda request: request.ended.steady):
+            undisturbed = request.method == "PUT" and request.status == 201 and request.began.steady >= self.calm
+            if undisturbed and request.content and any(self.own_puts(request, tag) for tag in request.told_of):
+                place = (request.repository, request.proxy, request.content.digest)
+                found.setdefault(place, request.ended.steady)
+        return found
+
+    def must_name_platform(self, request: Request) -> bool:
+        """Whether its proxy has to know the platform of a single image by now; before, a config may come too late."""
+        if request.content is None or not request.content.by_config:
+            return True
+        place = (request.repository, request.proxy, request.content.digest)
+        return self._configs_read.get(place, inf) <= request.began.steady
+
+    def landed_in_time(self, write: Write) -> bool:
+        """Taken before its push was answered with success, and not later, when nobody waited for it any more."""
+        request = self.by_name.get(write.sender)
+        return (
+            request is not None and request.status == 201 and was_taken(write) and write.ended <= request.ended.steady
+        )
 
     def own_puts(self, request: Request, tag: str) -> list[Write]:
         """What the registry got of a push under one of its tags; not what its proxy sent of others to help them."""

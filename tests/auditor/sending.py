@@ -49,7 +49,8 @@ def content_of(image: Image, media_type: str = "") -> Content:
     described = [*document.get("layers", []), *([document["config"]] if "config" in document else []), *listed]
     platforms = [f"{each['platform']['os']}/{each['platform']['architecture']}" for each in listed]
     size = len(image.body) + sum(each["size"] for each in described)
-    return Content(image.digest, media_type or image.media_type, size, tuple(platforms) or _own_platform(image))
+    told = tuple(platforms) or _own_platform(image)
+    return Content(image.digest, media_type or image.media_type, size, told, by_config=not platforms)
 
 
 def _own_platform(image: Image) -> tuple[str, ...]:

@@ -6,11 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from immuproxy.ledger.model import Event
 from tests.auditor.counting import SET, is_held
-from tests.auditor.promises import Promise
 from tests.auditor.recording import Recording, Request, may_be_taken, was_taken
 
 
-def stories(recording: Recording, events: Sequence[Event], not_yet: frozenset[Promise]) -> Iterator[str]:
+def stories(recording: Recording, events: Sequence[Event]) -> Iterator[str]:
     """Events that tell what was not."""
     finished = {
         (event.repository, event.tag, event.digest) for event in events if event.outcome in {"created", "overwritten"}
@@ -20,11 +19,11 @@ def stories(recording: Recording, events: Sequence[Event], not_yet: frozenset[Pr
         if request is None or event.action != request.action:
             continue
         if request.method == "DELETE":
-            problem = _of_delete(recording, request, event, not_yet)
+            problem = _of_delete(recording, request, event)
         elif is_held(event.tag):
             problem = _of_held(recording, request, event, finished)
         else:
-            problem = _of_free(recording, request, event, not_yet)
+            problem = _of_free(recording, request, event)
         if problem:
             yield f"story: {request.name} to {event.tag or request.reference} is told as {event.outcome}, {problem}"
 
@@ -44,18 +43,18 @@ def _of_held(recording: Recording, request: Request, event: Event, finished: set
     return ""
 
 
-def _of_free(recording: Recording, request: Request, event: Event, not_yet: frozenset[Promise]) -> str:
+def _of_free(recording: Recording, request: Request, event: Event) -> str:
     """A moving tag, or a manifest by digest: each push is sent once, and nobody sends it for another.
 
-    Where the answer was lost, what the registry shows decides; so what changes nothing may have come by another.
+    What changes nothing may have come by another.
     """
     own = recording.own_puts(request, event.tag)
     changes = event.tag and event.outcome in {"created", "overwritten"}
-    if changes and not any(map(may_be_taken, own)) and Promise.UNKNOWN not in not_yet:
+    if changes and not any(map(may_be_taken, own)):
         return "and it never went to the registry"
     if event.outcome in SET and not _anybodys(recording, event):
         return "and nobody sent it to the registry"
-    if event.outcome == "failed" and any(map(was_taken, own)) and (request.decides or Promise.UNKNOWN not in not_yet):
+    if event.outcome == "failed" and any(map(was_taken, own)):
         return "and the registry had taken it"
     return ""
 
@@ -70,14 +69,11 @@ def _anybodys(recording: Recording, event: Event) -> bool:
     )
 
 
-def _of_delete(recording: Recording, request: Request, event: Event, not_yet: frozenset[Promise]) -> str:
+def _of_delete(recording: Recording, request: Request, event: Event) -> str:
     own = [write for write in recording.deletes.get(request.repository, ()) if write.sender == request.name]
     sent = [write for write in own if write.reference == request.reference]
-    sure = request.decides or Promise.UNKNOWN not in not_yet
-    if event.outcome == "deleted" and not any(map(may_be_taken, sent)) and sure:
+    if event.outcome == "deleted" and not any(map(may_be_taken, sent)):
         return "and it never went to the registry, or was not carried out"
-    if event.outcome in {"refused", "missing"} and any(map(was_taken, sent)):
-        return "and the registry had carried it out"
-    if event.outcome == "failed" and any(map(was_taken, sent)) and sure:
+    if event.outcome in {"refused", "missing", "failed"} and any(map(was_taken, sent)):
         return "and the registry had carried it out"
     return ""

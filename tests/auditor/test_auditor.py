@@ -14,4 +14,5 @@ async def test_the_audit_tells_what_was_whatever_happens(seed: int) -> None:
     print(report)  # noqa: T201  # shown when the test fails, or with -s
     assert not report.violations, str(report)
     assert report.requests >= 100  # on an idle machine thousands
+    assert report.platforms >= 1
     assert sum(report.happened.values()) >= 5

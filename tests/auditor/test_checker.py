@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 import pytest
 
 from immuproxy.ledger.model import Action, ActorSource, Event, Outcome
 from tests.auditor.checker import violations
-from tests.auditor.promises import Promise
 from tests.auditor.recording import Content, Flaw, Grant, Moment, Recording, Request, Sender
 from tests.auditor.views import Views, as_row, differences
 from tests.invariants.world import Write
@@ -19,8 +19,6 @@ NOW = 1_700_000_000.0
 CI = Sender("ci", "basic", confirmed=True, address="127.0.0.2")
 ONE = Content("sha256:one", "application/vnd.oci.image.manifest.v1+json", 100, ("linux/amd64",))
 TWO = replace(ONE, digest="sha256:two")
-EVERYTHING: frozenset[Promise] = frozenset()
-"""No promise is left out."""
 
 
 def at(seconds: float) -> Moment:
@@ -153,11 +151,10 @@ Change = Callable[[list[Event]], object]
 def found(
     change: Change = lambda _: None,
     recording: Recording = RIGHT,
-    not_yet: frozenset[Promise] = EVERYTHING,
 ) -> list[str]:
     events = list(EVENTS)
     change(events)
-    return violations(recording, events, not_yet)
+    return violations(recording, events)
 
 
 def with_writes(*writes: Write, without: Sequence[Write] = ()) -> Recording:
@@ -369,6 +366,47 @@ def test_two_racing_overwrites_through_one_proxy_name_different_digests() -> Non
     assert any(problem.startswith("previous_digest: e20m1") for problem in found(added(again), racing))
     right = replace(again, previous_digest=TWO.digest)
     assert not any(problem.startswith("previous_digest") for problem in found(added(right), racing))
+
+
+def calm_pushes(*, proxy: int = 0) -> list[Request]:
+    """Of one image whose config tells its platform, one after the other; the second through some proxy."""
+    content = replace(ONE, digest="sha256:single", by_config=True)
+    return [push(30, "m30", content, proxy=0), push(32, "m32", content, proxy=proxy)]
+
+
+@pytest.mark.parametrize(
+    ("calm", "proxy", "named", "wrong"),
+    [
+        (inf, 0, (), False),
+        (30.0, 1, (), False),
+        (30.0, 0, (), True),
+        (30.0, 0, ("linux/amd64",), False),
+        (inf, 0, ("linux/arm64",), True),
+    ],
+    ids=["while things break", "another proxy has read it", "it has read it", "it names it", "it names another"],
+)
+def test_the_platform_of_a_single_image(calm: float, proxy: int, named: tuple[str, ...], wrong: bool) -> None:
+    one, other = calm_pushes(proxy=proxy)
+    recording = replace(with_requests(one, other), writes=(*WRITES, sent(one), sent(other)), calm=calm)
+    events = added(told(one, "created", platforms=()), told(other, "created", platforms=named))
+    assert any(problem.startswith("platforms: e32") for problem in found(events, recording)) is wrong
+
+
+def test_a_write_that_lands_after_its_answer_is_out_of_the_order() -> None:
+    again, after = push(20, "m1", TWO), push(22, "m1", ONE)
+    late = replace(sent(again), time=24.0, ended=24.1)
+    recording = replace(with_requests(again, after), writes=(*WRITES, late, sent(after)))
+    events = added(
+        told(again, "unchanged", previous_digest=TWO.digest), told(after, "overwritten", previous_digest=TWO.digest)
+    )
+    assert found(events, recording) == []
+
+
+def test_a_refusal_is_told_before_the_overwrite_of_what_it_names() -> None:
+    error = {"detail": REFUSAL["detail"] | {"tag": "o1", "rule": "overwritten", "event": "e20o1"}}  # type: ignore[operator]
+    refused = push(20, "o1", replace(TWO, digest="sha256:three"), 409, error=error)
+    event = told(refused, "refused", previous_digest=ONE.digest, rule="overwritten")
+    assert any(problem.startswith("order: e20o1") for problem in found(added(event), with_requests(refused)))
 
 
 LINES = [event.to_dict() for event in reversed(EVENTS)]
