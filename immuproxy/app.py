@@ -35,6 +35,7 @@ from immuproxy.drift.notifications import Notifications
 from immuproxy.drift.service import service_caller
 from immuproxy.drift.sweep import Sweep
 from immuproxy.following import follow
+from immuproxy.ledger import cancelling
 from immuproxy.ledger.audit import Audit, Projector
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.redis import Store
@@ -218,15 +219,7 @@ async def _background(works: Sequence[Callable[[], Coroutine[Any, Any, None]]]) 
     try:
         yield
     finally:
-        await _ended(tasks)
-
-
-async def _ended(tasks: set[asyncio.Task[None]]) -> None:
-    """Cancel, again and again: redis-py swallows a cancellation that meets a connection just dropped."""
-    while tasks:
-        for task in tasks:
-            task.cancel()
-        _, tasks = await asyncio.wait(tasks, timeout=0.5)
+        await cancelling.end(tasks)
 
 
 async def _kept_alive(work: Callable[[], Coroutine[Any, Any, None]]) -> None:

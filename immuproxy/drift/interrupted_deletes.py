@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from immuproxy.drift import gone
+from immuproxy.ledger.going import GoneTag
 from immuproxy.ledger.model import Event, Outcome
-from immuproxy.ledger.register import GoneTag, Register
+from immuproxy.ledger.register import Register
 from immuproxy.ledger.watch import Ages
 from immuproxy.proxy.attempt import Limits
 from immuproxy.proxy.caller import Caller

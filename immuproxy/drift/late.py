@@ -12,17 +12,19 @@ from collections.abc import Callable
 import structlog
 
 from immuproxy.drift.apart import apart
+from immuproxy.drift.shown import shown
+from immuproxy.ledger.content import Content
 from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.late import LateWrite
 from immuproxy.ledger.model import Action, Outcome, Step, TagRecord
-from immuproxy.ledger.register import Content, Register
+from immuproxy.ledger.register import Register
 from immuproxy.oci.routes import Kind, build_path
 from immuproxy.proxy import headers, record
 from immuproxy.proxy.answers import Answer
 from immuproxy.proxy.attempt import Limits
 from immuproxy.proxy.caller import Caller
 from immuproxy.proxy.refusals import first_message
-from immuproxy.proxy.upstream import Found, Upstream, UpstreamUnavailableError
+from immuproxy.proxy.upstream import Upstream, UpstreamUnavailableError
 from immuproxy.rules.model import RuleSet
 
 log = structlog.get_logger("immuproxy.sweep")
@@ -32,8 +34,6 @@ LEFT_STANDING_MS = 24 * 3600 * 1000
 
 REMOVED = frozenset({200, 202, 204, 404})
 """What registries answer to the delete of a tag that is gone now."""
-
-_NOT_FOUND = 404
 
 
 class Late:
@@ -83,12 +83,7 @@ class Late:
             await self._told(write, found)
 
     async def _shown(self, write: LateWrite) -> str:
-        seen = await self._upstream.probe(write.repository, write.tag, self._caller)
-        if isinstance(seen, Found):
-            return seen.digest
-        if seen.status != _NOT_FOUND:
-            raise UpstreamUnavailableError(f"it answered {seen.status}: give immuproxy credentials of its own for this")
-        return ""
+        return await shown(self._upstream, write.repository, write.tag, self._caller)
 
     async def _told(self, write: LateWrite, found: TagRecord) -> None:
         token = record.new_token()

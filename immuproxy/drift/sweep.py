@@ -23,13 +23,15 @@ from immuproxy.drift.interrupted import Interrupted
 from immuproxy.drift.interrupted_deletes import InterruptedDeletes
 from immuproxy.drift.late import Late
 from immuproxy.drift.moot import close_moot
+from immuproxy.drift.shown import shown
 from immuproxy.ledger.attention import Kind
 from immuproxy.ledger.audit import Witnesses
 from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.exceptions import Exceptions
 from immuproxy.ledger.model import Action, Event, Outcome, State, TagRecord
+from immuproxy.ledger.reader import Range
 from immuproxy.ledger.redis import LedgerUnavailableError
-from immuproxy.ledger.register import Range, Register
+from immuproxy.ledger.register import Register
 from immuproxy.ledger.watch import Ages
 from immuproxy.oci.errors import OciError
 from immuproxy.proxy import record
@@ -38,7 +40,7 @@ from immuproxy.proxy.caller import Caller
 from immuproxy.proxy.cases import Cases
 from immuproxy.proxy.recovery import Recovery
 from immuproxy.proxy.taken import Taken
-from immuproxy.proxy.upstream import DAMAGED, Found, Upstream, UpstreamUnavailableError
+from immuproxy.proxy.upstream import DAMAGED, Upstream, UpstreamUnavailableError
 from immuproxy.rules.model import RuleSet
 
 log = structlog.get_logger("immuproxy.sweep")
@@ -47,7 +49,6 @@ _JITTER = random.Random()  # noqa: S311  # no secret; of its own, so that nobody
 
 INTERVAL = 15.0
 """Seconds between two passes, give or take half."""
-
 
 LATER_THAN_ANY = 2
 """Leases from now: no claim of today ends so late, whichever proxy it is of."""
@@ -192,11 +193,11 @@ class Sweep:
                 await self._exceptions.end(exemption, event)
 
     def _is_overdue(self, intent: Event, ages: Ages) -> bool:
-        return ages.of(intent.time) > self._limits.lease * 1000
+        return ages.of(intent.time) > self._limits.lease_ms
 
     def _may_still_land(self, intent: Event, ages: Ages) -> bool:
         """Whether the upstream could yet do what a lost proxy has sent (H62, H77, H112)."""
-        return ages.of(intent.time) < self._limits.quarantine * 1000
+        return ages.of(intent.time) < self._limits.quarantine_ms
 
     async def _finish(self, intent: Event, ages: Ages) -> None:
         if intent.action is Action.REPAIR:
@@ -218,7 +219,7 @@ class Sweep:
             return
         if await self._arrived(found):
             return
-        if ages.of(claim.armed) < self._limits.quarantine * 1000:
+        if ages.of(claim.armed) < self._limits.quarantine_ms:
             return
         closing = await self._recovery.closing(found, "the push never reached the upstream")
         await self._register.release(found.repository, found.tag, token=claim.token, event=closing)
@@ -253,12 +254,7 @@ class Sweep:
         if intent.action is Action.DELETE_BLOB:
             present = await self._upstream.has_blob(intent.repository, intent.digest, self._caller)
             return intent.digest if present else ""
-        seen = await self._upstream.probe(intent.repository, reference, self._caller)
-        if isinstance(seen, Found):
-            return seen.digest
-        if seen.status != 404:
-            raise UpstreamUnavailableError(f"it answered {seen.status}: give immuproxy credentials of its own for this")
-        return ""
+        return await shown(self._upstream, intent.repository, reference, self._caller)
 
 
 async def _for_ever(work: Callable[[], Awaitable[None]]) -> None:

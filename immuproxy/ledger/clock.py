@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from immuproxy.ledger import steady
 from immuproxy.ledger.redis import LedgerUnavailableError, Store
 from immuproxy.ledger.watch import Ages, Sample, Watch
 
@@ -69,7 +70,7 @@ class Clock:
 
         Raises `immuproxy.ledger.redis.LedgerUnavailableError`.
         """
-        asked = _own()
+        asked = steady.now()
         async with self._looking:
             if self._began < asked:
                 await self._look_once()
@@ -78,19 +79,19 @@ class Clock:
 
     async def ages(self, key: str) -> Ages:
         """For a script on ``key``, which knows by itself what Redis says."""
-        return (await self._watch(key)).ages(_own())
+        return (await self._watch(key)).ages(steady.now())
 
     async def ages_now(self, key: str) -> Ages:
         """For whoever is no script."""
         await self._watch(key)
-        asked, now = _own(), await self._store.time_at(key)
+        asked, now = steady.now(), await self._store.time_at(key)
         await self.check(key, now, asked=asked)
-        return (await self._watch(key)).ages(_own(), now)
+        return (await self._watch(key)).ages(steady.now(), now)
 
     async def check(self, key: str, now: int, *, asked: float) -> None:
         """Look anew where Redis, ``asked`` for something else, says a time that nobody expected."""
         watch = self._watches.get(self._store.node(key))
-        if watch is None or not watch.is_expected(Sample(now, asked, _own())):
+        if watch is None or not watch.is_expected(Sample(now, asked, steady.now())):
             await self.look()
 
     async def _watch(self, key: str) -> Watch:
@@ -100,7 +101,7 @@ class Clock:
         return self._watches.setdefault(node, Watch())
 
     async def _look_once(self) -> None:
-        before, self._began = self._began, _own()
+        before, self._began = self._began, steady.now()
         try:
             await self._look()
         except LedgerUnavailableError as error:
@@ -118,7 +119,7 @@ class Clock:
                 self._tell(Jump(jump, sample.answered))
         least = self._estimate() if self._looked else 0
         self._latest = max(least, await self._store.ledger_time(least))
-        self._looked = _own()
+        self._looked = steady.now()
 
     def _tell(self, jump: Jump) -> None:
         self.jump = jump
@@ -131,8 +132,4 @@ class Clock:
         )
 
     def _estimate(self) -> int:
-        return self._latest + int((_own() - self._looked) * 1000)
-
-
-def _own() -> float:
-    return asyncio.get_running_loop().time()
+        return self._latest + int((steady.now() - self._looked) * 1000)

@@ -23,7 +23,7 @@ import secrets
 
 import structlog
 
-from immuproxy.ledger import keys
+from immuproxy.ledger import keys, steady
 from immuproxy.ledger.clock import Clock
 from immuproxy.ledger.redis import Argument, LedgerUnavailableError, Store
 
@@ -56,7 +56,7 @@ class Epoch:
 
     def recovering(self) -> float:
         """Seconds that the recovery still lasts; 0 when there is none."""
-        return max(0.0, self._recovered_at - _now())
+        return max(0.0, self._recovered_at - steady.now())
 
     async def list(self, repository: str) -> str:
         """List a repository before anything is written for it, so that the sweep finds what a crash leaves.
@@ -100,13 +100,9 @@ class Epoch:
         lasts = self._quarantine - max(0.0, ago)
         if (not fault and ago < 0) or lasts <= 0:
             return
-        self._recovered_at = max(self._recovered_at, _now() + lasts)
+        self._recovered_at = max(self._recovered_at, steady.now() + lasts)
         log.error(
             "ledger lost: tags that the upstream holds are adopted again, first pushes of others wait",
             what=_FAULTS.get(fault, "shortly before this process began"),
             seconds=round(lasts),
         )
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

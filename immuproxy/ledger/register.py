@@ -9,109 +9,37 @@ Every method raises `immuproxy.ledger.redis.LedgerUnavailableError` when Redis d
 
 from __future__ import annotations
 
-import asyncio
-import json
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
-from immuproxy.ledger import keys
-from immuproxy.ledger.attention import Attention, Kind
+from immuproxy.ledger import keys, steady
+from immuproxy.ledger.attention import Kind
 from immuproxy.ledger.clock import Clock
 from immuproxy.ledger.comparisons import Comparisons
+from immuproxy.ledger.content import Content
 from immuproxy.ledger.epoch import Epoch
-from immuproxy.ledger.holders import Holders
+from immuproxy.ledger.going import Adoption, GoneTag, MovedTag, OverwriteArmedError, Permit
 from immuproxy.ledger.ids import new_event_id
 from immuproxy.ledger.late import LateWrites
 from immuproxy.ledger.model import (
     Action,
     Event,
-    Finding,
-    FindingPage,
     Outcome,
     Reply,
     Step,
     StoredManifest,
     TagRecord,
     as_written,
-    event_from_dict,
 )
-from immuproxy.ledger.records import FIELDS, finding_of, packed, record_of, reply_of, stored_of
+from immuproxy.ledger.reader import Range, Reader
+from immuproxy.ledger.records import packed, reply_of
 from immuproxy.ledger.redis import Argument, Store
-from immuproxy.ledger.tag_names import standing_tags
 from immuproxy.ledger.watch import Ages
-from immuproxy.oci import names
 
-Range = tuple[int | str, int | str]
 QUARANTINE_MS = 300_000
-"""How long a PUT may be on its way, by the standard time limit of a manifest request; more than that is safe."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Content:
-    """What a tag is to hold: the digest, every digest it needs (its own included), and manifests' bytes.
-
-    ``stored`` are the manifests that are written by the step that makes the tag hold it, ``apart`` the digests of those
-    that `Register.keep` is called for one by one.  ``blobs`` are what cannot be missing from the registry.
-    ``missing``: the children that the upstream did not have (H91).  ``unresolved``: the blobs of which it did not say
-    by which digest it keeps them (H81).
-    """
-
-    digest: str
-    needs: frozenset[str]
-    missing: frozenset[str] = frozenset()
-    unresolved: frozenset[str] = frozenset()
-    stored: tuple[StoredManifest, ...] = ()
-    apart: tuple[str, ...] = ()
-    blobs: tuple[str, ...] = ()
-    media_type: str = ""
-    size: int = 0
-    platforms: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class GoneTag:
-    """A tag that a delete takes away, the digest it held, and whether its name stays taken.
-
-    ``event`` tells of it, where it is not the tag that the delete itself names (H100); ``cut_off`` ends the overwrite
-    of it that is armed, if one is (H101).
-    """
-
-    name: str
-    digest: str
-    tombstone: bool
-    event: Event | None = None
-    cut_off: Event | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Adoption:
-    """What the ledger was when the tags of a repository began to be adopted.
-
-    ``lineage``: of the whole ledger (H105); ``part``: of the repository's part of it, and of its server (H106).
-    """
-
-    lineage: str
-    part: str
-
-
-@dataclass(frozen=True, slots=True)
-class MovedTag:
-    """The same of a tag that no rule holds; ``digest`` is empty where it does not matter which one it held."""
-
-    name: str
-    digest: str = ""
-    event: Event | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Permit:
-    """A tag that only an exception lets go: the digest by which that was judged, and the event that granted it."""
-
-    tag: str
-    digest: str
-    event: str
+"""That of the standard time limit of a manifest request.  Whoever sets tags says how long it really is."""
 
 
 def _nobody(_repository: str) -> None:
@@ -122,12 +50,8 @@ def _nothing(_event: Event) -> None:
     pass
 
 
-class OverwriteArmedError(Exception):
-    """A tag that goes is being overwritten, and the caller did not know by which push."""
-
-
-class Register:
-    """The records of all tags."""
+class Register(Reader):
+    """The records of all tags: the questions of `Reader`, and every step that changes one."""
 
     def __init__(
         self,
@@ -143,139 +67,13 @@ class Register:
         ``quarantine_ms``: how long after it was sent a PUT may still land.  ``published`` is told the repository after
         each step that may have written an event, ``recorded`` each event that this process surely wrote.
         """
-        self._store = store
+        super().__init__(store)
         self._epoch = epoch
         self._quarantine_ms = quarantine_ms
         self._published = published
         self._recorded = recorded
-        self.attention = Attention(store)
         self.comparisons = Comparisons(store)
-        self.holders = Holders(store)
         self.late = LateWrites(store)
-
-    # --- reading
-
-    async def read(self, repository: str, tag: str) -> TagRecord:
-        """The record as it is now; ABSENT when there is none."""
-        values = await self._store.do(self._store.client.hmget(keys.tag(repository, tag), FIELDS))
-        fields = {name: value.decode() for name, value in zip(FIELDS, values, strict=True) if value is not None}
-        return record_of(repository, tag, fields)
-
-    async def confirm(self) -> None:
-        """Make sure that what was read just now is what the master says, not one that was replaced (H99)."""
-        await self._store.confirm()
-
-    async def stored(self, repository: str, digest: str) -> StoredManifest | None:
-        """The stored bytes of a manifest that a committed tag needs."""
-        value = await self._store.do(self._store.client.hget(keys.manifests(repository), digest))
-        return stored_of(digest, value) if value else None
-
-    async def stored_size(self, repository: str, digest: str) -> int:
-        """Its size in bytes, media type included; 0 where it is not stored."""
-        return int(await self._store.do(self._store.client.hstrlen(keys.manifests(repository), digest)))
-
-    async def is_stored(self, repository: str, digest: str) -> bool:
-        """Whether the digest is such a manifest's."""
-        return bool(await self._store.do(self._store.client.hexists(keys.manifests(repository), digest)))
-
-    async def stored_many(self, repository: str, digests: Sequence[str]) -> dict[str, StoredManifest]:
-        """The stored ones of some manifests."""
-        if not digests:
-            return {}
-        values = await self._store.do(self._store.client.hmget(keys.manifests(repository), digests))
-        return {digest: stored_of(digest, value) for digest, value in zip(digests, values, strict=True) if value}
-
-    async def is_pinned(self, repository: str, digest: str) -> bool:
-        """Whether a committed tag, or a push under way, needs the digest."""
-        return bool(await self._store.do(self._store.client.hexists(keys.pins(repository), digest)))
-
-    async def is_going(self, repository: str, tag: str, digest: str) -> bool:
-        """Whether a delete of the tag, or of what it holds, is under way."""
-        found = await self._store.do(self._store.client.zmscore(keys.marks(repository), [digest, f"tag:{tag}"]))
-        return any(score is not None for score in found)
-
-    async def tags(self, repository: str) -> list[str]:
-        """The names of all tags with a committed record, latest commit first."""
-        found = await self._store.do(self._store.client.zrevrange(keys.tags(repository), 0, -1))
-        return [name.decode() for name in found]
-
-    def standing_tags(self, repository: str) -> AsyncIterator[list[str]]:
-        """The names of the tags that the repository has now, in parts; mutable ones as the audit knows them."""
-        return standing_tags(self._store, repository)
-
-    async def records(self, repository: str, tags: Sequence[str]) -> list[TagRecord]:
-        """The records of many tags in one round trip."""
-        pipeline = self._store.client.pipeline(transaction=False)
-        for tag in tags:
-            pipeline.hmget(keys.tag(repository, tag), FIELDS)
-        rows = await self._store.do(pipeline.execute())
-        return [
-            record_of(
-                repository,
-                tag,
-                {name: value.decode() for name, value in zip(FIELDS, row, strict=True) if value is not None},
-            )
-            for tag, row in zip(tags, rows, strict=True)
-        ]
-
-    async def moved(self, repository: str, tag: str) -> str:
-        """What a tag that no rule holds was last pushed with; empty where nobody has pushed it, or it was deleted."""
-        found = await self._store.do(self._store.client.hget(keys.moved(repository), tag))
-        return found.decode() if found else ""
-
-    async def repositories(self) -> list[str]:
-        """Every repository that anything was written for, sorted."""
-        found = await self._store.do(self._store.client.smembers(keys.REPOSITORIES))
-        return sorted(name.decode() for name in found)
-
-    async def knows(self, repository: str) -> bool:
-        """Whether anything was ever written for the repository."""
-        return bool(await self._store.do(self._store.client.sismember(keys.REPOSITORIES, repository)))
-
-    async def unfinished(self, repositories: Sequence[str]) -> list[str]:
-        """Those of some repositories with an intent, a claim or something unproved: one question for hundreds of idle
-        ones (H96).
-        """
-        counts = (
-            await self._counted(repositories, "hlen", keys.intents),
-            await self._counted(repositories, "zcard", keys.claims),
-            await self._counted(repositories, "hlen", keys.unproved),
-        )
-        return [name for name, *found in zip(repositories, *counts, strict=True) if any(found)]
-
-    async def with_late_writes(self, repositories: Sequence[str]) -> list[str]:
-        """Those of some repositories in which something may still land, or has landed, after its tag was deleted."""
-        counts = await self._counted(repositories, "zcard", keys.late)
-        return [name for name, count in zip(repositories, counts, strict=True) if count]
-
-    async def tagged(self, repositories: Sequence[str]) -> list[str]:
-        """Those of some repositories that have a tag with a committed record."""
-        counts = await self._counted(repositories, "zcard", keys.tags)
-        return [name for name, count in zip(repositories, counts, strict=True) if count]
-
-    async def _counted(self, repositories: Sequence[str], command: str, key: Callable[[str], str]) -> list[int]:
-        found: list[int] = []
-        for at in range(0, len(repositories), _REPOSITORIES_A_CALL):
-            async with self._store.client.pipeline(transaction=False) as pipeline:
-                for repository in repositories[at : at + _REPOSITORIES_A_CALL]:
-                    pipeline.execute_command(command, key(repository))
-                found += await self._store.do(pipeline.execute(raise_on_error=False))
-            await asyncio.sleep(0)  # thousands of replies are a while for everybody else on the loop
-        return found
-
-    async def now_ms(self) -> int:
-        """The clock of Redis, by which all records are dated (H73)."""
-        return await self._store.now_ms()
-
-    async def intents(self, repository: str) -> list[Event]:
-        """Drafts of what may have reached the upstream and has no outcome yet; ``time`` is when each was written."""
-        found = await self._store.do(self._store.client.hgetall(keys.intents(repository)))
-        return [event_from_dict(json.loads(draft)) for draft in found.values()]
-
-    async def intent(self, repository: str, event_id: str) -> Event | None:
-        """The draft of one such push."""
-        draft = await self._store.do(self._store.client.hget(keys.intents(repository), event_id))
-        return event_from_dict(json.loads(draft)) if draft else None
 
     @property
     def clock(self) -> Clock:
@@ -309,7 +107,7 @@ class Register:
         it is ``quarantine_ms`` old, and ``closing`` is its event.
         """
         await self._epoch.list(repository)
-        seen, asked = await self._seen(repository), asyncio.get_running_loop().time()
+        seen, asked = await self._seen(repository), steady.now()
         reply = await self._publish(
             repository,
             "claim",
@@ -331,13 +129,6 @@ class Register:
         claimed = reply_of(repository, tag, reply)
         await self.clock.check(keys.tag(repository, tag), claimed.now, asked=asked)
         return claimed
-
-    async def past_claims(self, repository: str, *, between: Range) -> list[str]:
-        """Tags with a claim whose lease ends between these times (ms, both ends belong to it), and others that had
-        one.
-        """
-        names = await self._store.do(self._store.client.zrange(keys.claims(repository), *between, byscore=True))
-        return [name.decode() for name in names]
 
     async def forget_claims(self, repository: str, *, between: Range) -> None:
         """`past_claims` have been seen to."""
@@ -480,11 +271,6 @@ class Register:
         written = int(await self._publish(repository, "conclude", keys_, args))
         return self._count(second if written == _AS_SECOND else event, written=written > 0)
 
-    async def unproved(self, repository: str) -> list[Event]:
-        """The events that were told without proof and for which nobody has known better yet."""
-        found = await self._store.do(self._store.client.hgetall(keys.unproved(repository)))
-        return [event_from_dict(json.loads(event)) for event in found.values()]
-
     async def forget_unproved(self, repository: str, ids: Sequence[str]) -> None:
         """Nobody will know better about these."""
         if ids:
@@ -585,25 +371,6 @@ class Register:
             self._count(ending, written=bool(went))
         return self._count(event, written=reply is not None)
 
-    async def deletes(self, repository: str) -> int:
-        """How many deletes in the repository have ended."""
-        return int(await self._store.do(self._store.client.get(keys.deletes(repository))) or 0)
-
-    async def attached(self, repository: str, digests: Sequence[str]) -> dict[str, bool]:
-        """Those of the digests that are pinned, and whether all that they need is attached to them (H91).
-
-        Not for sure where something of it is named by another algorithm than sha256: it may not have been there (H81).
-        """
-        pipeline = self._store.client.pipeline(transaction=False)
-        pipeline.hmget(keys.pins(repository), digests)
-        pipeline.hmget(keys.manifests(repository), [f"needs {digest}" for digest in digests])
-        counts, attached = await self._store.do(pipeline.execute())
-        return {
-            digest: needs is not None and all(map(names.is_digest, needs.decode().split()))
-            for digest, count, needs in zip(digests, counts, attached, strict=True)
-            if count
-        }
-
     async def attach(self, repository: str, digest: str, needs: frozenset[str]) -> Step:
         """Pin what a pinned manifest needs for as long as it is pinned: OK or DELETING (``attach.lua``)."""
         reply = await self._store.script(
@@ -615,10 +382,6 @@ class Register:
         """Unpin to the end what was attached to what is needed no more, in many short steps (``free.lua``)."""
         while await self._store.script("free", _slot(repository, "pins", "manifests"), []):
             pass
-
-    async def pin_count(self, repository: str, digest: str) -> int:
-        """How many tags, and pushes under way, need the digest."""
-        return int(await self._store.do(self._store.client.hget(keys.pins(repository), digest)) or 0)
 
     async def begin_adoption(self, repository: str) -> Adoption:
         """To be called before all tags of a repository are looked at; what it says is for `begin_delete`.
@@ -651,22 +414,6 @@ class Register:
             repository, "drift_close", [keys.drift(repository), keys.outbox(repository)], [tag, as_written(event)]
         )
         return self._count(event, written=bool(reply))
-
-    async def drifts(self, repository: str) -> list[Finding]:
-        """The open findings of a repository, by tag."""
-        found = await self._store.do(self._store.client.hgetall(keys.drift(repository)))
-        return [finding_of(tag.decode(), value.decode()) for tag, value in sorted(found.items())]
-
-    async def drift_of(self, repository: str, tag: str) -> Finding | None:
-        """The open finding of one tag."""
-        found: bytes | None = await self._store.do(self._store.client.hget(keys.drift(repository), tag))
-        return finding_of(tag, found.decode()) if found else None
-
-    async def open_drifts(self, *, limit: int, cursor: str = "") -> FindingPage:
-        """About ``limit`` open findings of all repositories, from ``cursor`` on; raises `BadCursorError`."""
-        page = await self.attention.page(Kind.DRIFT, limit=limit, cursor=cursor)
-        found = tuple((each.repository, finding_of(each.tag, each.value.decode())) for each in page.found)
-        return FindingPage(found, page.next_cursor)
 
     async def _seen(self, repository: str) -> tuple[int, int]:
         """What a script that may take something away from others is told of this process' own clock (H112)."""
@@ -704,8 +451,6 @@ class Register:
         finally:
             self._published(repository)
 
-
-_REPOSITORIES_A_CALL = 500
 
 _AS_SECOND = 2
 """What ``conclude.lua`` answers where it wrote a second event."""

@@ -20,6 +20,7 @@ from redis.asyncio import Connection, ConnectionPool, Redis
 from redis.asyncio.sentinel import MasterNotFoundError
 from redis.exceptions import ConnectionError as BrokenConnectionError
 
+from immuproxy.ledger import cancelling, steady
 from immuproxy.ledger.urls import SentinelAddress
 
 log = structlog.get_logger("immuproxy.ledger")
@@ -66,7 +67,7 @@ class Sentinels:
 
     def master(self) -> Address:
         """The address that counts now; raises `MasterNotFoundError`."""
-        now = _now()
+        now = steady.now()
         known = [said for said in self._said.values() if now - said.at < REMEMBERED]
         newest = max((said.epoch for said in known), default=0)
         fresh = {said.master for said in known if said.epoch == newest and now - said.at < FRESH}
@@ -101,7 +102,7 @@ class Sentinels:
         await asyncio.gather(*(self._ask(client) for client in self._clients), return_exceptions=True)
 
     async def _ask(self, client: Redis) -> None:
-        asked_at = _now()
+        asked_at = steady.now()
         async with asyncio.timeout(LONGEST), client.pipeline(transaction=False) as pipeline:
             pipeline.execute_command("SENTINEL", "MASTER", self._name)
             pipeline.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._name)
@@ -175,11 +176,11 @@ class MasterConnection(Connection):
             self.host, self.port = address
             self._asked_at = 0.0
             await super().connect()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
-        if _now() - self._asked_at >= ROLE_EVERY:
+        if steady.now() - self._asked_at >= ROLE_EVERY:
             await self._check_role()
 
     async def _check_role(self) -> None:
-        asked_at = _now()
+        asked_at = steady.now()
         await self.send_command("ROLE", check_health=False)
         role = await self.read_response()
         if role[0] not in {b"master", "master"}:
@@ -214,17 +215,6 @@ async def following(address: SentinelAddress, options: Mapping[str, Any]) -> Asy
     try:
         yield Redis.from_pool(pool), sentinels
     finally:
-        await _ended(task)
+        await cancelling.end({task})
         for client in clients:
             await client.aclose()
-
-
-async def _ended(task: asyncio.Task[None]) -> None:
-    """Cancel, again and again: redis-py swallows a cancellation that meets a connection just dropped."""
-    while not task.done():
-        task.cancel()
-        await asyncio.wait([task], timeout=0.5)
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

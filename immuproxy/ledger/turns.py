@@ -16,6 +16,8 @@ from redis.asyncio.sentinel import MasterNotFoundError
 from redis.exceptions import RedisClusterException, ResponseError
 from redis.exceptions import TimeoutError as ReplyTimeoutError
 
+from immuproxy.ledger import steady
+
 AT_ONCE = 64
 """Commands under way; each takes one connection, in a cluster at most one to each node."""
 
@@ -64,17 +66,17 @@ class Turns:
         Where Redis answers nobody, those who wait hear it with those who asked, and not one lot after the other.
         """
         await self._take()
-        began, late = _now(), self._lateness.begin()
+        began, late = steady.now(), self._lateness.begin()
         try:
             yield
         except ResponseError:
             self._answered(began)
             raise
         except _UNANSWERED as error:
-            if self._lateness.total - late > (_now() - began) / 2:
+            if self._lateness.total - late > (steady.now() - began) / 2:
                 raise OverloadedError("the proxy itself stood still meanwhile") from error
             if self._last_answer < began:
-                self._silent_at = _now()
+                self._silent_at = steady.now()
             raise
         else:
             self._answered(began)
@@ -86,7 +88,7 @@ class Turns:
         if not self._free.locked():
             await self._free.acquire()  # at once
             return
-        came = _now()
+        came = steady.now()
         try:
             async with asyncio.timeout(self._longest):
                 await self._free.acquire()
@@ -97,7 +99,7 @@ class Turns:
             raise SilenceError("it does not answer in time")
 
     def _answered(self, began: float) -> None:
-        self._last_answer = _now()
+        self._last_answer = steady.now()
         self._told(self._last_answer - began)
 
 
@@ -122,15 +124,11 @@ class _Lateness:
         self._waiting -= 1
 
     def _next(self) -> None:
-        self._due = _now() + _BEAT
+        self._due = steady.now() + _BEAT
         asyncio.get_running_loop().call_at(self._due, self._beat)
 
     def _beat(self) -> None:
-        self.total += _now() - self._due
+        self.total += steady.now() - self._due
         self._due = math.inf
         if self._waiting:
             self._next()
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

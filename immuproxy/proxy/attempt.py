@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, replace
 
+from immuproxy.ledger.content import Content
 from immuproxy.ledger.ids import new_event_id
 from immuproxy.ledger.model import Claim, Event, TagRecord
-from immuproxy.ledger.register import Content
 from immuproxy.oci import errors
 from immuproxy.proxy.push import Push
 from immuproxy.rules.model import Verdict

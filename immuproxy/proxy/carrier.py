@@ -19,6 +19,7 @@ from immuproxy.proxy.answers import Answer
 from immuproxy.proxy.attempt import Limits
 from immuproxy.proxy.cases import Cases
 from immuproxy.proxy.failpoints import Failpoint, reach
+from immuproxy.proxy.freed import once_free
 from immuproxy.proxy.late_children import LateChildren
 from immuproxy.proxy.platforms import Platforms
 from immuproxy.proxy.push import Push, RuleChangedError
@@ -29,9 +30,6 @@ from immuproxy.rules.model import RuleSet
 HELD_BY_NOW = "a rule came to hold the tag while this push was under way, so it was judged once more"
 
 STOOD_STILL = "the proxy stood still for too long in the middle of this push, and sent nothing"
-
-PAUSE = 0.1
-TRIES = 100
 
 
 class Carrier:
@@ -64,7 +62,8 @@ class Carrier:
         record goes where it still has one.  Raises `RuleChangedError` where a rule has come to hold it: a push that it
         guards may have committed meanwhile, and that record must not go (H104).
         """
-        for _ in range(TRIES):
+
+        async def intended() -> float | None:
             known = await self._register.read(push.repository, moves) if moves else None
             self._require_unheld(push)
             until = self._until()
@@ -75,10 +74,9 @@ class Carrier:
                 _draft(event),
                 over_generation=known.generation if known else 0,
             )
-            if step is Step.OK:
-                return until
-            await asyncio.sleep(PAUSE)
-        raise errors.unavailable("another push or delete of this content has not ended yet; try again")
+            return until if step is Step.OK else None
+
+        return await once_free(intended, others="another push or delete of this content")
 
     async def intend_again(self, push: Push, event: Event) -> float:
         """As `intend`, for what the tag holds already; 503 while that is being deleted, which the push would undo."""

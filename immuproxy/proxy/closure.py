@@ -11,8 +11,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
+from immuproxy.ledger.content import Content
 from immuproxy.ledger.model import StoredManifest
-from immuproxy.ledger.register import Content
 from immuproxy.oci import manifests
 from immuproxy.oci.errors import OciError
 from immuproxy.oci.manifests import Manifest

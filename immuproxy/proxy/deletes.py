@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from multidict import CIMultiDict
 
 from immuproxy.ledger.exceptions import Allows, Exceptions, Exemption
+from immuproxy.ledger.going import Adoption, GoneTag, Permit
 from immuproxy.ledger.model import Action, Event, Outcome, Step, TagRecord
 from immuproxy.ledger.redis import LedgerUnavailableError
-from immuproxy.ledger.register import Adoption, GoneTag, Permit, Register
+from immuproxy.ledger.register import Register
 from immuproxy.oci import names
 from immuproxy.oci.errors import OciError, unavailable
 from immuproxy.oci.routes import METHODS, Kind, Operation

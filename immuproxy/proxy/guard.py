@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from immuproxy.ledger.content import Content
 from immuproxy.ledger.epoch import Epoch
-from immuproxy.ledger.register import Content, Register
+from immuproxy.ledger.register import Register
 from immuproxy.proxy import record
 from immuproxy.proxy.amends import Amends
 from immuproxy.proxy.answers import Answer

@@ -11,19 +11,17 @@ attached before it is sent as well, so that no delete comes in between.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 
+from immuproxy.ledger.content import Content
 from immuproxy.ledger.model import Step
-from immuproxy.ledger.register import Content, Register
-from immuproxy.oci import errors, names
+from immuproxy.ledger.register import Register
+from immuproxy.oci import names
 from immuproxy.oci.manifests import Manifest
 from immuproxy.proxy.caller import Caller
 from immuproxy.proxy.closure import Take, freely
+from immuproxy.proxy.freed import once_free
 from immuproxy.proxy.push import Library, Push
-
-PAUSE = 0.1
-TRIES = 100
 
 
 class LateChildren:
@@ -74,8 +72,8 @@ class LateChildren:
         await self.find(repository, content.missing, caller)
 
     async def _attach(self, repository: str, digest: str, content: Content) -> None:
-        for _ in range(TRIES):
-            if await self._register.attach(repository, digest, content.needs) is Step.OK:
-                return
-            await asyncio.sleep(PAUSE)
-        raise errors.unavailable("a delete of this content has not ended yet; try again")
+        async def attached() -> bool | None:
+            step = await self._register.attach(repository, digest, content.needs)
+            return True if step is Step.OK else None
+
+        await once_free(attached, others="a delete of this content")

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
+from immuproxy.ledger.content import Content
 from immuproxy.ledger.model import Event, StoredManifest, TagRecord
-from immuproxy.ledger.register import Content, Register
+from immuproxy.ledger.register import Register
 from immuproxy.oci import growth, manifests
 from immuproxy.oci.errors import unavailable
 from immuproxy.oci.manifests import Manifest

@@ -11,8 +11,9 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from immuproxy.ledger.content import Content
 from immuproxy.ledger.model import Action, Event, Outcome, Reply, State, Step, TagRecord
-from immuproxy.ledger.register import Content, Register
+from immuproxy.ledger.register import Register
 from immuproxy.oci import manifests
 from immuproxy.oci.errors import unavailable
 from immuproxy.proxy import headers, record

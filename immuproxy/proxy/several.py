@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 
+from immuproxy.ledger.content import Content
 from immuproxy.ledger.redis import LedgerUnavailableError
-from immuproxy.ledger.register import Content
 from immuproxy.proxy import record
 from immuproxy.proxy.amends import Amends
 from immuproxy.proxy.answers import Answer

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
+from immuproxy.ledger.going import GoneTag, MovedTag, OverwriteArmedError
 from immuproxy.ledger.ids import new_event_id
 from immuproxy.ledger.model import Action, Event, Outcome
-from immuproxy.ledger.register import GoneTag, MovedTag, OverwriteArmedError, Register
+from immuproxy.ledger.register import Register
 from immuproxy.oci.errors import unavailable
 from immuproxy.proxy.caller import Caller
 from immuproxy.proxy.upstream import Found, Upstream, UpstreamUnavailableError

@@ -9,9 +9,10 @@ from typing import Any
 
 from immuproxy.ledger import keys
 from immuproxy.ledger.audit import Audit
+from immuproxy.ledger.content import Content
 from immuproxy.ledger.exceptions import Exceptions
 from immuproxy.ledger.model import Action, ActorSource, Event, Outcome, StoredManifest
-from immuproxy.ledger.register import Content, Register
+from immuproxy.ledger.register import Register
 from immuproxy.web.sources import RulesInForce
 from tests.conversation import sha256
 from tests.web.events import digest, in_force, now, push

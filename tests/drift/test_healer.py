@@ -11,9 +11,9 @@ from redis.asyncio.sentinel import MasterNotFoundError
 
 from immuproxy.assembly import Choices
 from immuproxy.drift.service import service_caller
+from immuproxy.ledger.content import Content
 from immuproxy.ledger.model import Action, Outcome
 from immuproxy.ledger.redis import LedgerUnavailableError
-from immuproxy.ledger.register import Content
 from tests.conversation import RunningEdge, edge_over, image
 from tests.servers import RedisServer, RegistryServer
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from immuproxy.ledger.content import Content
 from immuproxy.ledger.model import Action, Outcome
-from immuproxy.ledger.register import Content
 from immuproxy.proxy import record
 from tests.conversation import edge_over, image
 from tests.servers import RedisServer, RegistryServer

@@ -16,11 +16,11 @@ from immuproxy.drift.sweep import Sweep
 from immuproxy.drift.verifying import Verifier
 from immuproxy.ledger import keys
 from immuproxy.ledger.audit import Audit, Witnesses
+from immuproxy.ledger.content import Content
 from immuproxy.ledger.exceptions import Allows
 from immuproxy.ledger.ids import new_event_id
 from immuproxy.ledger.model import Action, Event, Outcome, Step
 from immuproxy.ledger.redis import LedgerUnavailableError
-from immuproxy.ledger.register import Content
 from immuproxy.proxy import record
 from immuproxy.proxy.answers import Answer
 from immuproxy.proxy.attempt import Limits

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from immuproxy.ledger import keys
+from immuproxy.ledger.content import Content
 from immuproxy.ledger.model import Action, Outcome, Reply, Step
-from immuproxy.ledger.register import Content
 from immuproxy.proxy import record
 from immuproxy.proxy.answers import Answer
 from immuproxy.proxy.attempt import Limits

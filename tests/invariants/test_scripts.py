@@ -18,11 +18,13 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from immuproxy.ledger import keys
+from immuproxy.ledger.content import Content
 from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.exceptions import Allows, Exceptions
+from immuproxy.ledger.going import GoneTag, MovedTag, Permit
 from immuproxy.ledger.model import Action, Event, Outcome, State, Step, StoredManifest, TagRecord, event_from_dict
 from immuproxy.ledger.redis import LedgerUnavailableError, Store, connect
-from immuproxy.ledger.register import Content, GoneTag, MovedTag, Permit, Register
+from immuproxy.ledger.register import Register
 from tests.invariants.pins import Pins
 from tests.servers import RedisServer, running_redis
 

@@ -10,10 +10,12 @@ import pytest_asyncio
 
 from immuproxy.ledger import keys
 from immuproxy.ledger.audit import Audit, TagFacts, roster
+from immuproxy.ledger.content import Content
 from immuproxy.ledger.epoch import Epoch
+from immuproxy.ledger.going import GoneTag
 from immuproxy.ledger.model import Action, ActorSource, Event, Outcome
 from immuproxy.ledger.redis import Store, connect
-from immuproxy.ledger.register import Content, GoneTag, Register
+from immuproxy.ledger.register import Register
 from tests.ledger.audit_events import digest_of, fill
 from tests.servers import RedisServer
 

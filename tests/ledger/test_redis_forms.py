@@ -15,10 +15,10 @@ from redis.asyncio import RedisCluster
 from redis.crc import key_slot
 
 from immuproxy.ledger import keys
+from immuproxy.ledger.content import Content
 from immuproxy.ledger.embedded import running
 from immuproxy.ledger.model import Action, Outcome, Step
 from immuproxy.ledger.redis import Durability, LedgerUnavailableError, ProxyOverloadedError
-from immuproxy.ledger.register import Content
 from immuproxy.proxy import record
 from tests.clusters import cluster_url, master_of, started_cluster, take_over, wait_until_whole
 from tests.conversation import Answer, Image, RunningEdge, edge_over, image

@@ -13,10 +13,11 @@ from redis.asyncio.sentinel import MasterNotFoundError
 from redis.exceptions import ResponseError
 
 from immuproxy.ledger import keys
+from immuproxy.ledger.content import Content
 from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.model import Step
 from immuproxy.ledger.redis import Durability, LedgerUnavailableError, Store, connect
-from immuproxy.ledger.register import Content, Register
+from immuproxy.ledger.register import Register
 from immuproxy.ledger.sentinel import Address, Said, Sentinels
 from tests.conversation import image
 from tests.servers import RedisServer, wait_until

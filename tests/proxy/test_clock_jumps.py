@@ -21,10 +21,10 @@ from immuproxy.drift.sweep import Sweep
 from immuproxy.ledger import keys
 from immuproxy.ledger.audit import Audit, Projector, Witnesses
 from immuproxy.ledger.budgets import Budget, Budgets
+from immuproxy.ledger.content import Content
 from immuproxy.ledger.exceptions import Allows
 from immuproxy.ledger.ids import new_event_id
 from immuproxy.ledger.model import Outcome, State
-from immuproxy.ledger.register import Content
 from immuproxy.ledger.replicas import Replicas
 from immuproxy.ledger.search import Search
 from immuproxy.status import Health

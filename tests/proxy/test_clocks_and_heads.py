@@ -7,8 +7,8 @@ import time
 
 import pytest
 
+from immuproxy.ledger.content import Content
 from immuproxy.ledger.model import Action, Outcome, State
-from immuproxy.ledger.register import Content
 from immuproxy.proxy import record
 from tests.conversation import Image, RunningEdge, edge_over, image
 from tests.servers import RedisServer, RegistryServer

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from immuproxy.ledger.going import GoneTag
 from immuproxy.ledger.model import Action, Outcome, Step
-from immuproxy.ledger.register import GoneTag
 from immuproxy.proxy import record
 from tests.conversation import RunningEdge, image, index, sha256
 

@@ -12,8 +12,8 @@ import pytest
 
 from immuproxy.assembly import Choices
 from immuproxy.ledger import keys
+from immuproxy.ledger.content import Content
 from immuproxy.ledger.model import Action, Event, Outcome, Step
-from immuproxy.ledger.register import Content
 from immuproxy.proxy import record
 from tests.between import Between, Request, between
 from tests.conversation import Answer, RunningEdge, edge_over, image, sha256

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from immuproxy.ledger import keys
+from immuproxy.ledger.content import Content
 from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.model import Action, Outcome, Step
-from immuproxy.ledger.register import Content
 from immuproxy.proxy import record
 from tests.conversation import RunningEdge, edge_over, image
 from tests.servers import RedisServer, RegistryServer

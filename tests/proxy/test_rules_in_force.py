@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from immuproxy.ledger.content import Content
 from immuproxy.ledger.ids import new_event_id
 from immuproxy.ledger.model import Outcome
-from immuproxy.ledger.register import Content
 from tests.between import Between, Request, between
 from tests.conversation import Answer, RunningEdge, edge_over, image
 from tests.proxy.test_exceptions import GRANT, grant

@@ -6,9 +6,9 @@ import pytest
 from yarl import URL
 
 from immuproxy.ledger.audit import Projector
+from immuproxy.ledger.content import Content
 from immuproxy.ledger.model import Outcome, StoredManifest
 from immuproxy.ledger.redis import Store
-from immuproxy.ledger.register import Content
 from immuproxy.ledger.turns import Turns
 from immuproxy.web.sources import Sources
 from tests.servers import RedisServer

@@ -7,8 +7,9 @@ from html.parser import HTMLParser
 
 import pytest
 
+from immuproxy.ledger.content import Content
 from immuproxy.ledger.model import Action, Outcome, StoredManifest
-from immuproxy.ledger.register import Content, Register
+from immuproxy.ledger.register import Register
 from immuproxy.web.sources import Part, Sources
 from tests.servers import RedisServer
 from tests.web.conftest import Console, Seed, State

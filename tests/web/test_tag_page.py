@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import time
 
+from immuproxy.ledger.content import Content
 from immuproxy.ledger.model import Action, Outcome
 from immuproxy.ledger.redis import Store
-from immuproxy.ledger.register import Content
 from immuproxy.web.sources import Sources
 from tests.web.conftest import Console, Seed
 from tests.web.events import HOSTILE, digest, push

@@ -1,0 +1,19 @@
+"""Ending what works with Redis: redis-py swallows a cancellation that meets a connection just dropped."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+AGAIN = 0.5
+"""Seconds after which a task that goes on is cancelled once more."""
+
+
+async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel, again and again, until all of them have ended, however they did."""
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=AGAIN)
