@@ -89,7 +89,7 @@ def _of_tag(recording: Recording, request: Request, tag: str, outcomes: Sequence
     wanted, least = expected(request, tag)
     ended = [outcome for outcome in outcomes if outcome not in OPEN_ENDED]
     most = 1 + (request.seconds > recording.lease or not request.decides)
-    sent = any(map(may_be_taken, recording.own_puts(request, tag))) if request.method == "PUT" else False
+    sent = not recording.is_damaged(request) and any(map(may_be_taken, recording.own_puts(request, tag)))
     if len(outcomes) > most or len(ended) > 1:
         return f"has {list(outcomes)}, {request.status} after {request.seconds:.1f} s allows {most}"
     if len(outcomes) < max(least, sent):

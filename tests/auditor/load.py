@@ -251,6 +251,12 @@ class Load:
 
     # --- what it was
 
+    async def damaged(self) -> frozenset[tuple[str, str]]:
+        """What a registry that was killed in the middle of a write has and cannot read, also after the same again."""
+        unsure = {(write.repository, write.digest) for write in self.world.writes if not write.status}
+        answers = {place: await self.direct.pull(*place) for place in unsure}
+        return frozenset(place for place, answer in answers.items() if answer.status >= 500)
+
     async def recording(self) -> Recording:
         """With what readers get in the end."""
         held: dict[tuple[str, str], str] = {}
@@ -269,9 +275,10 @@ async def audited(seed: int, seconds: float, faults: Sequence[str] = FAULTS) -> 
     async with _loaded(seed) as (load, listeners):
         report.happened = load.world.happened
         await _under(load, seconds, faults)
-        report.violations += await settled(load.world, REPOSITORIES)
+        damaged = await load.damaged()
+        report.violations += await settled(load.world, REPOSITORIES, damaged)
         await load.show_platforms()
-        recording = await load.recording()
+        recording = replace(await load.recording(), damaged=damaged)
         views = await read_views(load.world, load.senders.sessions[FRONT], listeners, load.tags)
         events = [event_from_dict(dict(line)) for line in reversed(views.listed)]
         report.violations += violations(recording, events)

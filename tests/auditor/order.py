@@ -168,7 +168,10 @@ def _may_hold(recording: Recording, event: Event, *, since: float, until: float)
     gone = recording.deletes.get(event.repository, ())
     if not event.previous_digest:
         return not any(
-            write.ended <= since and was_taken(write) and not _may_be_gone(write, writes, gone, until)
+            write.ended <= since
+            and was_taken(write)
+            and (event.repository, write.digest) not in recording.damaged
+            and not _may_be_gone(write, writes, gone, until)
             for write in writes
         )
     return any(

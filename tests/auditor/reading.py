@@ -8,7 +8,7 @@ import csv
 import io
 import json
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,19 +77,25 @@ async def listening(world: World, session: aiohttp.ClientSession) -> AsyncIterat
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def settled(world: World, repositories: Iterable[str]) -> list[str]:
-    """Wait until the proxies themselves have finished what was open; what stays open is wrong."""
+async def settled(world: World, repositories: Iterable[str], damaged: Container[tuple[str, str]]) -> list[str]:
+    """Wait until the proxies themselves have finished what was open; what stays open is wrong, but for contents that
+    the registry says it has and cannot read.
+    """
     await asyncio.sleep(LONGEST_STAY)
     left: dict[str, int] = {}
     until = time.monotonic() + SETTLES
     async with Redis.from_url(world.ledger.url) as client:
         asked: Any = client
         while time.monotonic() < until:
-            left = {repository: await asked.hlen(keys.intents(repository)) for repository in repositories}
+            left = {name: _open(name, await asked.hvals(keys.intents(name)), damaged) for name in repositories}
             if not any(left.values()):
                 return []
             await asyncio.sleep(0.2)
     return [f"open: {count} requests of {repository}" for repository, count in left.items() if count]
+
+
+def _open(repository: str, intents: Iterable[bytes], damaged: Container[tuple[str, str]]) -> int:
+    return sum((repository, json.loads(intent)["digest"]) not in damaged for intent in intents)
 
 
 async def read_views(

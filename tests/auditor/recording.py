@@ -154,7 +154,8 @@ class Recording:
     """All of it, in the order in which it ended.  `finally_held`: what readers got of each tag when all was over.
 
     `lease`: seconds after which others take the owner of a push for lost.  `calm`: from when on (steady clock) nothing
-    was disturbed.
+    was disturbed.  `damaged`: contents, by repository and digest, that a killed registry says it has and cannot read
+    (H16).
     """
 
     requests: Sequence[Request]
@@ -163,6 +164,7 @@ class Recording:
     finally_held: Mapping[tuple[str, str], str] = field(default_factory=dict)
     lease: float = 3.0
     calm: float = inf
+    damaged: frozenset[tuple[str, str]] = frozenset()
 
     @cached_property
     def by_name(self) -> Mapping[str, Request]:
@@ -214,6 +216,9 @@ class Recording:
                 place = (request.repository, request.proxy, request.content.digest)
                 found.setdefault(place, request.ended.steady)
         return found
+
+    def is_damaged(self, request: Request) -> bool:
+        return request.content is not None and (request.repository, request.content.digest) in self.damaged
 
     def must_name_platform(self, request: Request) -> bool:
         """Whether its proxy has to know the platform of a single image by now; before, a config may come too late."""

@@ -37,6 +37,8 @@ def _of_held(recording: Recording, request: Request, event: Event, finished: set
         case "created" | "overwritten" if not any(map(may_be_taken, sent)):
             return "and its content never went to the registry under this tag"
         case "failed" if any(map(was_taken, own)) and (event.repository, event.tag, event.digest) not in finished:
+            if recording.is_damaged(request):
+                return ""  # nobody can pull it, so the tag does not hold it
             return "and the registry had taken it"
         case "refused" if any(map(was_taken, own)) and request.seconds <= recording.lease and request.decides:
             return "and the registry had taken it"
