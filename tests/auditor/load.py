@@ -13,6 +13,8 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 
+import aiohttp
+
 from immuproxy.ledger.exceptions import Exceptions
 from immuproxy.ledger.model import Action, Event, Outcome, event_from_dict
 from immuproxy.ledger.redis import LedgerUnavailableError, connect
@@ -238,7 +240,7 @@ class Load:
         """A killed registry lost a blob, or a delete took it; not what nobody has ever uploaded."""
         for known in self.images[draft.repository]:
             if json.loads(known.body).get("config") == json.loads(draft.body).get("config"):
-                with contextlib.suppress(AssertionError, OSError):
+                with contextlib.suppress(AssertionError, OSError, aiohttp.ClientError):
                     await self.direct.blobs(draft.repository, known)
 
     @property
