@@ -7,6 +7,7 @@ tag.  The tag's claim is held meanwhile, so that no push comes in between.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import structlog
@@ -65,7 +66,8 @@ class Late:
             await self._register.late.forget_all(repositories)
             return
         for repository in repositories:
-            for write in await self._register.late.take(repository):
+            ages = await self._register.ages(repository)
+            for write in await self._register.late.take(repository, ages, quarantine_ms=self._limits.quarantine_ms):
                 await apart(self._try(write), self._register.now_ms, repository=repository, tag=write.tag)
 
     async def _try(self, write: LateWrite) -> None:
@@ -86,13 +88,18 @@ class Late:
         return await shown(self._upstream, write.repository, write.tag, self._caller)
 
     async def _told(self, write: LateWrite, found: TagRecord) -> None:
-        token = record.new_token()
+        token, began = record.new_token(), _now()
         if not await self._claims(write, found, token):
             return
         reason = "a push from before the tag was deleted has arrived since; the tag stays deleted"
         await self._tell(write, Action.DRIFT, Outcome.FOUND, reason)
-        # Where it stays unknown what became of the delete, the claim stays for as long as that may still land.
-        failure = await self._needed(write) or await self._remove(write)
+        # Where it stays unknown what became of the delete, the claim stays for as long as that may still land (H119).
+        failure = await self._needed(write)
+        if not failure and _now() - began > self._limits.put:
+            log.warning("left open: the proxy stood still for too long", repository=write.repository, tag=write.tag)
+            await self._register.release(write.repository, write.tag, token=token, event=None)
+            return
+        failure = failure or await self._remove(write)
         await self._register.release(write.repository, write.tag, token=token, event=None)
         if failure:
             await self._tell(write, Action.REPAIR, Outcome.FAILED, f"the upstream goes on showing it: {failure}")
@@ -107,7 +114,7 @@ class Late:
             write.tag,
             Content(digest=write.digest, needs=frozenset()),
             token=token,
-            lease_ms=self._limits.lease_ms,
+            lease_ms=self._limits.quarantine_ms,
             over_generation=found.generation,
         )
         return reply.step is Step.CLAIMED
@@ -133,3 +140,7 @@ class Late:
     async def _tell(self, write: LateWrite, action: Action, outcome: Outcome, reason: str) -> None:
         told = record.own(action, outcome, write.repository, tag=write.tag, digest=write.digest, reason=reason)
         await self._register.record(told)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

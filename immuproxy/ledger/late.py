@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from immuproxy.ledger import keys
 from immuproxy.ledger.redis import Store
+from immuproxy.ledger.watch import Ages
 
 AT_ONCE = 100
 """Writes that are taken in one step."""
@@ -38,9 +39,10 @@ class LateWrites:
         """Use the connection of ``store``."""
         self._store = store
 
-    async def take(self, repository: str) -> list[LateWrite]:
+    async def take(self, repository: str, ages: Ages, *, quarantine_ms: int) -> list[LateWrite]:
         """Some that can land no more, or are due again, and are left to the caller now (``late_take.lua``)."""
-        left, *found = await self._store.script("late_take", [keys.late(repository)], [AT_ONCE, LEFT_MS])
+        asked = [AT_ONCE, LEFT_MS, quarantine_ms, ages.at, ages.watched]
+        left, *found = await self._store.script("late_take", [keys.late(repository)], asked)
         taken = (put.decode().split() for put in found)
         return [LateWrite(repository, tag, digest, int(left)) for tag, digest in taken]
 

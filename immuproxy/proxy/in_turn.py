@@ -48,7 +48,7 @@ class InTurn:
         place = self._places.setdefault(name, _Place())
         place.pushes += 1
         try:
-            await self._turn(place.lock, f"{repository}:{tag}", waits)
+            await self._turn(place, f"{repository}:{tag}", waits)
             try:
                 yield
             finally:
@@ -58,14 +58,14 @@ class InTurn:
             if not place.pushes:
                 del self._places[name]
 
-    async def _turn(self, lock: asyncio.Lock, name: str, waits: Waits) -> None:
-        """The lock lets in whoever came first."""
-        if not lock.locked():
-            await lock.acquire()
+    async def _turn(self, place: _Place, name: str, waits: Waits) -> None:
+        """The lock lets in whoever came first: where it is free and somebody is here, it is his next (H120)."""
+        if place.pushes == 1:
+            await place.lock.acquire()
             return
         try:
             with waits():
                 async with asyncio.timeout(self._longest):
-                    await lock.acquire()
+                    await place.lock.acquire()
         except TimeoutError:
             raise errors.unavailable(f"another push of {name} has not ended yet; try again") from None

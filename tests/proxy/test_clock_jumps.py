@@ -243,6 +243,22 @@ async def test_h112_a_mark_outlasts_its_delete_when_time_leaps_ahead(
         assert (await edge.client.push(REPOSITORY, "1.0", pushed)).status == 201
 
 
+async def test_h118_a_late_write_stays_one_when_time_leaps_ahead(
+    registry: RegistryServer, ledger: RedisServer, watch: Clock
+) -> None:
+    """It may be on its way for as long as before, whatever Redis says."""
+    ours, rules = image("ours"), "rules: [{name: again, policy: immutable, delete: allow, reuse: allow}]"
+    async with edge_over(registry.url, ledger.url, rules=rules, choices=SOON) as edge:
+        await edge.parts.epoch.clock.look()
+        assert (await edge.client.push(REPOSITORY, "1.0", ours)).status == 201
+        gone = await edge.client.ask("DELETE", f"/v2/{REPOSITORY}/manifests/{ours.digest}")
+        assert gone.status == 202
+        watch.jump("+1h")
+        await sweep_of(edge).late()
+        await edge.direct.put(REPOSITORY, "1.0", ours)
+        assert (await edge.client.pull(REPOSITORY, "1.0")).status == 404
+
+
 async def test_h112_a_jump_is_said_once_counted_and_shown(edge: RunningEdge, watch: Clock) -> None:
     clocks, look = edge.parts.epoch.clock, edge.parts.epoch.clock.look
     health = Health(edge.store, clocks, edge.parts.edge._upstream, edge.metrics, strict=False)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 
 import pytest
 
 from immuproxy.assembly import Choices
 from immuproxy.ledger.model import Outcome
+from immuproxy.oci.errors import OciError
 from immuproxy.proxy import bodies
+from immuproxy.proxy.in_turn import InTurn
 from tests.between import Between, Request, between
 from tests.conversation import Answer, RunningEdge, edge_over, image
 from tests.servers import RedisServer, RegistryServer
@@ -151,3 +154,29 @@ async def test_h116_who_waits_leaves_room_for_others_and_nothing_is_kept_of_tags
     await asyncio.gather(*pushes)
     assert room._left + room._kept == bodies.ROOM
     assert edge.parts.in_turn._places == {}
+
+
+async def test_h120_who_comes_as_one_leaves_waits_no_longer_than_others() -> None:
+    """The lock is free then, and is the next one's who waits."""
+    turns, second_has_it, let_go = InTurn(0.05), asyncio.Event(), asyncio.Event()
+
+    async def second() -> None:
+        async with turns.alone(REPOSITORY, TAG, nullcontext):
+            second_has_it.set()
+            await let_go.wait()
+
+    async def third() -> None:
+        async with turns.alone(REPOSITORY, TAG, nullcontext):
+            pass
+
+    async with turns.alone(REPOSITORY, TAG, nullcontext):
+        waits = asyncio.create_task(second())
+        await asyncio.sleep(0)
+        comes = asyncio.create_task(third())  # begins once this one has left, and before the second has heard of it
+    await second_has_it.wait()
+    done, _ = await asyncio.wait([comes], timeout=1)
+    let_go.set()
+    await waits
+    assert comes in done
+    with pytest.raises(OciError, match="another push"):
+        await comes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -27,6 +28,8 @@ default: mutable
 rules:
   - {name: again, tags: ["1.*"], policy: immutable, delete: allow, reuse: allow, overwrite: [{within: 15m}]}
 """
+STOOD_STILL = 1.1
+"""Seconds; a little more than a manifest may take for the sweep of these tests."""
 Land = Callable[..., Awaitable[Answer]]
 
 
@@ -299,7 +302,7 @@ async def test_h111_a_push_under_way_is_not_disturbed(line: Line, other: Running
     line.slow = {THREE.digest}
     assert (await line.edge.client.put(REPOSITORY, TAG, THREE)).status == 503
     await due(other)
-    await sweep_of(line.edge, quarantine=600).once()
+    await sweep_of(line.edge).late()
     assert ("DELETE", f"/v2/{REPOSITORY}/manifests/{TAG}") not in line.relay.asked
     await line.land()
     assert (await other.client.pull(REPOSITORY, TAG)).digest == THREE.digest
@@ -319,6 +322,51 @@ async def test_h111_nor_is_a_push_of_that_very_content(line: Line, other: Runnin
     await sweep_of(line.edge).late()
     reply = await register.commit(REPOSITORY, TAG, content, token="owner", event=draft, first=True)
     assert reply.step is Step.COMMITTED
+
+
+async def test_h119_a_delete_of_it_that_lands_late_takes_no_newer_push(line: Line, other: RunningEdge) -> None:
+    """The name stays the sweep's for as long as its delete may be on the way."""
+    await overwritten_late(line, other)
+    sent: list[Request] = []
+
+    async def act(request: Request) -> Answer | None:
+        if request.method != "DELETE":
+            return await line.act(request)
+        sent.append(request)
+        return None
+
+    line.relay.act = act
+    await due(other)
+    sweep = sweep_of(line.edge, lease=0.2, quarantine=1.0)
+    while not sent:
+        await asyncio.sleep(0.1)  # until it has seen that long pass
+        await sweep.late()
+    line.slow = set()
+    pushing = asyncio.create_task(other.client.put(REPOSITORY, TAG, THREE))
+    await asyncio.wait([pushing], timeout=0.6)
+    await line.act(sent[0])
+    assert (await pushing).status == 201
+    assert (await other.direct.pull(REPOSITORY, TAG)).digest == THREE.digest
+
+
+async def test_h119_a_proxy_that_stood_still_sends_no_delete(
+    line: Line, other: RunningEdge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its claim has ended meanwhile, and the name is another's."""
+    await overwritten_late(line, other)
+    await due(other)
+    register: Any = line.edge.parts.register
+    real = register.pin_count
+
+    async def after_a_while(*arguments: Any) -> Any:
+        line.slow = set()
+        assert (await other.client.put(REPOSITORY, TAG, TWO)).status == 201
+        await asyncio.sleep(STOOD_STILL)
+        return await real(*arguments) - 1
+
+    monkeypatch.setattr(register, "pin_count", after_a_while)
+    await sweep_of(line.edge, lease=0.2).late()
+    assert (await other.direct.pull(REPOSITORY, TAG)).digest == TWO.digest
 
 
 async def test_h111_a_ledger_that_lost_something_takes_nothing_for_late(line: Line, other: RunningEdge) -> None:
