@@ -312,27 +312,16 @@ class Deletes:
     ) -> Answer:
         """The mark, one DELETE, the outcome.  An unknown outcome keeps the mark until the sweep has looked (H35)."""
         repository = operation.repository
-        # An interrupted delete is told by its draft: with the exception that let it go.
-        unknown = event.reason if going.exceptions else record.UNKNOWN
-        draft = replace(event, outcome=Outcome.FAILED, reason=unknown)
         began = asyncio.get_running_loop().time()
-        step = await self._register.begin_delete(
-            repository,
-            mark,
-            holders=[tag.name for tag in going.tags],
-            deadline_ms=round(self._longest * 1000),
-            draft=draft,
-            adoption=adoption,
-            permits=going.permits,
-        )
-        if step is Step.CHANGED:
-            raise _ChangedError
-        if step is Step.UNADOPTED:
-            raise _UnadoptedError
-        if step is Step.PINNED:
-            return await self._refuse(replace(event, reason="a push under way needs it"), caller, operation)
-        if step is Step.BUSY:
-            raise unavailable("another delete of this has not ended yet; try again")
+        match await self._begin(operation, event, going, mark=mark, adoption=adoption):
+            case Step.CHANGED:
+                raise _ChangedError
+            case Step.UNADOPTED:
+                raise _UnadoptedError
+            case Step.PINNED:
+                return await self._refuse(replace(event, reason="a push under way needs it"), caller, operation)
+            case Step.BUSY:
+                raise unavailable("another delete of this has not ended yet; try again")
         if asyncio.get_running_loop().time() - began > self._longest:
             raise unavailable("the proxy stood still for too long in the middle of this delete; try again")
         answer = await self._upstream.exchange("DELETE", operation.target, _sent(caller))
@@ -347,6 +336,21 @@ class Deletes:
         with suppress(LedgerUnavailableError):  # it has ended; the next delete goes on with this
             await self._register.free(repository)
         return answer
+
+    async def _begin(
+        self, operation: Operation, event: Event, going: _Going, *, mark: str, adoption: Adoption | None
+    ) -> Step:
+        """Set the mark, with a draft that tells of an interrupted delete: with the exception that let it go."""
+        unknown = event.reason if going.exceptions else record.UNKNOWN
+        return await self._register.begin_delete(
+            operation.repository,
+            mark,
+            holders=[tag.name for tag in going.tags],
+            deadline_ms=round(self._longest * 1000),
+            draft=replace(event, outcome=Outcome.FAILED, reason=unknown),
+            adoption=adoption,
+            permits=going.permits,
+        )
 
     def _is_done(self, operation: Operation, answer: Answer) -> bool:
         """Whether the registry has deleted it; raises `UpstreamUnavailableError` where that is unknown.

@@ -43,7 +43,7 @@ local found = fault()
 if not names or (found ~= '' and found ~= 'TOLD') then named(found) end
 if repository ~= '' and not (listed and found == '') then redis.call('SADD', KEYS[1], repository) end
 if ARGV[7] == '1' then
-  -- The counter has the highest score, so of those that beat the longest ago were they forgotten.
+  -- The counter has the highest score, so those that beat the longest ago are forgotten.
   beat = tonumber(redis.call('ZINCRBY', KEYS[3], 1, 'counter'))
   redis.call('ZADD', KEYS[3], beat, caller)
   redis.call('ZREMRANGEBYRANK', KEYS[3], 0, -MOST_BEATS - 1)
