@@ -275,7 +275,7 @@ class World:
         """What the proxies logged that nobody expects, whatever happens around them: exceptions."""
         for number, proxy in enumerate(self.proxies):
             for line in proxy.log.splitlines():
-                if "Traceback" in line or "exception" in line.lower():
+                if "Traceback" in line or '"exception":' in line:
                     yield f"logged by proxy {number}: {line[:2000]}"
 
     async def calm(self) -> None:
