@@ -200,9 +200,16 @@ async def test_a_first_push_onto_a_full_disk_can_be_tried_again(full_registry: t
     again = await ask_in_time(standing, raw)
     assert again.status == 201, again
     assert standing.storage.tag(REPOSITORY, tag) == EVIL.digest
-    told = (await standing.api(f"events?repository={REPOSITORY}&tag={tag}"))["events"]
-    assert [event["outcome"] for event in told].count("created") == 1
     await recovered(standing)
+    async with asyncio.timeout(10):  # the audit shows it a moment later
+        while not (told := await outcomes_of(standing, tag)).count("created"):
+            await asyncio.sleep(0.1)
+    assert told.count("created") == 1
+
+
+async def outcomes_of(standing: Arena, tag: str) -> list[str]:
+    found = (await standing.api(f"events?repository={REPOSITORY}&tag={tag}"))["events"]
+    return [event["outcome"] for event in found]
 
 
 @pytest.fixture(scope="module")

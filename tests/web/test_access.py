@@ -220,15 +220,22 @@ async def test_a_changed_password_ends_sessions_and_so_does_a_removed_user(
     async with console_for(sources, store, auth) as anna, console_for(sources, store, auth) as vera:
         await log_in(anna, ADMINISTRATOR)
         await log_in(vera, VIEWER)
-        file.write_text(users_text({ADMINISTRATOR: "another", VIEWER: PASSWORDS[VIEWER]}))
+        _replace(file, users_text({ADMINISTRATOR: "another", VIEWER: PASSWORDS[VIEWER]}))
         await _until(anna, 401)
         assert await status_of(vera) == 200
         assert (await send_log_in(anna, ADMINISTRATOR, "another")).status == 303
-        file.write_text(users_text({ADMINISTRATOR: "another"}))
+        _replace(file, users_text({ADMINISTRATOR: "another"}))
         await _until(vera, 401)
-        file.write_text("anna:plain\n")
+        _replace(file, "anna:plain\n")
         await asyncio.sleep(0.1)
         assert await status_of(anna) == 200, "a wrong file is not taken"
+
+
+def _replace(file: Path, text: str) -> None:
+    """At once: who looks at a file that is being written may find it empty."""
+    new = file.with_suffix(".new")
+    new.write_text(text)
+    new.rename(file)
 
 
 async def _until(client: Client, status: int) -> None:
