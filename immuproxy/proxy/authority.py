@@ -16,7 +16,6 @@ import asyncio
 import hashlib
 import secrets
 from dataclasses import dataclass
-from typing import TypeVar
 
 from multidict import CIMultiDict
 
@@ -25,18 +24,14 @@ from immuproxy.oci.names import digest_of
 from immuproxy.oci.routes import Kind, Operation, build_path
 from immuproxy.proxy.answers import API_VERSION, Answer
 from immuproxy.proxy.caller import Caller
+from immuproxy.proxy.remembering import remember
 from immuproxy.proxy.upstream import Upstream, UpstreamUnavailableError
-
-_K = TypeVar("_K")
-_V = TypeVar("_V")
 
 REMEMBERED = 10.0
 """Seconds that a permission to push is remembered for one credential and repository."""
 
 ASKED_AGAIN = 60.0
 """Seconds after which it is asked again whether a repository lets in strangers."""
-
-MAX_REMEMBERED = 10_000
 
 NOT_FOUND = "NOT_FOUND"
 """What Harbor says of a manifest that it does not have, to who was let in; no code of the specification, so it counts
@@ -89,7 +84,7 @@ class Authority:
             return None
         refused = await self._refused(_PUSH, repository, caller, "push")
         if refused is None:
-            _remember(self._allowed, key, now + REMEMBERED)
+            remember(self._allowed, key, now + REMEMBERED)
         return refused
 
     async def refuse_delete(self, operation: Operation, caller: Caller) -> Answer | None:
@@ -140,7 +135,7 @@ class Authority:
                 raise
             return False
         if lets_in or answer.status == 401 or (answer.status in {403, 404} and answer.codes):
-            _remember(self._open, (question, repository), (lets_in, now + ASKED_AGAIN))
+            remember(self._open, (question, repository), (lets_in, now + ASKED_AGAIN))
         return lets_in
 
     def _says_yes(self, question: _Question, asked_for: str, answer: Answer) -> bool:
@@ -178,11 +173,3 @@ class Authority:
         path = build_path(question.kind, repository, reference)
         answer = await self._upstream.exchange(question.method, path, asked, body)
         return answer, self._says_yes(question, reference, answer)
-
-
-def _remember(memory: dict[_K, _V], key: _K, value: _V) -> None:
-    """Keep at most `MAX_REMEMBERED`; what was learnt first is forgotten first."""
-    memory.pop(key, None)
-    if len(memory) >= MAX_REMEMBERED:
-        del memory[next(iter(memory))]
-    memory[key] = value

@@ -20,12 +20,12 @@ from collections.abc import Sequence
 from immuproxy.ledger.redis import LedgerUnavailableError
 from immuproxy.ledger.register import Register
 from immuproxy.proxy.caller import Caller
+from immuproxy.proxy.remembering import remember
 from immuproxy.proxy.upstream import Upstream, UpstreamUnavailableError
 
 REMEMBERED = 10.0
 """Seconds."""
 
-MAX_REMEMBERED = 10_000
 MAX_AHEAD = 64
 """Looks ahead of time that may wait for their turn; what does not fit is looked at when it is pushed."""
 
@@ -98,7 +98,5 @@ class Looks:
         self._seen.pop(place, None)
         found = await self._upstream.has_blob(*place, caller)
         if found:
-            if len(self._seen) >= MAX_REMEMBERED:
-                self._seen.pop(next(iter(self._seen)))
-            self._seen[place] = (began + REMEMBERED, deletes)
+            remember(self._seen, place, (began + REMEMBERED, deletes))
         return found

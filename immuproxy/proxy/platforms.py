@@ -14,6 +14,7 @@ from immuproxy.ledger.model import Event
 from immuproxy.oci import manifests
 from immuproxy.oci.manifests import Manifest
 from immuproxy.proxy.caller import Caller
+from immuproxy.proxy.remembering import remember
 from immuproxy.proxy.upstream import Upstream, UpstreamUnavailableError
 
 LARGEST = 64 * 1024
@@ -25,8 +26,6 @@ LONGEST = 5.0
 AT_ONCE = 4
 MAX_UNDER_WAY = 64
 """Configs that are read at a time, and that are read or wait for it; what does not fit is not read."""
-
-MAX_REMEMBERED = 10_000
 
 _Place = tuple[str, str]
 
@@ -74,6 +73,4 @@ class Platforms:
         except (UpstreamUnavailableError, TimeoutError):
             return
         if config is not None and len(config) <= LARGEST:
-            if len(self._known) >= MAX_REMEMBERED:
-                del self._known[next(iter(self._known))]
-            self._known[place] = manifests.config_platform(config)
+            remember(self._known, place, manifests.config_platform(config))
