@@ -41,7 +41,7 @@ class Interrupted:
         if ended:
             await self._register.conclude(intent.repository, ended, holds=seen == intent.digest)
             return
-        if ages.of(intent.time) < self._limits.quarantine_ms:
+        if self._limits.may_still_land(ages.of(intent.time)):
             return
         stored = seen == intent.digest or await self._look(intent, intent.digest) != ""
         sight = Sight(at=await self._register.now_ms(), digest=seen, stored=stored)

@@ -45,7 +45,7 @@ class InterruptedDeletes:
     async def finish(self, intent: Event, ages: Ages) -> None:
         """Close an intent whose delete has gone through, or is sure not to go through any more."""
         seen = await self._seen(intent, intent.tag or intent.digest)
-        if seen and ages.of(intent.time) < self._limits.quarantine_ms:
+        if seen and self._limits.may_still_land(ages.of(intent.time)):
             return
         mark = f"tag:{intent.tag}" if intent.tag else " ".join(gone.digests(intent))
         case = await self._cases.of_delete(intent)

@@ -195,10 +195,6 @@ class Sweep:
     def _is_overdue(self, intent: Event, ages: Ages) -> bool:
         return ages.of(intent.time) > self._limits.lease_ms
 
-    def _may_still_land(self, intent: Event, ages: Ages) -> bool:
-        """Whether the upstream could yet do what a lost proxy has sent (H62, H77, H112)."""
-        return ages.of(intent.time) < self._limits.quarantine_ms
-
     async def _finish(self, intent: Event, ages: Ages) -> None:
         if intent.action is Action.REPAIR:
             await self._finish_repair(intent, ages)
@@ -219,7 +215,7 @@ class Sweep:
             return
         if await self._arrived(found):
             return
-        if ages.of(claim.armed) < self._limits.quarantine_ms:
+        if self._limits.may_still_land(ages.of(claim.armed)):
             return
         closing = await self._recovery.closing(found, "the push never reached the upstream")
         await self._register.release(found.repository, found.tag, token=claim.token, event=closing)
@@ -243,7 +239,7 @@ class Sweep:
         if await self._seen(intent, intent.digest) == intent.digest:
             reason = "the upstream has it again; recorded after the repair was interrupted"
             ended = replace(intent, outcome=Outcome.HEALED, reason=reason)
-        elif self._may_still_land(intent, ages):
+        elif self._limits.may_still_land(ages.of(intent.time)):
             return
         else:
             ended = replace(intent, reason="the repair was interrupted, and the upstream does not hold its content")

@@ -43,6 +43,10 @@ class Limits:
         """As the ledger wants it."""
         return round(self.quarantine * 1000)
 
+    def may_still_land(self, age_ms: int) -> bool:
+        """Whether the upstream could yet do what a lost proxy has sent so long ago (H62, H77, H112)."""
+        return age_ms < self.quarantine_ms
+
 
 class Retry(Exception):  # not an error: the claim was lost, and the push starts again
     """Somebody else moved the record; look again."""

@@ -263,12 +263,12 @@ class Claiming:
         push, claim = attempt.push, reply.record.claim
         if claim is None or await self._recovery.settle_or_mend(reply.record, push.caller, push.rule):
             return
-        age = (await self._register.ages(push.repository)).of(claim.armed) / 1000
-        if age < self._limits.quarantine:
+        age = (await self._register.ages(push.repository)).of(claim.armed)
+        if self._limits.may_still_land(age):
             raise errors.unavailable(
                 "an earlier push of other content was cut off, and it could still arrive; "
                 f"pushing that content again ({claim.digest}) settles it at once",
-                retry_after=max(1, round(self._limits.quarantine - age)),
+                retry_after=max(1, round(self._limits.quarantine - age / 1000)),
             )
         attempt.resolved = claim
         attempt.closing = await self._recovery.closing(reply.record, "the push never reached the upstream")
