@@ -10,6 +10,7 @@ from http import HTTPStatus
 
 import structlog
 
+from immuproxy.ledger import steady
 from immuproxy.ledger.clock import Clock
 from immuproxy.ledger.redis import LedgerRefusedError, LedgerUnavailableError, Store
 from immuproxy.proxy.upstream import Upstream, UpstreamUnavailableError
@@ -101,7 +102,7 @@ class Health:
 
     def _jump(self) -> str:
         """What its clock did of late, in words; empty where it went as it should."""
-        jump, now = self._clock.jump, asyncio.get_running_loop().time()
+        jump, now = self._clock.jump, steady.now()
         return f"{jump.words} {now - jump.seen:.0f} s ago" if jump and now - jump.seen < JUMP_TOLD else ""
 
     async def _look(self) -> object:

@@ -7,13 +7,13 @@ tag.  The tag's claim is held meanwhile, so that no push comes in between.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 import structlog
 
 from immuproxy.drift.apart import apart
 from immuproxy.drift.shown import shown
+from immuproxy.ledger import steady
 from immuproxy.ledger.content import Content
 from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.late import LateWrite
@@ -88,14 +88,14 @@ class Late:
         return await shown(self._upstream, write.repository, write.tag, self._caller)
 
     async def _told(self, write: LateWrite, found: TagRecord) -> None:
-        token, began = record.new_token(), _now()
+        token, began = record.new_token(), steady.now()
         if not await self._claims(write, found, token):
             return
         reason = "a push from before the tag was deleted has arrived since; the tag stays deleted"
         await self._tell(write, Action.DRIFT, Outcome.FOUND, reason)
         # Where it stays unknown what became of the delete, the claim stays for as long as that may still land (H119).
         failure = await self._needed(write)
-        if not failure and _now() - began > self._limits.put:
+        if not failure and steady.now() - began > self._limits.put:
             log.warning("left open: the proxy stood still for too long", repository=write.repository, tag=write.tag)
             await self._register.release(write.repository, write.tag, token=token, event=None)
             return
@@ -140,7 +140,3 @@ class Late:
     async def _tell(self, write: LateWrite, action: Action, outcome: Outcome, reason: str) -> None:
         told = record.own(action, outcome, write.repository, tag=write.tag, digest=write.digest, reason=reason)
         await self._register.record(told)
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

@@ -31,7 +31,7 @@ from redis.exceptions import (
 
 from immuproxy import __version__
 from immuproxy.ledger import keys as names
-from immuproxy.ledger import rights
+from immuproxy.ledger import rights, steady
 from immuproxy.ledger.cluster import in_cluster, key_for_each_node
 from immuproxy.ledger.sentinel import following
 from immuproxy.ledger.turns import AT_ONCE, OverloadedError, SilenceError, Turns
@@ -322,15 +322,13 @@ class Store:
 
     async def now_ms(self) -> int:
         """The clock of Redis, by which all records are dated (H73)."""
-        seconds, microseconds = await self.do(self.client.time())
-        return int(seconds) * 1000 + int(microseconds) // 1000
+        return _milliseconds(await self.do(self.client.time()))
 
     async def time_at(self, key: str) -> int:
         """The same clock where a key is: on a cluster each master has its own."""
         with _translated():
             master = self._master_of(key)
-        seconds, microseconds = await self.do(self._time_of(master))
-        return int(seconds) * 1000 + int(microseconds) // 1000
+        return _milliseconds(await self.do(self._time_of(master)))
 
     def node(self, key: str) -> str:
         """Whose clock dates what happens at a key: a name for the master of a cluster, else nothing."""
@@ -360,11 +358,10 @@ class Store:
         return int(await self.script("clock", [names.CLOCK], [least]))
 
     async def _sample(self, master: Any) -> Sample:
-        own = asyncio.get_running_loop().time
-        asked = own()
+        asked = steady.now()
         with _translated():
-            seconds, microseconds = await _awaited(self._time_of(master))
-        return Sample(int(seconds) * 1000 + int(microseconds) // 1000, asked, own())
+            told = await _awaited(self._time_of(master))
+        return Sample(_milliseconds(told), asked, steady.now())
 
     def _time_of(self, master: Any) -> Awaitable[Any]:
         if isinstance(self.client, RedisCluster):
@@ -387,6 +384,11 @@ class Store:
             found.values(), key=lambda node: (node["maxmemory_policy"] != "noeviction", not node["aof_enabled"])
         )
         return dict(nodes[-1])
+
+
+def _milliseconds(told: Sequence[Any]) -> int:
+    """Since 1970, of a reply to TIME: seconds, and microseconds beside them."""
+    return int(told[0]) * 1000 + int(told[1]) // 1000
 
 
 def _heard(task: asyncio.Task[None]) -> None:

@@ -16,7 +16,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from immuproxy.ledger import keys
+from immuproxy.ledger import keys, steady
 from immuproxy.ledger.audit import entries
 from immuproxy.ledger.audit.entries import Entry, UnreadableError, entry_from_json
 from immuproxy.ledger.redis import LedgerUnavailableError, Store, UnconfirmedError
@@ -91,9 +91,9 @@ class Projector:
 
     async def sweep(self) -> int:
         """As `drain`, of every outbox."""
-        added, began = 0, asyncio.get_running_loop().time()
+        added, began = 0, steady.now()
         waiting = await self._repositories_with_events()
-        self._look = asyncio.get_running_loop().time() - began
+        self._look = steady.now() - began
         self._on_lag(await self._since(min(waiting.values())) if waiting else 0.0)
         for repository in waiting:
             added += await self._take(repository)
