@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from immuproxy.ledger.model import Action, Event
-from immuproxy.proxy.proof import LEFT_ALONE, Case, began, each
+from immuproxy.proxy.proof import Case, began, changes
 
 _SETS = frozenset({Action.PUSH, Action.REPAIR, Action.ADOPT})
 
@@ -23,7 +23,7 @@ def may_be_back(case: Case) -> bool:
         return True
     return any(
         event.action in _SETS and (event.tag == intent.tag if intent.tag else event.digest in digests(intent))
-        for event in _since(case)
+        for event in changes(case, began(case.intent))
     )
 
 
@@ -36,10 +36,6 @@ def may_be_taken(case: Case) -> bool:
         return any(
             open_.action is Action.DELETE_MANIFEST and (not held or open_.digest in held) for open_ in case.others
         )
-    return not case.whole or any(event.action is intent.action and event.digest in held for event in _since(case))
-
-
-def _since(case: Case) -> list[Event]:
-    """All that may have changed something since the delete began."""
-    since = began(case.intent)
-    return [event for event, ended in each(case) if event.outcome not in LEFT_ALONE and ended >= since]
+    return not case.whole or any(
+        event.action is intent.action and event.digest in held for event in changes(case, began(case.intent))
+    )

@@ -20,7 +20,7 @@ _ID_DIGITS = 12
 """Hexadecimal digits at the beginning of an event's id: when its request began (ms)."""
 
 _DELETES = frozenset({Action.DELETE_TAG, Action.DELETE_MANIFEST})
-LEFT_ALONE = frozenset({Outcome.REFUSED, Outcome.MISSING})
+_LEFT_ALONE = frozenset({Outcome.REFUSED, Outcome.MISSING})
 """Outcomes of what surely changed nothing."""
 
 
@@ -112,31 +112,35 @@ def _rivals(case: Case) -> Iterator[Event]:
     """
     intent = case.intent
     since = began(intent) if intent.tag else -math.inf
-    for event, ended in each(case):
+    for event in changes(case, since):
         sets = event.tag == intent.tag and event.action in {Action.PUSH, Action.REPAIR}
-        same = event.digest == intent.digest and (sets or not intent.tag)
-        if same and event.outcome not in LEFT_ALONE and ended >= since:
+        if event.digest == intent.digest and (sets or not intent.tag):
             yield event
 
 
 def _moves_away(case: Case) -> Iterator[Event]:
     """Pushes of other content that may have come after this push had found its own under the tag."""
     intent = case.intent
-    for event, ended in each(case):
-        other = event.action is Action.PUSH and event.tag == intent.tag and event.digest != intent.digest
-        if other and event.outcome not in LEFT_ALONE and ended >= began(intent):
+    for event in changes(case, began(intent)):
+        if event.action is Action.PUSH and event.tag == intent.tag and event.digest != intent.digest:
             yield event
 
 
 def _deletes(case: Case) -> Iterator[Event]:
     """Deletes that may have taken the content."""
-    for event, ended in each(case):
-        takes = event.action in _DELETES and case.intent.digest in {event.digest, event.previous_digest}
-        if takes and event.outcome not in LEFT_ALONE and ended >= began(case.intent):
+    for event in changes(case, began(case.intent)):
+        if event.action in _DELETES and case.intent.digest in {event.digest, event.previous_digest}:
             yield event
 
 
-def each(case: Case) -> Iterator[tuple[Event, float]]:
+def changes(case: Case, since: float) -> Iterator[Event]:
+    """All other events and open intents that may have changed something at ``since`` (ms) or later."""
+    for event, ended in _each(case):
+        if event.outcome not in _LEFT_ALONE and ended >= since:
+            yield event
+
+
+def _each(case: Case) -> Iterator[tuple[Event, float]]:
     """All other events and open intents, each with when it was over at the latest."""
     for event in case.recorded:
         if event.id != case.intent.id:
