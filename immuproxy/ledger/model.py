@@ -61,13 +61,13 @@ class ActorSource(StrEnum):
 class Event:
     """One line of the audit.
 
-    Empty strings and ``None`` mean "does not apply". ``id`` is unique and sorts by the time at which the request
+    Empty strings and ``None`` mean "does not apply".  ``id`` is unique and sorts by the time at which the request
     began; ``time`` is when the outcome was recorded, or when the intent was written where others than its proxy tell
-    how it ended (H115). ``actor_confirmed`` is true only when the upstream, or the log-in of the console, accepted
-    that credential. ``platforms`` are ``os/architecture[/variant]``: of what an index lists, or of a single image
-    whose config was read in time. ``size`` is in bytes: the manifest with its config and layers, or the sum an index
-    states for its children. ``duration_ms`` runs from the request's head to the outcome. ``rule_line`` is the line of
-    the rule in the file in force. ``shadow`` marks a push that a rule in shadow mode would have refused.
+    how it ended (H115).  ``actor_confirmed`` is true only when the upstream, or the log-in of the console, accepted
+    that credential.  ``platforms`` are ``os/architecture[/variant]``: of what an index lists, or of a single image
+    whose config was read in time.  ``size`` is in bytes: the manifest with its config and layers, or the sum an index
+    states for its children.  ``duration_ms`` runs from the request's head to the outcome.  ``rule_line`` is the line
+    of the rule in the file in force.  ``shadow`` marks a push that a rule in shadow mode would have refused.
     ``previous_digest`` of a delete is the digest by which the upstream kept the content, where it was asked for by
     another (H81).
     """

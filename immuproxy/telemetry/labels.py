@@ -34,7 +34,7 @@ KINDS = tuple(dict.fromkeys(kind for kind, _ in _ANSWERS))
 _DELETES = ("delete-tag", "delete-manifest", "delete-blob")
 _OUTCOMES = {
     ("push",): ("created", "overwritten", "unchanged", "refused", "failed", "unknown"),
-    _DELETES: ("deleted", "refused", "missing", "failed"),
+    _DELETES: ("deleted", "refused", "missing", "failed", "unknown"),
     ("adopt",): ("adopted",),
     ("drift",): ("found",),
     ("repair",): ("healed", "failed", "ended"),
