@@ -37,10 +37,11 @@ from tests.auditor.sending import (
     to_tags,
 )
 from tests.auditor.views import differences
-from tests.conversation import Client, Image, image, index, sha256
+from tests.conversation import Client, Image, image, sha256
+from tests.invariants.clients import REPOSITORIES, uploaded
 from tests.invariants.world import CONFIGURATION, LEASE, World, running_world
+from tests.invariants.world import RULES as SOAKED
 
-REPOSITORIES = ("team/app", "team/web")
 CLIENTS = 10
 HOT_TAGS = 8
 TAG_ENDS = 1 / 60
@@ -49,14 +50,8 @@ TAG_ENDS = 1 / 60
 KINDS = {"v": 4, "o": 3, "x": 2, "d": 2, "r": 2, "m": 6}
 LONGEST_GRANT = 3.0
 
-RULES = """
-default: immutable
-rules:
-  - {name: overwritten, tags: ["o*"], policy: immutable, overwrite: [{networks: [127.0.0.0/8]}]}
-  - {name: excepted, tags: ["x*"], policy: immutable, overwrite: [{users: [nobody]}]}
-  - {name: mortal, tags: ["d*"], policy: immutable, delete: allow, reuse: never}
-  - {name: reused, tags: ["r*"], policy: immutable, delete: allow, reuse: allow}
-  - {name: moving, tags: ["m*"], policy: mutable}
+RULES = f"""{SOAKED}
+  - {{name: reused, tags: ["r*"], policy: immutable, delete: allow, reuse: allow}}
 """
 
 FAULTS = (
@@ -310,19 +305,10 @@ async def _loaded(seed: int) -> AsyncIterator[tuple[Load, Sequence[Listener]]]:
         senders(seed + 2) as everybody,
     ):
         load = Load(world, everybody, random.Random(seed + 1))
-        await _upload(load)
+        for repository in REPOSITORIES:
+            load.images[repository] = await uploaded(load.direct, repository)
         async with listening(world, everybody.sessions[FRONT]) as listeners:
             yield load, listeners
-
-
-async def _upload(load: Load) -> None:
-    """Five images and two indexes in each repository."""
-    for repository in REPOSITORIES:
-        plain = [image(f"{repository} {number}") for number in range(5)]
-        children = [image(f"{repository} child {number}") for number in range(3)]
-        load.images[repository] = [*plain, index(*children[:2]), index(*children)]
-        for pushed in load.images[repository]:
-            await load.direct.blobs(repository, pushed)
 
 
 async def _under(load: Load, seconds: float, faults: Sequence[str]) -> None:

@@ -15,7 +15,6 @@ from immuproxy.drift.service import service_caller
 from immuproxy.drift.sweep import Sweep
 from immuproxy.drift.verifying import Verifier
 from immuproxy.ledger import keys
-from immuproxy.ledger.audit import Audit, Witnesses
 from immuproxy.ledger.content import Content
 from immuproxy.ledger.exceptions import Allows
 from immuproxy.ledger.ids import new_event_id
@@ -42,6 +41,10 @@ async def edge(registry: RegistryServer, redis_server: RedisServer) -> AsyncIter
 
 def sweep_of(edge: RunningEdge, *, lease: float = 0.0, quarantine: float = 0.0) -> Sweep:
     """A sweep that takes every owner for gone after `lease` seconds."""
+    return sweep_with(edge, Limits(put=1.0, lease=lease, quarantine=quarantine))
+
+
+def sweep_with(edge: RunningEdge, limits: Limits) -> Sweep:
     parts = edge.parts
     return Sweep(
         rules=lambda: edge.rules[0],
@@ -50,10 +53,10 @@ def sweep_of(edge: RunningEdge, *, lease: float = 0.0, quarantine: float = 0.0) 
         exceptions=parts.exceptions,
         upstream=parts.healer._upstream,
         recovery=parts.recovery,
-        limits=Limits(put=1.0, lease=lease, quarantine=quarantine),
+        limits=limits,
         healer=parts.healer,
         caller=service_caller(None, None),
-        witnesses=Witnesses(edge.store, Audit(edge.store)),
+        witnesses=parts.witnesses,
     )
 
 

@@ -22,7 +22,7 @@ from immuproxy.ledger.exceptions import Exceptions
 from immuproxy.ledger.model import Action, Outcome
 from immuproxy.ledger.redis import LedgerUnavailableError, connect
 from immuproxy.proxy import record
-from tests.conversation import Answer, Client, Image, sha256
+from tests.conversation import Answer, Client, Image, image, index, sha256
 from tests.invariants.checker import DECLINED, MISSING, OK, REFUSED, UNKNOWN, Kind, Operation
 from tests.invariants.moving import Grant
 from tests.invariants.world import World
@@ -254,3 +254,13 @@ def _told(answer: Answer | None, tag: str) -> tuple[str, str]:
         return OK, ""
     detail = answer.error["detail"]
     return (REFUSED, detail["current_digest"] or "") if detail["tag"] == tag else (DECLINED, "")
+
+
+async def uploaded(direct: Client, repository: str) -> list[Image]:
+    """Five images and two indexes, whose blobs and children the registry has."""
+    plain = [image(f"{repository} {number}") for number in range(5)]
+    children = [image(f"{repository} child {number}") for number in range(3)]
+    made = [*plain, index(*children[:2]), index(*children)]
+    for pushed in made:
+        await direct.blobs(repository, pushed)
+    return made

@@ -17,9 +17,8 @@ from typing import Any
 
 import aiohttp
 
-from tests.conversation import image, index
 from tests.invariants.aftermath import check_all
-from tests.invariants.clients import CLIENTS, REPOSITORIES, Load, Report
+from tests.invariants.clients import CLIENTS, REPOSITORIES, Load, Report, uploaded
 from tests.invariants.world import FAULTS, FAULTS_WITH_LOSS, World, running_world
 
 LEAST = 5
@@ -137,11 +136,8 @@ async def _session() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 async def _upload(load: Load) -> None:
-    """Five images and two indexes in each repository, of which any tag may come to hold any."""
+    """Of which any tag may come to hold any."""
     for repository in REPOSITORIES:
-        plain = [image(f"{repository} {number}") for number in range(5)]
-        children = [image(f"{repository} child {number}") for number in range(3)]
-        load.images[repository] = [*plain, index(*children[:2]), index(*children)]
+        load.images[repository] = await uploaded(load.direct, repository)
         for pushed in load.images[repository]:
-            await load.direct.blobs(repository, pushed)
             load.known |= {known.digest: known for known in (pushed, *pushed.children)}
