@@ -11,15 +11,19 @@ from redis import Redis
 from redis.crc import key_slot
 from redis.exceptions import RedisError
 
-from tests.servers import RedisServer, wait_until
+from tests.servers import RedisServer, free_port, wait_until
 
 SLOTS = 16384
 
 
 def cluster_settings(node_timeout: int = 2000) -> Mapping[str, str]:
-    """Of each server of a cluster; ``node_timeout``: milliseconds after which a node counts as gone."""
+    """Of one server of a cluster; ``node_timeout``: milliseconds after which a node counts as gone.
+
+    Its bus gets a free port of its own: by default that is 10,000 above the server's, where connections go out from.
+    """
     return {
         "cluster-enabled": "yes",
+        "cluster-port": str(free_port()),
         "cluster-node-timeout": str(node_timeout),
         "repl-diskless-sync-delay": "0",
     }
@@ -39,20 +43,21 @@ def started_cluster(
 ) -> list[RedisServer]:
     """Servers from the fixture, made into a cluster by `form_cluster`."""
     replicas = list(followed)
-    settings = cluster_settings()
-    servers = [start_redis(more=settings, binary=binary) for _ in range(masters + len(replicas))]
+    servers = [start_redis(more=cluster_settings(), binary=binary) for _ in range(masters + len(replicas))]
     form_cluster(servers, masters=masters, followed=replicas)
     return servers
 
 
 def form_cluster(servers: Sequence[RedisServer], *, masters: int, followed: Iterable[int]) -> None:
     """Masters with equal shares of the slots first, then for each master in ``followed`` (by its number) a replica."""
+    with Redis(port=servers[0].port) as first_one:
+        bus: Any = first_one.config_get("cluster-port")
     for number, server in enumerate(servers):
         with Redis(port=server.port) as client:
             if number < masters:
                 first, last = number * _share(masters), min((number + 1) * _share(masters), SLOTS) - 1
                 client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
-            client.execute_command("CLUSTER", "MEET", "127.0.0.1", servers[0].port)
+            client.execute_command("CLUSTER", "MEET", "127.0.0.1", servers[0].port, bus["cluster-port"])
     wait_until_whole(servers)
     for number, replica in zip(followed, servers[masters:], strict=True):
         _follow(servers[number], replica)

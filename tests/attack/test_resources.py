@@ -102,7 +102,7 @@ async def test_silent_connections_stop_nobody(own: Arena, name: str, listener: s
 @pytest.mark.parametrize("name", SILENCES)
 async def test_connections_that_hang_up_leave_no_file_open(own: Arena, name: str) -> None:
     before = 0
-    for _ in range(2):  # what the first round leaves are connections to the registry and Redis, kept for the second
+    for _ in range(3):  # what the first rounds leave are connections to the registry and Redis, kept for the last
         before = files(own)
         async with held_open(own.proxy.edge_port, SILENCES[name], 60):
             await asyncio.sleep(0.05)

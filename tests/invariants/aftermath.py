@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -23,13 +24,13 @@ from pathlib import Path
 from typing import Any
 
 from immuproxy.assembly import Choices
-from immuproxy.drift.service import service_caller
-from immuproxy.drift.sweep import Sweep
 from immuproxy.ledger import keys
-from immuproxy.ledger.audit import Audit, Projector, Witnesses
+from immuproxy.ledger.audit import Audit, Projector
 from immuproxy.ledger.model import Event
+from immuproxy.ledger.redis import LedgerUnavailableError
 from immuproxy.ledger.search import Search
 from tests.conversation import Client, Image, RunningEdge, edge_over, sha256
+from tests.drift.test_sweep import sweep_with
 from tests.invariants.audit_checker import (
     audit_violations,
     beginnings,
@@ -45,14 +46,16 @@ from tests.invariants.world import MANIFEST_SECONDS, QUARANTINE, RULES
 LONGEST_STAY = QUARANTINE + 4 * MANIFEST_SECONDS
 """Seconds after which nothing that was sent can arrive any more."""
 
+FAILED_OVER = 30.0
+"""Seconds in which everybody has come to know the master."""
+
 
 async def check_all(load: Load, *, audit: bool = True) -> None:
     """Rest, recovery, then all that must be true; what is not ends in the report."""
     world, found = load.world, load.report.violations
     choices = Choices(manifest_timeout=10 * MANIFEST_SECONDS)
     async with edge_over(world.registry.url, world.ledger.url, rules=RULES, choices=choices) as edge:
-        for repository in REPOSITORIES:
-            await edge.parts.register.ages(repository)  # what is left over counts from when it was first seen (H112)
+        await _begin_to_watch(edge)
         await asyncio.sleep(LONGEST_STAY)
         await _sweep(edge)
         for repository, tag in sorted(_names(load.history)):
@@ -67,6 +70,17 @@ async def check_all(load: Load, *, audit: bool = True) -> None:
         found += [problem async for problem in _left_over(edge)]
         found += world.complaints()
         load.report.stories += stories(found, world, load.history, events)
+
+
+async def _begin_to_watch(edge: RunningEdge) -> None:
+    """What is left over counts from when its clock was first seen (H112); a failover may have just ended."""
+    async with asyncio.timeout(FAILED_OVER):
+        for repository in REPOSITORIES:
+            while True:
+                with contextlib.suppress(LedgerUnavailableError):
+                    await edge.parts.register.ages(repository)
+                    break
+                await asyncio.sleep(0.2)
 
 
 def _kind(history: list[Operation], letters: str) -> list[Operation]:
@@ -159,19 +173,7 @@ def _closure(known: Mapping[str, Image], digest: str) -> Iterator[str]:
 
 async def _sweep(edge: RunningEdge) -> None:
     """As every proxy does by and by: finish what is open, then compare every tag and heal it."""
-    parts = edge.parts
-    sweep = Sweep(
-        rules=lambda: edge.rules[0],
-        register=parts.register,
-        epoch=parts.epoch,
-        exceptions=parts.exceptions,
-        upstream=parts.healer._upstream,
-        recovery=parts.recovery,
-        limits=parts.limits.of(MANIFEST_SECONDS),
-        healer=parts.healer,
-        caller=service_caller(None, None),
-        witnesses=Witnesses(edge.store, Audit(edge.store)),
-    )
+    sweep = sweep_with(edge, edge.parts.limits.of(MANIFEST_SECONDS))
     for repository in REPOSITORIES:
         await edge.store.client.delete(keys.compared(repository))
     await sweep.once()

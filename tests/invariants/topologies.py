@@ -158,8 +158,10 @@ class Cluster:
     faults = FAILOVERS
 
     def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
-        more = {**settings, **cluster_settings(DOWN_AFTER)}
-        self.servers = [make_redis(_folder(folder, f"redis{number}"), more=more) for number in range(6)]
+        self.servers = [
+            make_redis(_folder(folder, f"redis{number}"), more={**settings, **cluster_settings(DOWN_AFTER)})
+            for number in range(6)
+        ]
         self.url = cluster_url(self.servers)
 
     def form(self) -> None:

@@ -16,10 +16,9 @@ from redis.crc import key_slot
 from structlog.testing import capture_logs
 
 from immuproxy.assembly import Choices
-from immuproxy.drift.service import service_caller
 from immuproxy.drift.sweep import Sweep
 from immuproxy.ledger import keys
-from immuproxy.ledger.audit import Audit, Projector, Witnesses
+from immuproxy.ledger.audit import Audit, Projector
 from immuproxy.ledger.budgets import Budget, Budgets
 from immuproxy.ledger.content import Content
 from immuproxy.ledger.exceptions import Allows
@@ -32,6 +31,7 @@ from tests.attack.broken import Clock, bundled_server, clock, needs_faketime, un
 from tests.between import Request, between
 from tests.clusters import cluster_url, started_cluster
 from tests.conversation import Answer, RunningEdge, edge_over, image, sha256
+from tests.drift.test_sweep import sweep_with
 from tests.ledger.test_redis_forms import leaving_connections
 from tests.proxy.test_clocks_and_heads import leave
 from tests.proxy.test_exceptions import GRANT
@@ -64,19 +64,8 @@ async def edge(registry: RegistryServer, ledger: RedisServer) -> AsyncIterator[R
 
 
 def sweep_of(edge: RunningEdge) -> Sweep:
-    parts = edge.parts
-    return Sweep(
-        rules=lambda: edge.rules[0],
-        register=parts.register,
-        epoch=parts.epoch,
-        exceptions=parts.exceptions,
-        witnesses=Witnesses(edge.store, Audit(edge.store)),
-        upstream=parts.healer._upstream,
-        recovery=parts.recovery,
-        limits=parts.limits,
-        healer=parts.healer,
-        caller=service_caller(None, None),
-    )
+    """One with the limits of the edge itself."""
+    return sweep_with(edge, edge.parts.limits)
 
 
 async def swept(edge: RunningEdge, key: str, counted: str) -> None:
@@ -116,6 +105,19 @@ async def behind(door: Door, registry: RegistryServer, ledger: RedisServer, rule
             yield run
         finally:
             door.opened.set()
+
+
+@asynccontextmanager
+async def two_proxies(
+    door: Door, registry: RegistryServer, ledger: RedisServer
+) -> AsyncIterator[tuple[RunningEdge, RunningEdge]]:
+    """The owner of a tag, behind the door, and another that has watched the clock before anything happens."""
+    async with (
+        behind(door, registry, ledger, "default: immutable") as edge,
+        edge_over(registry.url, ledger.url, choices=SOON) as other,
+    ):
+        await other.parts.epoch.clock.look()
+        yield edge, other
 
 
 # --- whose turn it is (H112)
@@ -172,11 +174,7 @@ async def test_h112_a_living_owner_keeps_its_tag_when_time_leaps_ahead(
 ) -> None:
     door = Door(lambda request: request.is_manifest_put)
     ours, theirs = image("ours"), image("theirs")
-    async with (
-        behind(door, registry, ledger, "default: immutable") as edge,
-        edge_over(registry.url, ledger.url, choices=SOON) as other,
-    ):
-        await other.parts.epoch.clock.look()
+    async with two_proxies(door, registry, ledger) as (edge, other):
         await edge.client.blobs(REPOSITORY, ours)
         await edge.client.blobs(REPOSITORY, theirs)
         pushing = asyncio.create_task(edge.client.put(REPOSITORY, "1.0", ours))
@@ -200,11 +198,7 @@ async def test_h112_two_are_never_told_201_whenever_the_late_push_lands(
     """Also where the owner has given up, its push lands last, and Redis says that an hour has passed."""
     door = Door(lambda request: request.is_manifest_put)
     ours, theirs = image("ours"), image("theirs")
-    async with (
-        behind(door, registry, ledger, "default: immutable") as edge,
-        edge_over(registry.url, ledger.url, choices=SOON) as other,
-    ):
-        await other.parts.epoch.clock.look()
+    async with two_proxies(door, registry, ledger) as (edge, other):
         await edge.client.blobs(REPOSITORY, ours)
         pushing = asyncio.create_task(edge.client.put(REPOSITORY, "1.0", ours))
         await door.waiting.wait()
