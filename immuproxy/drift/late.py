@@ -62,7 +62,7 @@ class Late:
         """One pass over what is due; raises `LedgerUnavailableError`."""
         repositories = await self._register.with_late_writes(await self._register.repositories())
         await self._epoch.beat()
-        if self._epoch.recovering():
+        if self._epoch.unsure():
             await self._register.late.forget_all(repositories)
             return
         for repository in repositories:

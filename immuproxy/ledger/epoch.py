@@ -52,11 +52,17 @@ class Epoch:
         self._lineage = ""
         self._beat = 0
         self._known: set[str] = set()
-        self._recovered_at = 0.0
+        self._recovered_at = self._sure_at = 0.0
 
     def recovering(self) -> float:
         """Seconds that the recovery still lasts; 0 when there is none."""
         return max(0.0, self._recovered_at - steady.now())
+
+    def unsure(self) -> float:
+        """Seconds for which nobody knows whether something was lost: a recovery, or the server had started anew when
+        nobody was left who knew it (H119).
+        """
+        return max(self.recovering(), self._sure_at - steady.now())
 
     async def list(self, repository: str) -> str:
         """List a repository before anything is written for it, so that the sweep finds what a crash leaves.
@@ -88,6 +94,9 @@ class Epoch:
         asked: list[Argument] = [repository, known, self._process, self._lineage, self._beat]
         reply = await run("look", [keys.REPOSITORIES, keys.LINEAGE, keys.BEATS], [*asked, secrets.token_hex(8), beats])
         lineage, fault = reply[0].decode(), reply[1].decode()
+        doubted = int(reply[4])
+        if doubted >= 0:
+            self._sure_at = max(self._sure_at, steady.now() + self._quarantine - doubted / 1000)
         if lineage != self._lineage and (fault or not self._lineage):
             self._follow(lineage, fault, ago=int(reply[2]) / 1000)
         if lineage == self._lineage:  # else a loss was noticed while the reply was on its way

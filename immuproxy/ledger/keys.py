@@ -23,7 +23,8 @@ _BESIDE_REPOSITORIES = f"{PREFIX}{{{REPOSITORIES}}}:"
 
 LINEAGE = _BESIDE_REPOSITORIES + "lineage"
 """Hash: ``names`` -> random names of the ledger, the newest first, one more for each loss that was noticed;
-``lost`` -> when that was last (ms).
+``lost`` -> when that was last (ms); ``history`` -> the server's when it was last known to have lost nothing;
+``doubted`` -> when who could not know found a server with another one (ms).
 """
 
 CLOCK = PREFIX + "{:clock}:clock"

@@ -212,15 +212,15 @@ class Register(Reader):
     ) -> Reply:
         """Take what the upstream shows into the ledger, or finish somebody's armed claim (``adopt.lua``).
 
-        ``reuse``: whether the name of a deleted tag may be used again.  A ledger that lost something does not know
-        whether what it takes for a late write was pushed once more since: then it is adopted as well (H110).
+        ``reuse``: whether the name of a deleted tag may be used again.  A ledger that lost something, or may have, does
+        not know whether what it takes for a late write was pushed once more since: then it is adopted as well (H110).
         """
         await self._epoch.list(repository)
         kept = ("tags", "pins", "manifests", "intents", "outbox", "marks", "holders", "floor", "late")
         given = [seen_token, *self._held(tag, content, event, first=first, time=await self.clock.time())]
 
         async def step() -> Reply:
-            whole = not self._epoch.recovering()
+            whole = not self._epoch.unsure()
             arguments = [*given, *await self._seen(repository), int(whole), int(reuse), as_written(closing)]
             return reply_of(
                 repository, tag, await self._publish(repository, "adopt", _keys(repository, tag, *kept), arguments)
@@ -229,7 +229,7 @@ class Register(Reader):
         held = await step()
         if held.step is Step.LATE:
             await self._epoch.beat()
-            held = await step() if self._epoch.recovering() else held
+            held = await step() if self._epoch.unsure() else held
         self._count(event, written=held.record.committed is not None and held.record.committed.event == event.id)
         return held
 

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -367,6 +368,44 @@ async def test_h119_a_proxy_that_stood_still_sends_no_delete(
     monkeypatch.setattr(register, "pin_count", after_a_while)
     await sweep_of(line.edge, lease=0.2).late()
     assert (await other.direct.pull(REPOSITORY, TAG)).digest == TWO.digest
+
+
+async def test_h119_what_was_pushed_again_after_the_copy_was_made_stays(
+    registry: RegistryServer, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    """The copy is put back while no proxy runs, so nobody is left who knew a newer ledger."""
+    data = redis_server.directory / "appendonlydir"
+    async with (
+        line_over(registry, redis_server) as line,
+        edge_over(registry.url, redis_server.url, rules=AGAIN) as edge,
+    ):
+        await overwritten_late(line, edge)
+        shutil.copytree(data, tmp_path / "copy")
+        assert (await edge.client.put(REPOSITORY, TAG, TWO)).status == 201
+    redis_server.kill()
+    shutil.rmtree(data)
+    shutil.copytree(tmp_path / "copy", data)
+    redis_server.start()
+    async with line_over(registry, redis_server) as line:
+        await due(line.edge)
+        await sweep_of(line.edge).late()
+        assert ("DELETE", f"/v2/{REPOSITORY}/manifests/{TAG}") not in line.relay.asked
+        assert (await line.edge.client.pull(REPOSITORY, TAG)).digest == TWO.digest
+
+
+async def test_h119_a_server_that_starts_anew_under_living_proxies_forgets_no_late_write(
+    line: Line, other: RunningEdge, redis_server: RedisServer
+) -> None:
+    await overwritten_late(line, other)
+    redis_server.restart()
+    for edge in (line.edge, other):
+        await edge.store.client.connection_pool.disconnect()  # type: ignore[union-attr]
+        await edge.parts.epoch.beat()
+    async with edge_over(line.relay.url, redis_server.url, rules=AGAIN) as young:
+        assert (await young.client.pull(REPOSITORY, TAG)).status == 404
+        await due(young)
+        await sweep_of(young).late()
+    assert ("DELETE", f"/v2/{REPOSITORY}/manifests/{TAG}") in line.relay.asked
 
 
 async def test_h111_a_ledger_that_lost_something_takes_nothing_for_late(line: Line, other: RunningEdge) -> None:

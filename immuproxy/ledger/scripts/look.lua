@@ -4,10 +4,14 @@
 -- of them has only to hear of the loss; a process that knows none of them tells of it, with the name that it knew.  So
 -- each name is told of once, however many notice at a time.
 --
+-- Who comes new cannot tell an older copy from what there was.  The key also keeps the history of the server of which
+-- somebody who knew the lineage found nothing lost; a server with another one is in doubt, until that is looked at (H119).
+--
 -- KEYS 1 repositories  2 lineage  3 beats
 -- ARGV 1 a repository to list, or ''  2 '1' where the caller has listed it before  3 who asks  4 the lineage that it
 --      knows, or '' where it comes new  5 its last beat there, or 0  6 a name for a new lineage  7 '1' to beat
--- Returns {lineage, fault, how long ago the last loss was noticed (ms; -1 for never), the caller's beat}.  Faults:
+-- Returns {lineage, fault, how long ago the last loss was noticed (ms; -1 for never), the caller's beat, how long ago
+-- the server was last in doubt (likewise)}.  Faults:
 -- EMPTIED, OLDER (what was there is not any more), FOREIGN (it is another ledger, or a copy of another lineage), TOLD
 -- (somebody else has noticed), or '' for none.
 local MOST_NAMES, MOST_BEATS = 100, 1000
@@ -50,5 +54,17 @@ if ARGV[7] == '1' then
 elseif found ~= '' then
   beat = 0
 end
-local lost = redis.call('HGET', KEYS[2], 'lost')
-return {string.match(names, '%S+'), found, lost and math.max(0, now_ms() - tonumber(lost)) or -1, beat}
+if known == '' or ARGV[7] == '1' then
+  local told, own = redis.call('HGET', KEYS[2], 'history'), history()
+  if told ~= own then
+    redis.call('HSET', KEYS[2], 'history', own)
+    if known == '' and told then redis.call('HSET', KEYS[2], 'doubted', text(now_ms())) end
+  end
+end
+
+local function ago(field)
+  local at = redis.call('HGET', KEYS[2], field)
+  return at and math.max(0, now_ms() - tonumber(at)) or -1
+end
+
+return {string.match(names, '%S+'), found, ago('lost'), beat, ago('doubted')}
