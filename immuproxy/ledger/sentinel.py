@@ -4,7 +4,9 @@ After a promotion the old master goes on answering as a master, for about ten se
 otherwise; what it says is then untrue, and what it is told is lost.  So an address counts only as long as a Sentinel
 has given it a moment ago, all connections to any other are dropped, and while a failover is under way none counts.
 
-Sentinels may disagree: the highest configuration epoch wins ("Consistency properties of Sentinel", Redis manual).
+Sentinels may disagree: the highest configuration epoch wins ("Consistency properties of Sentinel", Redis manual).  One
+that fell silent in a failover may have promoted a replica of which the others have not heard, so what those say of the
+same configuration does not count either (H122).
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ FRESH = 2.0
 """Seconds for which a Sentinel's word counts, from when it was asked."""
 
 REMEMBERED = 30.0
-"""Seconds for which a Sentinel with an older configuration is not believed any more, once there was a newer one."""
+"""Seconds for which a Sentinel with an older configuration is not believed any more, once there was a newer one, and
+none with the same one, once a failover was under way that has not been heard to end.
+"""
 
 ROLE_EVERY = 1.0
 """Seconds after which a connection is asked again whether its server is a master."""
@@ -70,10 +74,12 @@ class Sentinels:
         now = steady.now()
         known = [said for said in self._said.values() if now - said.at < REMEMBERED]
         newest = max((said.epoch for said in known), default=0)
-        fresh = {said.master for said in known if said.epoch == newest and now - said.at < FRESH}
+        newest_words = [said for said in known if said.epoch == newest]
+        fresh = {said.master for said in newest_words if now - said.at < FRESH}
+        changing = any(said.master is None for said in newest_words)  # however long ago (H122)
         if not fresh:
             raise MasterNotFoundError(f"no Sentinel has said lately who is the master {self._name!r}")
-        if None in fresh or len(fresh) > 1:
+        if changing or len(fresh) > 1:
             raise MasterNotFoundError(f"the Sentinels choose a new master {self._name!r}")
         return cast("Address", fresh.pop())
 

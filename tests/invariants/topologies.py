@@ -95,7 +95,7 @@ class Sentinels:
         more = {**settings, "repl-diskless-sync-delay": "0"}
         self.servers = [make_redis(_folder(folder, f"redis{number}"), more=more) for number in range(3)]
         self._sentinels = [self._sentinel(_folder(folder, f"sentinel{number}")) for number in range(3)]
-        self.watchers: Sequence[Server] = self._sentinels
+        self.watchers: Sequence[RedisServer] = self._sentinels
         hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self._sentinels)
         self.url = f"redis+sentinel://{hosts}/ledger"
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from pathlib import Path
 
 import pytest
 from redis import Redis
@@ -18,9 +19,10 @@ from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.model import Step
 from immuproxy.ledger.redis import Durability, LedgerUnavailableError, Store, connect
 from immuproxy.ledger.register import Register
-from immuproxy.ledger.sentinel import Address, Said, Sentinels
+from immuproxy.ledger.sentinel import FRESH, Address, Said, Sentinels
 from tests.conversation import image
-from tests.servers import RedisServer, wait_until
+from tests.invariants.topologies import Sentinels as Watched
+from tests.servers import RedisServer, Server, wait_until
 
 CONTENT = Content(digest=image("one").digest, needs=frozenset())
 
@@ -175,6 +177,34 @@ async def test_h99_while_a_new_master_is_chosen_nothing_that_was_read_is_confirm
         await until(lambda: is_master(replica))
 
 
+async def test_h122_a_sentinel_that_falls_silent_in_a_failover_leaves_the_master_unsure(tmp_path: Path) -> None:
+    """The two others have not heard of the replica that it promoted, and name the old master, which answers as one."""
+    ledger = Watched(tmp_path, {})
+    servers: list[Server] = [*ledger.servers, *ledger.watchers]
+    with ExitStack() as stack:
+        for server in servers:
+            server.start()
+            stack.callback(server.kill)
+        await asyncio.to_thread(ledger.form)
+        old, *replicas = ledger.servers
+        leader = ledger.watchers[0]
+        async with connect(ledger.url, timeout=1) as store:
+            await store.do(store.client.set("immuproxy:seen", "old"))
+            await asyncio.to_thread(wait_until, lambda: promotes(leader.port), "the replicas to be good enough")
+            with pytest.raises(LedgerUnavailableError, match="choose a new master"):
+                await store.confirm()
+            await until(lambda: any(map(is_master, replicas)))
+            leader.pause()
+            stack.callback(leader.resume)
+            with Redis(port=next(filter(is_master, replicas)).port) as client:
+                client.set("immuproxy:seen", "new")
+            assert value_at(old) == b"old"
+            for _ in range(5):
+                with suppress(LedgerUnavailableError):
+                    assert await store.do(store.client.get("immuproxy:seen")) == b"new"
+                await asyncio.sleep(FRESH / 4)
+
+
 OLD, NEW = ("old", 1), ("new", 1)
 
 
@@ -187,6 +217,8 @@ OLD, NEW = ("old", 1), ("new", 1)
         ([(1, OLD, 0), (2, NEW, 60)], OLD),
         ([(1, OLD, 0), (1, None, 0)], None),
         ([(1, None, 0), (2, NEW, 0)], NEW),
+        ([(1, OLD, 0), (1, None, 5)], None),
+        ([(1, OLD, 0), (1, None, 60)], OLD),
         ([(2, NEW, 5)], None),
         ([], None),
     ],
