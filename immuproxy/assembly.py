@@ -145,7 +145,7 @@ def assemble(
         refusals,
         platforms=platforms,
     )
-    healer = Healer(register, account or upstream, choices.service)
+    healer = Healer(register, account or upstream, choices.service, limits)
     edge = Edge(
         rules=rules,
         upstream=upstream,

@@ -46,6 +46,6 @@ async def opened_walk(config: Config, rate: float) -> AsyncIterator[Walk]:
         yield Walk(
             register=register,
             recovery=Recovery(register, account, Library(register, account), limits),
-            healer=Healer(register, account, caller),
+            healer=Healer(register, account, caller, limits),
             questions=Questions(account, caller),
         )

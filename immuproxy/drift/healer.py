@@ -7,6 +7,8 @@ the proxy is taken away.  A finding is told once, when it opens, and once when i
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 import structlog
 
@@ -15,9 +17,10 @@ from immuproxy.ledger.redis import LedgerUnavailableError
 from immuproxy.ledger.register import Register
 from immuproxy.oci.names import digest_of
 from immuproxy.proxy import headers, record
+from immuproxy.proxy.attempt import Limits
 from immuproxy.proxy.caller import Caller
 from immuproxy.proxy.refusals import first_message
-from immuproxy.proxy.upstream import DAMAGED, Found, Upstream, UpstreamUnavailableError
+from immuproxy.proxy.upstream import DAMAGED, Found, OutcomeUnknownError, Upstream, UpstreamUnavailableError
 
 log = structlog.get_logger("immuproxy.drift")
 
@@ -30,11 +33,12 @@ PAUSE = 0.05
 class Healer:
     """Takes reports of drift, and works them off one after another."""
 
-    def __init__(self, register: Register, upstream: Upstream, service: Caller) -> None:
+    def __init__(self, register: Register, upstream: Upstream, service: Caller, limits: Limits) -> None:
         """``service``: who the proxy is at the upstream; it must be allowed to push for healing to succeed."""
         self._register = register
         self._upstream = upstream
         self._service = service
+        self._limits = limits
         self._waiting: asyncio.Queue[tuple[TagRecord, str]] = asyncio.Queue(MAX_WAITING)
         self._reported: set[tuple[str, str]] = set()
 
@@ -115,19 +119,34 @@ class Healer:
 
     async def _restore(self, found: TagRecord, held: Committed) -> str:
         """Put the stored bytes under the tag again; what went wrong, or nothing."""
-        now = await self._register.read(found.repository, found.tag)
-        await self._register.confirm()
-        if now.committed is None or now.committed.digest != held.digest or _changes(now):
-            return ""  # it holds something else by now: nothing to set right
-        if await self._register.is_going(found.repository, found.tag, held.digest):
-            return ""  # to put it back would undo a delete that a rule allows
-        stored = await self._register.stored(found.repository, held.digest)
-        if stored is None or digest_of(stored.body) != held.digest:
-            return "the ledger has no copy of the manifest"
-        answer = await self._upstream.put_manifest(found.repository, found.tag, stored.body, self._as_pusher(stored))
+        until = asyncio.get_running_loop().time() + self._limits.lease - self._limits.put
+        name = record.new_token()
+        if not await self._register.begin_heal(found.repository, found.tag, held=held.digest, name=name):
+            return ""  # it holds something else by now, or is being deleted: nothing to set right
+        async with self._ending(found, name):
+            await self._register.confirm()
+            stored = await self._register.stored(found.repository, held.digest)
+            if stored is None or digest_of(stored.body) != held.digest:
+                return "the ledger has no copy of the manifest"
+            answer = await self._upstream.put_manifest(
+                found.repository, found.tag, stored.body, self._as_pusher(stored), until=until
+            )
         if answer.status >= 300:
             return f"the upstream answered {answer.status}: {first_message(answer)}"
         return await self._still_wrong(found, held)
+
+    @asynccontextmanager
+    async def _ending(self, found: TagRecord, name: str) -> AsyncIterator[None]:
+        """End the heal, but not where what was sent may still land (H121)."""
+        try:
+            yield
+        except (OutcomeUnknownError, asyncio.CancelledError):
+            raise
+        except BaseException:
+            with suppress(LedgerUnavailableError):
+                await self._register.end_heal(found.repository, found.tag, name=name)
+            raise
+        await self._register.end_heal(found.repository, found.tag, name=name)
 
     async def _still_wrong(self, found: TagRecord, held: Committed) -> str:
         damage = "the upstream took the manifest and still does not give it out, so its storage is damaged"

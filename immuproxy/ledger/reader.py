@@ -85,11 +85,6 @@ class Reader:
             if count
         }
 
-    async def is_going(self, repository: str, tag: str, digest: str) -> bool:
-        """Whether a delete of the tag, or of what it holds, is under way."""
-        found = await self._store.do(self._store.client.zmscore(keys.marks(repository), [digest, f"tag:{tag}"]))
-        return any(score is not None for score in found)
-
     async def tags(self, repository: str) -> list[str]:
         """The names of all tags with a committed record, latest commit first."""
         found = await self._store.do(self._store.client.zrevrange(keys.tags(repository), 0, -1))

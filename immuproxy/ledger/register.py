@@ -415,6 +415,19 @@ class Register(Reader):
         )
         return self._count(event, written=bool(reply))
 
+    async def begin_heal(self, repository: str, tag: str, *, held: str, name: str) -> bool:
+        """Before what the tag holds is put under it upstream again: no other content is claimed for it until
+        `end_heal`, or until the PUT can no longer land (H121) (``heal_begin.lua``).
+
+        ``name``: random.  False where the tag holds something else than ``held``, may be about to, or is being deleted.
+        """
+        keys_ = _keys(repository, tag, "pins", "manifests", "marks", "claims")
+        return bool(await self._store.durable_script("heal_begin", keys_, [held, name, tag]))
+
+    async def end_heal(self, repository: str, tag: str, *, name: str) -> None:
+        """The heal has landed, or was not sent."""
+        await self._store.do(self._store.client.hdel(keys.tag(repository, tag), f"heal_{name}"))
+
     async def _seen(self, repository: str) -> tuple[int, int]:
         """What a script that may take something away from others is told of this process' own clock (H112)."""
         ages = await self.clock.ages(keys.intents(repository))

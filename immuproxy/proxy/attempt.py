@@ -93,7 +93,8 @@ class Waiting:
 
     async def once(self, push: Push) -> None:
         if asyncio.get_running_loop().time() > self._ends:
-            raise errors.unavailable(f"another push of {push.repository}:{push.tag} has not ended yet; try again")
+            name = f"{push.repository}:{push.tag}"
+            raise errors.unavailable(f"another push or repair of {name} has not ended yet; try again")
         await asyncio.sleep(self._pause)
         self._pause = min(2 * self._pause, LONGEST_WAIT)
 

@@ -27,7 +27,7 @@ class Looks(Healer):
 
     def __init__(self, edge: RunningEdge, fails: Callable[[str], BaseException | None] = lambda _tag: None) -> None:
         healer = edge.parts.healer
-        super().__init__(healer._register, healer._upstream, healer._service)
+        super().__init__(healer._register, healer._upstream, healer._service, healer._limits)
         self.seen: list[str] = []
         self.fails = fails
 

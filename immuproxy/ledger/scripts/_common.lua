@@ -4,6 +4,7 @@
 -- Its claim part, all fields prefixed "claim_": state (claimed | armed), digest, token, lease (deadline, ms),
 -- term (how long before that it began, ms), armed (ms), event, needs.  Both may be there at once: an allowed overwrite under way.
 -- Its tombstone: deleted (ms), deleted_digest, deleted_by.
+-- Its heals, one field each: heal_<name> (ms), when a PUT of what the tag holds may have been sent upstream once more.
 
 -- A script has no way back, so a key of a wrong type is found before anything is written (H70).
 local KINDS = {
@@ -19,6 +20,8 @@ for _, key in ipairs(KEYS) do
 end
 
 local CLAIM_FIELDS = {'claim_state', 'claim_digest', 'claim_token', 'claim_lease', 'claim_term', 'claim_armed', 'claim_event', 'claim_needs'}
+
+local HEAL = 'heal_'
 
 -- Bytes of event ids kept of what the tag held before: about ten.
 local TOLD_LENGTH = 300
@@ -55,6 +58,20 @@ local function is_over(record, now, at, watched)
   local lease, term = tonumber(record.claim_lease), tonumber(record.claim_term)
   if not term then return lease <= now end
   return passed(lease - term, now, at, watched) >= term
+end
+
+-- Whether what a heal has sent may still land (H121); `quarantine`: how long that takes at most (ms).
+local function is_healing(record, now, at, watched, quarantine)
+  for name, since in pairs(record) do
+    if string.sub(name, 1, #HEAL) == HEAL and passed(tonumber(since), now, at, watched) < quarantine then return true end
+  end
+  return false
+end
+
+local function forget_heals(key, record)
+  for name in pairs(record) do
+    if string.sub(name, 1, #HEAL) == HEAL then redis.call('HDEL', key, name) end
+  end
 end
 
 local function read_record(key)
