@@ -79,10 +79,16 @@ class Carrier:
         return await once_free(intended, others="another push or delete of this content")
 
     async def intend_again(self, push: Push, event: Event) -> float:
-        """As `intend`, for what the tag holds already; 503 while that is being deleted, which the push would undo."""
+        """As `intend`, for what the tag holds already; 503 while that may be about to change, or is being deleted,
+        which the push would undo.  No other content is claimed before the push can no longer land (H121).
+        """
         until = self._until()
-        needs = push.manifest.needs | {push.manifest.digest, f"tag:{push.tag}"}
-        if await self._register.intend(push.repository, "", needs, _draft(event)) is not Step.OK:
+        repository, held = push.repository, push.manifest.digest
+        needs = push.manifest.needs | {held, f"tag:{push.tag}"}
+        if not await self._register.begin_heal(repository, push.tag, held=held, name=event.id):
+            raise errors.unavailable("what this tag holds is being deleted or may be about to change; try again")
+        if await self._register.intend(repository, "", needs, _draft(event)) is not Step.OK:
+            await self._register.end_heal(repository, push.tag, name=event.id)
             raise errors.unavailable("what this tag holds is being deleted; try again")
         return until
 
@@ -92,10 +98,12 @@ class Carrier:
     async def send(self, push: Push, reference: str, event: Event, *, until: float, looks: bool = False) -> Answer:
         """The PUT, once it is intended, and its outcome; nothing is sent after ``until``.
 
-        ``looks``: a success counts only where it is seen (H16, H25).  Raises 503 where the outcome is unknown.
+        ``looks``: it was intended with `intend_again`, and a success counts only where it is seen (H16, H25).  Raises
+        503 where the outcome is unknown.
         """
         reach(Failpoint.PUT_SENT)
         if asyncio.get_running_loop().time() > until:
+            await self._landed(push, event, looks=looks)
             await self._conclude(push, replace(event, outcome=Outcome.FAILED, reason=STOOD_STILL))
             raise errors.unavailable(f"{STOOD_STILL}; try again")
         try:
@@ -105,11 +113,17 @@ class Carrier:
         except OutcomeUnknownError:
             return await self._seen(push, reference, event)
         reach(Failpoint.PUT_APPLIED)
+        await self._landed(push, event, looks=looks)
         if answer.status >= 300:
             reason = f"the upstream answered {answer.status}: {first_message(answer)}"
             await self._conclude(push, replace(event, outcome=Outcome.FAILED, reason=reason))
             return answer
         return await self._seen(push, reference, event) if looks else await self._arrived(push, event, answer)
+
+    async def _landed(self, push: Push, event: Event, *, looks: bool) -> None:
+        """Other content may come now, where `intend_again` kept it away."""
+        if looks:
+            await self._register.end_heal(push.repository, push.tag, name=event.id)
 
     async def _seen(self, push: Push, reference: str, event: Event) -> Answer:
         """What the upstream shows decides; of a tag that may move, only where it proves something (H63, H114)."""

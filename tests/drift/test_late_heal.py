@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -44,7 +45,17 @@ class HeldUp:
 async def drifted(
     registry: RegistryServer, redis_server: RedisServer, choices: Choices = SHORT
 ) -> AsyncIterator[tuple[RunningEdge, RunningEdge, HeldUp]]:
-    """Two proxies, the second one behind a relay, and a tag that somebody moved in the registry."""
+    """Two proxies, and a tag that somebody moved in the registry."""
+    async with two_proxies(registry, redis_server, choices) as (left, right, held_up):
+        await left.direct.push("team/app", "1.0", OTHER)
+        yield left, right, held_up
+
+
+@asynccontextmanager
+async def two_proxies(
+    registry: RegistryServer, redis_server: RedisServer, choices: Choices = SHORT
+) -> AsyncIterator[tuple[RunningEdge, RunningEdge, HeldUp]]:
+    """The second one behind a relay, the first one knows what the tag holds."""
     held_up = HeldUp()
     async with (
         between(registry.url, held_up.act) as relay,
@@ -54,7 +65,6 @@ async def drifted(
         await left.client.push("team/app", "1.0", ONE)
         assert (await left.client.pull("team/app", "1.0")).digest == ONE.digest
         await right.client.blobs("team/app", TWO)
-        await left.direct.push("team/app", "1.0", OTHER)
         held_up.holds = True
         try:
             yield left, right, held_up
@@ -80,6 +90,23 @@ async def test_h121_a_heal_that_arrives_late_is_not_taken_for_what_an_overwritte
     async with drifted(registry, redis_server) as (left, right, held_up):
         with pytest.raises(UpstreamUnavailableError):
             await healed(right)
+        early = await right.client.put("team/app", "1.0", TWO)
+        held_up.go.set()
+        await held_up.landed.wait()
+        await pushed(right)
+        await asyncio.sleep(right.parts.limits.quarantine)
+        redis_server.kill()
+        read = await left.client.pull("team/app", "1.0")
+        assert (early.status, read.status, read.digest) == (503, 503, "")
+
+
+async def test_h121_neither_is_what_a_client_brings_back_late_that_the_registry_had_lost(
+    registry: RegistryServer, redis_server: RedisServer
+) -> None:
+    async with two_proxies(registry, redis_server) as (left, right, held_up):
+        kept = registry.storage / "docker/registry/v2/repositories/team/app/_manifests/revisions/sha256"
+        shutil.rmtree(kept / ONE.digest.removeprefix("sha256:"))
+        assert (await right.client.put("team/app", "1.0", ONE)).status == 503
         early = await right.client.put("team/app", "1.0", TWO)
         held_up.go.set()
         await held_up.landed.wait()
