@@ -217,7 +217,7 @@ class Sweep:
             return
         if self._limits.may_still_land(ages.of(claim.armed)):
             return
-        closing = await self._recovery.closing(found, "the push never reached the upstream")
+        closing = await self._recovery.given_up(found, self._caller)
         await self._register.release(found.repository, found.tag, token=claim.token, event=closing)
 
     async def _arrived(self, found: TagRecord) -> bool:

@@ -271,7 +271,7 @@ class Claiming:
                 retry_after=max(1, round(self._limits.quarantine - age / 1000)),
             )
         attempt.resolved = claim
-        attempt.closing = await self._recovery.closing(reply.record, "the push never reached the upstream")
+        attempt.closing = await self._recovery.given_up(reply.record, push.caller)
 
 
 def _require_generation(attempt: Attempt, reply: Reply) -> None:

@@ -24,6 +24,13 @@ from immuproxy.proxy.push import Library
 from immuproxy.proxy.upstream import DAMAGED, Found, Upstream, UpstreamUnavailableError
 from immuproxy.rules.model import Rule
 
+CAME_TO_NOTHING = (
+    "the push was interrupted; the tag does not show its content, which the upstream has, and nothing proves whether "
+    "it did before"
+)
+
+TAKEN_OVER = "the proxy stopped; a push of the same content took over"
+
 
 class Recovery:
     """Turns what the upstream shows into records."""
@@ -78,7 +85,7 @@ class Recovery:
         event = await self._finishing(found, content, rule)
         closing = None
         if seen.digest != claim.digest:
-            closing = await self.closing(found, f"the upstream holds other content: {seen.digest}")
+            closing = await self.given_up(found, caller, shown=seen.digest)
         reply = await self._register.adopt(
             found.repository,
             found.tag,
@@ -125,10 +132,41 @@ class Recovery:
         await self._upstream.put_manifest(found.repository, found.tag, seen.body, _sending(caller, seen), until=until)
         return True
 
-    async def closing(self, found: TagRecord, reason: str) -> Event | None:
-        """The event that ends the intent of the record's claim without success; None when it has none."""
+    async def given_up(self, found: TagRecord, caller: Caller, *, shown: str = "") -> Event | None:
+        """The event that ends an armed claim whose content the tag does not show and which can land no more; None when
+        it has none.
+
+        ``shown``: what the tag shows where it held nothing before.  That the push never arrived is proved where a tag
+        that held nothing shows nothing, or where the upstream does not have the content, which the claim keeps from
+        being deleted.  Else the tag may have shown it: a late push of what it held before can have come after it
+        (H123).  Raises `UpstreamUnavailableError`.
+        """
         draft = await self._draft(found)
-        return replace(draft, outcome=Outcome.FAILED, reason=reason) if draft else None
+        if draft is None:
+            return None
+        is_absent = found.committed is None and not shown
+        if is_absent or not await self._may_have(found, caller):
+            return replace(draft, outcome=Outcome.FAILED, reason="the push never reached the upstream")
+        return replace(draft, outcome=Outcome.UNKNOWN, reason=CAME_TO_NOTHING)
+
+    async def taken_over(self, found: TagRecord) -> Event | None:
+        """The event that ends the intent of an armed claim which a push of the same content goes on with; None when it
+        has none.  Nobody knows yet what was sent for it (H123).
+        """
+        draft = await self._draft(found)
+        return replace(draft, outcome=Outcome.UNKNOWN, reason=TAKEN_OVER) if draft else None
+
+    async def _may_have(self, found: TagRecord, caller: Caller) -> bool:
+        """Whether the upstream may have a claim's content by its digest, also where it cannot read it (H16)."""
+        if found.claim is None:
+            return False
+        try:
+            seen = await self._upstream.probe(found.repository, found.claim.digest, caller)
+        except UpstreamUnavailableError as error:
+            if error.status != DAMAGED:
+                raise
+            return True
+        return isinstance(seen, Found) or seen.status != 404
 
     async def _finishing(self, found: TagRecord, content: Content, rule: Rule) -> Event:
         """The event of a claim that arrived after all: the one its pusher would have written."""

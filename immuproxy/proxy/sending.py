@@ -42,9 +42,7 @@ class Sending:
         self._platforms.begin(attempt.push.repository, attempt.push.manifest, attempt.push.caller)
         closing = None
         if attempt.resumed is not None:
-            closing = await self._recovery.closing(
-                attempt.resumed, "the proxy stopped; a push of the same content took over"
-            )
+            closing = await self._recovery.taken_over(attempt.resumed)
             attempt.over_digest = attempt.resumed.committed.digest if attempt.resumed.committed else ""
         await self._arm(attempt, closing)
 

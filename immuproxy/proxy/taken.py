@@ -57,7 +57,7 @@ class Taken:
         armed = [record.claim.event if record.claim else "" for record in found]
         drafts = [await self._register.intent(repository, event) if event else None for event in armed]
         return [
-            replace(tag, cut_off=replace(draft, outcome=Outcome.FAILED, reason=CUT_OFF) if draft else None)
+            replace(tag, cut_off=replace(draft, outcome=Outcome.UNKNOWN, reason=CUT_OFF) if draft else None)
             for tag, draft in zip(tags, drafts, strict=True)
         ]
 

@@ -20,6 +20,7 @@ from immuproxy.ledger.model import Action, Event, Outcome, event_from_dict
 from immuproxy.ledger.redis import LedgerUnavailableError, connect
 from immuproxy.proxy import record
 from tests.auditor.checker import violations
+from tests.auditor.evidence import evidence, places
 from tests.auditor.reading import Listener, listening, read_views, settled
 from tests.auditor.recording import Flaw, Grant, Recording, Request
 from tests.auditor.sending import (
@@ -70,7 +71,9 @@ FLAWS = tuple(flaw for flaw in Flaw if flaw)
 
 @dataclass
 class Report:
-    """What was done and found; `platforms`: how many pushes of single images had to name theirs."""
+    """What was done and found; `platforms`: how many pushes of single images had to name theirs; `evidence`: what
+    explains each violation.
+    """
 
     seed: int
     requests: int = 0
@@ -80,6 +83,7 @@ class Report:
     happened: Counter[str] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
+    evidence: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
     def __str__(self) -> str:
@@ -88,7 +92,7 @@ class Report:
             f"  {len(self.violations)} violations",
             *("  " + _listed(counts) for counts in (self.answers, self.outcomes, self.happened)),
         ]
-        return "\n".join([*lines, *(f"  {line}" for line in self.violations)])
+        return "\n".join([*lines, *(f"  {line}" for line in (*self.violations, *self.evidence))])
 
 
 def _listed(counts: Counter[str]) -> str:
@@ -254,6 +258,17 @@ class Load:
         answers = {place: await self.direct.pull(*place) for place in unsure}
         return frozenset(place for place, answer in answers.items() if answer.status >= 500)
 
+    async def evidence(self, wrong: Sequence[str], recording: Recording, events: Sequence[Event]) -> list[str]:
+        """All that explains what is wrong, with what the registry shows now."""
+        lines = []
+        for violation in wrong:
+            shown: dict[tuple[str, str], str] = {}
+            for place in places(violation, recording, events):
+                answer = await self.direct.pull(*place)
+                shown[place] = f"{answer.status} {answer.digest if answer.status == 200 else ''}"
+            lines += [f"- {violation}", *evidence(violation, recording, events, self.world.faults, shown)]
+        return lines
+
     async def recording(self) -> Recording:
         """With what readers get in the end."""
         held: dict[tuple[str, str], str] = {}
@@ -281,6 +296,7 @@ async def audited(seed: int, seconds: float, faults: Sequence[str] = FAULTS) -> 
         report.violations += violations(recording, events)
         report.violations += differences(views)
         report.violations += load.world.complaints()
+        report.evidence = await load.evidence(report.violations, recording, events)
     _count(report, recording, events)
     report.seconds = time.monotonic() - began
     return report

@@ -11,6 +11,7 @@ import pytest
 
 from immuproxy.ledger.model import Action, ActorSource, Event, Outcome
 from tests.auditor.checker import violations
+from tests.auditor.evidence import evidence, places
 from tests.auditor.recording import Content, Flaw, Grant, Moment, Recording, Request, Sender
 from tests.auditor.views import Views, as_row, differences
 from tests.invariants.world import Write
@@ -439,3 +440,24 @@ def test_views_that_show_something_else_are_found(begins: str, views: Views) -> 
 
 def test_what_a_spreadsheet_would_run_is_text() -> None:
     assert as_row({"actor": "=cmd", "tag": "a", "size": None, "shadow": True})["actor"] == "'=cmd"
+
+
+def test_what_is_wrong_is_printed_with_all_that_explains_it() -> None:
+    """The recording is gone when the run is over."""
+    events = list(EVENTS)
+    set_to("e1v1", outcome=Outcome.FAILED)(events)
+    (violation, *_) = [problem for problem in violations(RIGHT, events) if problem.startswith("count: docker 1 ")]
+    lines = list(
+        evidence(violation, RIGHT, events, [(at(0).steady, "registry killed")], {("app", "v1"): "200 sha256:x"})
+    )
+    assert lines[0].startswith("app:v1: the registry shows 200 sha256:x, readers got ")
+    told = "\n".join(lines)
+    for name in ("request: {'name': 'docker 1'", "'sender': 'docker 1'", "'id': 'e1v1'", "fault: registry killed"):
+        assert name in told, name
+    assert "docker 6" not in told, "that is another tag"
+    assert all(float(line.split()[0]) >= -10 for line in lines[1:])
+
+
+@pytest.mark.parametrize("violation", ["story: docker 1 to v1", "time: e1v1 of somebody", "end: something (app:v1)"])
+def test_a_tag_is_found_by_its_request_its_event_and_its_name(violation: str) -> None:
+    assert places(violation, RIGHT, EVENTS) == {("app", "v1")}

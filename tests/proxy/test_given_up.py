@@ -1,0 +1,129 @@
+"""An overwrite that was cut off and given up is told as failed only where the registry never had its content (H123)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from immuproxy.assembly import Choices
+from immuproxy.ledger.model import Event, Outcome
+from tests.between import Request, between
+from tests.conversation import Answer, Image, RunningEdge, edge_over, image
+from tests.drift.test_sweep import AT_ONCE, kill_at_the_put, sweep_of
+from tests.servers import RedisServer, RegistryServer
+
+REPOSITORY, TAG = "team/app", "o1"
+ONE, TWO, THREE = image("one"), image("two"), image("three")
+RULES = """
+default: immutable
+rules: [{name: overwritten, tags: ["o*"], policy: immutable, overwrite: [{networks: [127.0.0.0/8]}]}]
+"""
+PUT = 0.2
+"""Seconds of a manifest request."""
+
+
+@dataclass
+class Late:
+    """Holds back the first push of a manifest until it is let go, long after its sender has given it up."""
+
+    held: Request | None = None
+    first: bool = True
+    sent: list[str] = field(default_factory=list)
+
+    async def act(self, request: Request) -> Answer | None:
+        if request.is_manifest_put:
+            self.sent.append(request.target)
+            if self.first:
+                self.first, self.held = False, request
+                return None
+        return await request.forward()
+
+    async def let_go(self) -> None:
+        assert self.held is not None
+        assert (await self.held.forward()).status == 201
+
+
+@dataclass
+class Stage:
+    edge: RunningEdge
+    late: Late
+
+    async def push(self, pushed: Image, status: int = 201) -> Answer:
+        answer = await self.edge.client.put(REPOSITORY, TAG, pushed)
+        assert answer.status == status, answer
+        return answer
+
+    async def interrupted(self, pushed: Image, *, lands: bool) -> Event:
+        """An overwrite whose proxy is gone once it has sent it, or just before; its intent."""
+        with pytest.MonkeyPatch.context() as patched:
+            kill_at_the_put(patched, lands=lands)
+            await self.push(pushed, 500)
+        (intent,) = await self.edge.parts.register.intents(REPOSITORY)
+        return intent
+
+    async def told(self, intent: Event) -> list[tuple[Outcome, int]]:
+        events = await self.edge.events(REPOSITORY)
+        return [(event.outcome, event.time) for event in events if event.id == intent.id]
+
+    async def shown(self) -> str:
+        return (await self.edge.direct.pull(REPOSITORY, TAG)).digest
+
+
+@pytest.fixture
+async def stage(registry: RegistryServer, redis_server: RedisServer) -> AsyncIterator[Stage]:
+    late = Late()
+    async with (
+        between(registry.url, late.act) as relay,
+        edge_over(relay.url, redis_server.url, rules=RULES, choices=Choices(manifest_timeout=PUT)) as edge,
+    ):
+        for pushed in (ONE, TWO, THREE):
+            await edge.direct.blobs(REPOSITORY, pushed)
+        yield Stage(edge, late)
+
+
+async def overwritten_and_undone(stage: Stage) -> Event:
+    """The registry takes an overwrite, and then the first push once more, which had been on its way all the time."""
+    await stage.push(ONE)
+    assert len(stage.late.sent) == 2
+    intent = await stage.interrupted(TWO, lands=True)
+    assert await stage.shown() == TWO.digest
+    await stage.late.let_go()
+    assert await stage.shown() == ONE.digest
+    return intent
+
+
+async def test_h123_an_overwrite_that_a_late_push_undid_is_not_told_as_failed_by_the_sweep(stage: Stage) -> None:
+    intent = await overwritten_and_undone(stage)
+    await asyncio.sleep(0.002)  # the clock of the ledger counts milliseconds
+    await sweep_of(stage.edge, lease=AT_ONCE).finish()
+    assert await stage.told(intent) == [(Outcome.UNKNOWN, intent.time)]
+    assert await stage.edge.parts.register.intents(REPOSITORY) == []
+    await stage.push(THREE)
+
+
+async def test_h123_an_overwrite_that_a_late_push_undid_is_not_told_as_failed_by_the_next_push(stage: Stage) -> None:
+    intent = await overwritten_and_undone(stage)
+    async with asyncio.timeout(20):
+        while (answer := await stage.edge.client.put(REPOSITORY, TAG, THREE)).status == 503:
+            await asyncio.sleep(float(answer.headers.get("Retry-After", 1)))
+    assert answer.status == 201
+    assert await stage.told(intent) == [(Outcome.UNKNOWN, intent.time)]
+    assert (await stage.edge.events(REPOSITORY))[-1].previous_digest == ONE.digest
+
+
+async def test_h123_one_that_a_push_of_the_same_content_takes_over_is_not_told_as_failed(stage: Stage) -> None:
+    """Nobody has looked yet when its intent is closed, and the other push may come to nothing."""
+    intent = await overwritten_and_undone(stage)
+    await stage.push(TWO)
+    assert await stage.told(intent) == [(Outcome.UNKNOWN, intent.time)]
+
+
+async def test_h123_an_overwrite_whose_content_the_registry_never_had_is_told_as_failed(stage: Stage) -> None:
+    await stage.push(ONE)
+    intent = await stage.interrupted(TWO, lands=False)
+    await asyncio.sleep(0.002)
+    await sweep_of(stage.edge, lease=AT_ONCE).finish()
+    assert await stage.told(intent) == [(Outcome.FAILED, intent.time)]
