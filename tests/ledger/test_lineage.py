@@ -182,6 +182,8 @@ async def test_h107_a_failover_that_lost_nothing_starts_no_quarantine(
     edge = failing_over
     assert (await edge.client.push("team/app", "1.0", image("one"))).status == 201
     await edge.parts.epoch.beat()
+    with Redis(port=redis_server.port) as client:
+        assert client.wait(1, 5000) == 1, "else the beat may be lost"
     fail(fate, redis_server, sentinel)
     await taken_over(edge, replica)
     assert edge.parts.epoch.recovering() == 0
