@@ -17,7 +17,7 @@ from tests.conversation import Answer, RunningEdge, edge_over, image
 from tests.servers import RedisServer, RegistryServer
 
 OVERWRITTEN = "default: immutable\nrules: [{name: open, tags: ['*'], policy: immutable, overwrite: [{within: 1h}]}]"
-SHORT, LONG = Choices(manifest_timeout=0.3), Choices(manifest_timeout=5.0)
+SHORT, LONG = Choices(manifest_timeout=0.6), Choices(manifest_timeout=5.0)
 ONE, TWO, OTHER = image("one"), image("two"), image("other")
 
 
