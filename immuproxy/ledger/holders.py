@@ -58,10 +58,10 @@ class Holders:
 
     async def _complete(self, repository: str) -> None:
         tags, holders = keys.tags(repository), keys.holders(repository)
-        async with self._store.client.pipeline(transaction=False) as pipeline:
-            pipeline.zcard(tags)
-            pipeline.zcard(holders)
-            standing, indexed = await self._store.do(pipeline.execute())
+        pipeline = self._store.client.pipeline(transaction=False)
+        pipeline.zcard(tags)
+        pipeline.zcard(holders)
+        standing, indexed = await self._store.do(pipeline.execute())
         if indexed >= standing:
             return
         names = [name.decode() for name in await self._store.do(self._store.client.zrange(tags, 0, -1))]

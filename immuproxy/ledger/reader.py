@@ -140,10 +140,10 @@ class Reader:
     async def _counted(self, repositories: Sequence[str], command: str, key: Callable[[str], str]) -> list[int]:
         found: list[int] = []
         for at in range(0, len(repositories), _REPOSITORIES_A_CALL):
-            async with self._store.client.pipeline(transaction=False) as pipeline:
-                for repository in repositories[at : at + _REPOSITORIES_A_CALL]:
-                    pipeline.execute_command(command, key(repository))
-                found += await self._store.do(pipeline.execute(raise_on_error=False))
+            pipeline = self._store.client.pipeline(transaction=False)
+            for repository in repositories[at : at + _REPOSITORIES_A_CALL]:
+                pipeline.execute_command(command, key(repository))
+            found += await self._store.do(pipeline.execute(raise_on_error=False))
             await asyncio.sleep(0)  # thousands of replies are a while for everybody else on the loop
         return found
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from immuproxy.ledger.redis import LedgerUnavailableError, connect
+from immuproxy.ledger.holders import Holders
+from immuproxy.ledger.reader import Reader
+from immuproxy.ledger.redis import LedgerUnavailableError, Store, connect
 from tests.servers import RedisServer, free_port
 
 
@@ -50,3 +53,22 @@ async def test_h97_a_cluster_of_which_no_node_answers_is_a_ledger_that_does_not_
         with capture_logs() as logged, pytest.raises(LedgerUnavailableError, match="cannot be connected"):
             await store.do(store.client.get("x"))
     assert logged == []
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        lambda store: Reader(store).unfinished(["team/app"]),
+        lambda store: Reader(store).with_late_writes(["team/app"]),
+        lambda store: Reader(store).tagged(["team/app"]),
+        lambda store: Holders(store).of("team/app", "sha256:0"),
+    ],
+    ids=["unfinished", "late", "tagged", "holders"],
+)
+async def test_h128_a_pipeline_to_a_cluster_that_is_away_is_a_ledger_that_does_not_answer(
+    question: Callable[[Store], Awaitable[object]],
+) -> None:
+    """redis-py looks for the cluster as soon as a pipeline is entered, before it is executed."""
+    async with connect(f"redis+cluster://127.0.0.1:{free_port()}", timeout=1) as store:
+        with pytest.raises(LedgerUnavailableError, match="cannot be connected"):
+            await question(store)
