@@ -199,6 +199,7 @@ def _recorded(event: Event, clock: float) -> Recorded:
         event.previous_digest,
         event.time / 1000 + clock,
         event.duration_ms is None,
+        event.reason,
     )
 
 

@@ -57,7 +57,7 @@ class Recorded:
     """One event of the audit, as far as it can be held against the history.
 
     `operation`: the push that it tells of; `previous`: what the tag held before; `time`: by the history's clock;
-    `late`: told by others than its own proxy.
+    `late`: told by others than its own proxy; `reason`: in its own words, for people.
     """
 
     event_id: str
@@ -69,6 +69,7 @@ class Recorded:
     previous: str = ""
     time: float = 0.0
     late: bool = False
+    reason: str = ""
 
 
 def violations(history: Iterable[Operation]) -> list[str]:

@@ -13,6 +13,9 @@ from tests.invariants.world import World
 _TAG = re.compile(r"\bteam/\w+:\w+")
 MOST_LINES = 400
 
+BEFORE = 30.0
+"""Seconds of faults before the first request: who follows whom comes from there."""
+
 
 def stories(
     problems: Iterable[str], world: World, history: Sequence[Operation], events: Sequence[Recorded]
@@ -38,12 +41,12 @@ def _lines(
     for event in events:
         if event.tag == tag:
             what = f"{event.outcome} {_short(event.digest)} over {_short(event.previous) or 'nothing'}"
-            yield event.time - began, f"EVENT {what}, by {event.operation or 'a proxy'}"
+            yield event.time - began, f"EVENT {what}, by {event.operation or 'a proxy'}: {event.reason}"
     for write in world.writes:
         if f"{write.repository}:{write.reference}" == tag:
             yield write.time - began, f"-> registry {write.method} {_short(write.digest)} of {write.sender}"
     for at, fault in world.faults:
-        if began <= at <= ended:
+        if began - BEFORE <= at <= ended:
             yield at - began, f"FAULT {fault}"
 
 

@@ -56,6 +56,9 @@ class Topology(Protocol):
     def is_whole(self) -> bool:
         """Whether each master has a replica that follows it, so that the next one may be hit."""
 
+    def order(self) -> str:
+        """Who follows whom by each server's own word, and how far it has come, for people."""
+
 
 class Single:
     """One server."""
@@ -83,6 +86,9 @@ class Single:
 
     def is_whole(self) -> bool:
         return True
+
+    def order(self) -> str:
+        return _order(self.servers)
 
 
 class Sentinels:
@@ -143,6 +149,9 @@ class Sentinels:
         masters = self.masters()
         return bool(masters) and _is_followed(masters[0])
 
+    def order(self) -> str:
+        return _order(self.servers)
+
     def _state(self, sentinel: RedisServer) -> Mapping[str, Any]:
         with contextlib.suppress(RedisError), _client(sentinel) as client:
             found: Mapping[str, Any] = client.sentinel_master("ledger")
@@ -187,6 +196,9 @@ class Cluster:
         masters = self.masters()
         return len(masters) == 3 and all(map(_is_followed, masters)) and all(map(_finds_whole, self.servers))
 
+    def order(self) -> str:
+        return _order(self.servers)
+
     def _with_slots(self, asked: Sequence[RedisServer]) -> list[RedisServer]:
         """As the one of those asked sees it that has the newest configuration."""
         views = [view for view in map(_nodes, asked) if view]
@@ -221,6 +233,19 @@ def _replication(server: RedisServer) -> Mapping[str, Any]:
         found: Mapping[str, Any] = client.info("replication")
         return found
     return {}
+
+
+def _order(servers: Sequence[RedisServer]) -> str:
+    names = {server.port: server.directory.name for server in servers}
+    return ", ".join(_place(server, names) for server in servers)
+
+
+def _place(server: RedisServer, names: Mapping[int, str]) -> str:
+    found = _replication(server)
+    name, at = server.directory.name, found.get("master_repl_offset", "?")
+    if found.get("role") == "slave":
+        return f"{name} after {names.get(found['master_port'])} ({found['master_link_status']}) at {at}"
+    return f"{name} {found.get('role', 'silent')} at {at}"
 
 
 def _is_followed(master: RedisServer) -> bool:

@@ -199,7 +199,7 @@ class World:
             return bool(masters) and masters != before
 
         await self._until(has_happened, LONGEST_PLANNED)
-        await self._until(self.ledger.is_whole)
+        await self._heal()
 
     async def kill_master(self) -> None:
         """For so long that another takes over."""
@@ -208,7 +208,7 @@ class World:
             await self.run_in_order(master.kill)
             await self._until(partial(self.ledger.has_replaced, master))
             await self.run_in_order(master.start)
-            await self._until(self.ledger.is_whole)
+            await self._heal()
 
     async def freeze_master(self) -> None:
         """For so long that another takes over; then the old one goes on where it was."""
@@ -221,7 +221,7 @@ class World:
             finally:
                 master.resume()
             self.faults.append((time.monotonic(), f"{master.directory.name} goes on"))
-            await self._until(self.ledger.is_whole)
+            await self._heal()
 
     async def _some_master(self) -> RedisServer | None:
         masters = await asyncio.to_thread(self.ledger.masters)
@@ -235,6 +235,10 @@ class World:
                     await asyncio.sleep(0.1)
                 return
         self._note("failover that took too long")
+
+    async def _heal(self) -> None:
+        await self._until(self.ledger.is_whole)
+        self.faults.append((time.monotonic(), f"over: {await asyncio.to_thread(self.ledger.order)}"))
 
     async def freeze_proxy(self) -> None:
         """Sometimes for longer than a lease and the quarantine after it."""
