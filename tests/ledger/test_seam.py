@@ -65,7 +65,7 @@ async def test_h97_a_cluster_of_which_no_node_answers_is_a_ledger_that_does_not_
     ],
     ids=["unfinished", "late", "tagged", "holders"],
 )
-async def test_h128_a_pipeline_to_a_cluster_that_is_away_is_a_ledger_that_does_not_answer(
+async def test_h124_a_pipeline_to_a_cluster_that_is_away_is_a_ledger_that_does_not_answer(
     question: Callable[[Store], Awaitable[object]],
 ) -> None:
     """redis-py looks for the cluster as soon as a pipeline is entered, before it is executed."""
