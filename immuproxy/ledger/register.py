@@ -25,6 +25,7 @@ from immuproxy.ledger.ids import new_event_id
 from immuproxy.ledger.late import LateWrites
 from immuproxy.ledger.model import (
     Action,
+    Claim,
     Event,
     Outcome,
     Reply,
@@ -206,18 +207,20 @@ class Register(Reader):
         *,
         event: Event,
         reuse: bool,
-        seen_token: str = "",
+        seen: Claim | None = None,
         first: bool = True,
         closing: Event | None = None,
     ) -> Reply:
         """Take what the upstream shows into the ledger, or finish somebody's armed claim (``adopt.lua``).
 
-        ``reuse``: whether the name of a deleted tag may be used again.  A ledger that lost something, or may have, does
-        not know whether what it takes for a late write was pushed once more since: then it is adopted as well (H110).
+        ``seen``: the armed claim that the caller saw, of whose push it tells.  ``reuse``: whether the name of a deleted
+        tag may be used again.  A ledger that lost something, or may have, does not know whether what it takes for a
+        late write was pushed once more since: then it is adopted as well (H110).
         """
         await self._epoch.list(repository)
         kept = ("tags", "pins", "manifests", "intents", "outbox", "marks", "holders", "floor", "late")
-        given = [seen_token, *self._held(tag, content, event, first=first, time=await self.clock.time())]
+        token = f"{seen.token} {seen.event}" if seen else ""
+        given = [token, *self._held(tag, content, event, first=first, time=await self.clock.time())]
 
         async def step() -> Reply:
             whole = not self._epoch.unsure()

@@ -92,7 +92,7 @@ class Recovery:
             content,
             event=event,
             reuse=rule.reuse_allowed,
-            seen_token=claim.token,
+            seen=claim,
             first=not found.committed,
             closing=closing,
         )

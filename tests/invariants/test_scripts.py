@@ -157,10 +157,10 @@ class Ledger:
         own = claim is not None and claim.digest == DIGESTS[number]
         closing = await self.closing(record)
         event = replace(closing if own and closing else self.event(tag=tag), outcome=Outcome.CREATED)
-        seen = claim.token if claim and choice % 3 else ""
+        seen = claim if choice % 3 else None
         ending = None if own else closing
         return await self.register.adopt(
-            REPOSITORY, tag, content(number), event=event, reuse=True, seen_token=seen, closing=ending
+            REPOSITORY, tag, content(number), event=event, reuse=True, seen=seen, closing=ending
         )
 
     async def intend(self, tag: str, number: int, choice: int) -> object:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
 from immuproxy.assembly import Choices
-from immuproxy.ledger.model import Event, Outcome
+from immuproxy.drift.service import service_caller
+from immuproxy.ledger.model import Event, Outcome, TagRecord
+from immuproxy.ledger.register import Register
 from tests.between import Request, between
 from tests.conversation import Answer, Image, RunningEdge, edge_over, image
 from tests.drift.test_sweep import AT_ONCE, kill_at_the_put, sweep_of
@@ -127,3 +130,28 @@ async def test_h123_an_overwrite_whose_content_the_registry_never_had_is_told_as
     await asyncio.sleep(0.002)
     await sweep_of(stage.edge, lease=AT_ONCE).finish()
     assert await stage.told(intent) == [(Outcome.FAILED, intent.time)]
+
+
+async def test_h125_who_saw_a_claim_before_it_was_taken_over_does_not_tell_of_it(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader whose look at the registry takes long: the claim has the same token, but is another push's by now."""
+    stage.late.first = False
+    await stage.push(ONE)
+    first = await stage.interrupted(TWO, lands=False)
+    parts, seen, arm = stage.edge.parts, list[TagRecord](), Register.arm
+
+    async def late_to_arm(self: Register, *arguments: Any, **named: Any) -> Any:
+        seen.append(await self.read(REPOSITORY, TAG))
+        return await arm(self, *arguments, **named)
+
+    monkeypatch.setattr(Register, "arm", late_to_arm)
+    second = await stage.interrupted(TWO, lands=True)
+    assert seen[0].claim is not None
+    assert seen[0].claim.event == first.id != second.id
+    rule = stage.edge.rules[0].match(REPOSITORY, TAG)
+    caller = service_caller(None, None)
+    assert not await parts.recovery.settle(seen[0], caller, rule)
+    assert await parts.recovery.settle(await parts.register.read(REPOSITORY, TAG), caller, rule)
+    told = (await stage.edge.events(REPOSITORY))[-1]
+    assert (told.outcome, told.id, told.previous_digest) == (Outcome.OVERWRITTEN, second.id, ONE.digest)

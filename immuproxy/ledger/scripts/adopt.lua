@@ -2,7 +2,7 @@
 -- armed claim that somebody else made: help (x is its digest) and resolve (it has no living owner).
 --
 -- KEYS 1 tag record  2 tags  3 pins  4 manifests  5 intents  6 outbox  7 marks  8 holders  9 floor  10 late
--- ARGV 1 token of the armed claim that the caller saw, or ''   2 digest x  3 tag name  4 event  5 needs  6 quarantine (ms)
+-- ARGV 1 token of the armed claim that the caller saw and, behind a blank, the event of its push, or ''   2 digest x  3 tag name  4 event  5 needs  6 quarantine (ms)
 --      7 number N of field/value items that follow, 8.. the fields, then digest/bytes pairs; see commit.lua
 --      last but four: what time the caller expects
 --      last but three: for how long it has seen the clock go evenly (ms; see `passed`)
@@ -11,7 +11,8 @@
 --      last: event that closes the intent of an armed claim of another digest, or ''
 -- Returns {status, now, record...}; status
 --   COMMITTED the tag holds something now: look at its digest
---   CHANGED   an armed claim stands that the caller did not see, or that still has its owner; look again
+--   CHANGED   an armed claim stands that the caller did not see, or that still has its owner; look again.  Who takes a
+--             claim over has its token before it is armed, and another push's event only then (H125)
 --   DELETING  a delete of something that x needs is under way, so it is not taken in (H34)
 --   LATE      x was sent before the tag was deleted or overwritten, and is not what the tag holds now (H110)
 --   DELETED   the tag was deleted and its name stays taken: what shows under it came by another way
@@ -28,7 +29,7 @@ if ARGV[#ARGV - 2] == '1' and not (pending and record.claim_digest == ARGV[2]) a
 end
 if record.deleted and not pending and ARGV[#ARGV - 1] == '0' then return reply('DELETED', key, now) end
 if pending then
-  if record.claim_token ~= ARGV[1] then return reply('CHANGED', key, now) end
+  if record.claim_token .. ' ' .. (record.claim_event or '') ~= ARGV[1] then return reply('CHANGED', key, now) end
   local own = record.claim_digest == ARGV[2]
   local stale = is_over(record, now, tonumber(ARGV[#ARGV - 4]), tonumber(ARGV[#ARGV - 3]))
   -- A pending overwrite is committed by its owner; only when that owner is gone by anybody else.
