@@ -101,16 +101,26 @@ async def test_silent_connections_stop_nobody(own: Arena, name: str, listener: s
 
 @pytest.mark.parametrize("name", SILENCES)
 async def test_connections_that_hang_up_leave_no_file_open(own: Arena, name: str) -> None:
-    before = 0
-    for _ in range(3):  # what the first rounds leave are connections to the registry and Redis, kept for the last
+    # Connections to the registry and Redis are kept, so what counts is whether the rounds go on needing more.
+    for _ in range(8):
         before = files(own)
         async with held_open(own.proxy.edge_port, SILENCES[name], 60):
             await asyncio.sleep(0.05)
-    ends = time.monotonic() + 10
-    while files(own) > before + 12 and time.monotonic() < ends:
-        await asyncio.sleep(0.05)
-    assert files(own) <= before + 12
+        if await settles(own, before + 12):
+            break
+    else:
+        pytest.fail("each round leaves files open")
     own.log_is_clean()
+
+
+async def settles(own: Arena, most: int) -> bool:
+    """Whether no more than so many files are open, soon."""
+    ends = time.monotonic() + 5
+    while files(own) > most:
+        if time.monotonic() > ends:
+            return False
+        await asyncio.sleep(0.05)
+    return True
 
 
 def _digests(number: int) -> list[str]:
