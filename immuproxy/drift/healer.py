@@ -119,7 +119,7 @@ class Healer:
 
     async def _restore(self, found: TagRecord, held: Committed) -> str:
         """Put the stored bytes under the tag again; what went wrong, or nothing."""
-        until = asyncio.get_running_loop().time() + self._limits.lease - self._limits.put
+        until = self._limits.until(asyncio.get_running_loop().time())
         name = record.new_token()
         if not await self._register.begin_heal(found.repository, found.tag, held=held.digest, name=name):
             return ""  # it holds something else by now, or is being deleted: nothing to set right

@@ -43,6 +43,10 @@ class Limits:
         """As the ledger wants it."""
         return round(self.quarantine * 1000)
 
+    def until(self, began: float) -> float:
+        """Until when a PUT may be sent that is to arrive within a lease that began then (the loop's time; H62)."""
+        return began + self.lease - self.put
+
     def may_still_land(self, age_ms: int) -> bool:
         """Whether the upstream could yet do what a lost proxy has sent so long ago (H62, H77, H112)."""
         return age_ms < self.quarantine_ms

@@ -93,7 +93,7 @@ class Carrier:
         return until
 
     def _until(self) -> float:
-        return asyncio.get_running_loop().time() + self._limits.lease - self._limits.put
+        return self._limits.until(asyncio.get_running_loop().time())
 
     async def send(self, push: Push, reference: str, event: Event, *, until: float, looks: bool = False) -> Answer:
         """The PUT, once it is intended, and its outcome; nothing is sent after ``until``.

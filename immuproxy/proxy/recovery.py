@@ -128,7 +128,7 @@ class Recovery:
         )
         if reply.step is Step.LOST:
             return False
-        until = began + self._limits.lease - self._limits.put
+        until = self._limits.until(began)
         await self._upstream.put_manifest(found.repository, found.tag, seen.body, _sending(caller, seen), until=until)
         return True
 

@@ -131,7 +131,7 @@ class Sending:
 
         This process may have stood still since it armed the claim (H62).
         """
-        until = attempt.armed_at + self._limits.lease - self._limits.put
+        until = self._limits.until(attempt.armed_at)
         if asyncio.get_running_loop().time() > until:
             raise errors.unavailable("the proxy stood still for too long in the middle of this push; try again")
         return until

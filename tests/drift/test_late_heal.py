@@ -83,6 +83,22 @@ async def pushed(edge: RunningEdge) -> None:
             pass
 
 
+async def overwritten_before_it_lands(
+    left: RunningEdge, right: RunningEdge, held_up: HeldUp, redis_server: RedisServer
+) -> None:
+    """What is held up is given out by nobody: the overwrite waits, and who reaches no Redis does not take it for the
+    tag's.
+    """
+    early = await right.client.put("team/app", "1.0", TWO)
+    held_up.go.set()
+    await held_up.landed.wait()
+    await pushed(right)
+    await asyncio.sleep(right.parts.limits.quarantine)
+    redis_server.kill()
+    read = await left.client.pull("team/app", "1.0")
+    assert (early.status, read.status, read.digest) == (503, 503, "")
+
+
 async def test_h121_a_heal_that_arrives_late_is_not_taken_for_what_an_overwritten_tag_holds(
     registry: RegistryServer, redis_server: RedisServer
 ) -> None:
@@ -90,14 +106,7 @@ async def test_h121_a_heal_that_arrives_late_is_not_taken_for_what_an_overwritte
     async with drifted(registry, redis_server) as (left, right, held_up):
         with pytest.raises(UpstreamUnavailableError):
             await healed(right)
-        early = await right.client.put("team/app", "1.0", TWO)
-        held_up.go.set()
-        await held_up.landed.wait()
-        await pushed(right)
-        await asyncio.sleep(right.parts.limits.quarantine)
-        redis_server.kill()
-        read = await left.client.pull("team/app", "1.0")
-        assert (early.status, read.status, read.digest) == (503, 503, "")
+        await overwritten_before_it_lands(left, right, held_up, redis_server)
 
 
 async def test_h121_neither_is_what_a_client_brings_back_late_that_the_registry_had_lost(
@@ -107,14 +116,7 @@ async def test_h121_neither_is_what_a_client_brings_back_late_that_the_registry_
         kept = registry.storage / "docker/registry/v2/repositories/team/app/_manifests/revisions/sha256"
         shutil.rmtree(kept / ONE.digest.removeprefix("sha256:"))
         assert (await right.client.put("team/app", "1.0", ONE)).status == 503
-        early = await right.client.put("team/app", "1.0", TWO)
-        held_up.go.set()
-        await held_up.landed.wait()
-        await pushed(right)
-        await asyncio.sleep(right.parts.limits.quarantine)
-        redis_server.kill()
-        read = await left.client.pull("team/app", "1.0")
-        assert (early.status, read.status, read.digest) == (503, 503, "")
+        await overwritten_before_it_lands(left, right, held_up, redis_server)
 
 
 async def test_h121_an_overwrite_waits_for_a_heal_only_until_that_has_landed(

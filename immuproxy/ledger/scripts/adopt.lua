@@ -2,7 +2,8 @@
 -- armed claim that somebody else made: help (x is its digest) and resolve (it has no living owner).
 --
 -- KEYS 1 tag record  2 tags  3 pins  4 manifests  5 intents  6 outbox  7 marks  8 holders  9 floor  10 late
--- ARGV 1 token of the armed claim that the caller saw and, behind a blank, the event of its push, or ''   2 digest x  3 tag name  4 event  5 needs  6 quarantine (ms)
+-- ARGV 1 token of the armed claim that the caller saw and, behind a blank, the event of its push, or ''
+--      2 digest x  3 tag name  4 event  5 needs  6 quarantine (ms)
 --      7 number N of field/value items that follow, 8.. the fields, then digest/bytes pairs; see commit.lua
 --      last but four: what time the caller expects
 --      last but three: for how long it has seen the clock go evenly (ms; see `passed`)
