@@ -210,10 +210,13 @@ class Connections(web.Server):
         return self.connection(self, loop=self._loop, **self._kwargs)
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
-        """Another client; where there is no room, whoever keeps a place without need goes (H89)."""
+        """Another client; where there is no room, whoever keeps a place without need goes (H89).
+
+        One that finds none goes a step later: the library's task of a connection that ended before it began fails.
+        """
         super().connection_made(handler, transport)
         if len(self._connections) > self._room and not self._one_goes():
-            handler.force_close()
+            self._loop.call_soon(handler.force_close)
         else:
             self._silent[handler] = None
 
