@@ -15,7 +15,7 @@ local commands = {
   {'HSCAN', key, 0}, {'HSET', key, 'f', ''}, {'HSTRLEN', key, 'f'},
   {'SADD', key, 'm'}, {'SCARD', key}, {'SISMEMBER', key, 'm'}, {'SMEMBERS', key},
   {'XADD', key, '*', 'f', ''}, {'XDEL', key, '0-1'}, {'XINFO', 'STREAM', key}, {'XLEN', key}, {'XRANGE', key, '-', '+'},
-  {'XREVRANGE', key, '+', '-'}, {'XTRIM', key, 'MAXLEN', 0},
+  {'XREAD', 'STREAMS', key, '0-0'}, {'XREVRANGE', key, '+', '-'}, {'XTRIM', key, 'MAXLEN', 0},
   {'ZADD', key, 0, 'm'}, {'ZCARD', key}, {'ZINCRBY', key, 0, 'm'}, {'ZMSCORE', key, 'm'}, {'ZRANGE', key, 0, 0},
   {'ZRANGEBYSCORE', key, 0, 0}, {'ZREM', key, 'm'}, {'ZREMRANGEBYRANK', key, 0, 0}, {'ZREMRANGEBYSCORE', key, 0, 0},
   {'ZREVRANGE', key, 0, 0}, {'ZSCAN', key, 0}, {'ZSCORE', key, 'm'}, {'ZUNIONSTORE', key, 1, key},

@@ -1,0 +1,226 @@
+"""All questions to the audit, in one place."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from sqlite3 import Connection
+
+from immuproxy.audit import paging, schema, views
+from immuproxy.audit.follow import Follower
+from immuproxy.audit.index import Index, IndexFullError
+from immuproxy.audit.paging import Walked
+from immuproxy.ledger.audit import cursors
+from immuproxy.ledger.audit.cursors import Position
+from immuproxy.ledger.audit.listing import ORDERS
+from immuproxy.ledger.audit.roster import MOST_TAGS, TagFacts
+from immuproxy.ledger.audit.values import (
+    Arrival,
+    BadCursorError,
+    Chart,
+    EventPage,
+    RepositoryPage,
+    RepositorySummary,
+    Tally,
+)
+from immuproxy.ledger.model import Event
+from immuproxy.ledger.search import Search, Term
+
+_EXPORT_PAGE = 100
+"""Events of an export that are read in one go: about a millisecond for everybody else on the loop (H88)."""
+
+_ALL = Search()
+_OLDER, _NEWER = "older", "newer"
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How much of the record can be searched at this moment.
+
+    ``since``: milliseconds of the oldest event that is here, None where there is none; ``complete``: the record holds
+    no older ones.  ``failure`` says what keeps new ones away, and is empty where nothing does.
+    """
+
+    since: int | None
+    complete: bool
+    failure: str = ""
+
+
+class Audit:
+    """The audit of one ledger, as its index tells it."""
+
+    def __init__(self, index: Index, follower: Follower) -> None:
+        """``index`` is open, and ``follower`` runs, while questions are asked."""
+        self._index = index
+        self._follower = follower
+
+    async def reach(self) -> Reach:
+        """What the pages say beside what they show."""
+        walked = await self._walk([_ALL], 0, paging.NEWEST)
+        failed = self._follower.failed
+        since = schema.ms_of(walked.since) if walked.high else None
+        return Reach(since, walked.whole, str(failed) if failed else "")
+
+    async def events(self, search: Search, *, filters: Search = _ALL, limit: int = 50, cursor: str = "") -> EventPage:
+        """A page of at most ``limit`` events that both ``search`` and ``filters`` want, newest first, from ``cursor``.
+
+        New events never shift a page.  Order is the order of arrival: after an outage an event may stand above others
+        that are younger.
+        """
+        start = _place(cursors.read_position(_OLDER, cursor)) if cursor else paging.NEWEST
+        walked = await self._walk([search, filters], limit + 1, start)
+        page = _page(walked, limit)
+        return page if cursor else replace(page, live_cursor=_written(_NEWER, walked.high))
+
+    async def history(self, repository: str, tag: str, *, limit: int = 100, cursor: str = "") -> EventPage:
+        """Every event of one tag, newest first."""
+        of_tag = Search().with_term("repo", repository).with_term("tag", tag)
+        return await self.events(of_tag, limit=limit, cursor=cursor)
+
+    async def event(self, event_id: str) -> Event | None:
+        """One event by its id (or by the id of its request)."""
+        walked = await self._walk([Search((Term("id", event_id),))], 1, paging.NEWEST)
+        return walked.found[0].event if walked.found else None
+
+    async def export_pages(self, search: Search, *, filters: Search = _ALL) -> AsyncIterator[Sequence[Event]]:
+        """The whole result, newest first, in pieces: some events, or none where nothing matched in that part.
+
+        While the index is built it waits for the rest; raises what keeps that away, so that a part is never taken for
+        the whole.
+        """
+        start: int | None = paging.NEWEST
+        while start is not None:
+            seen = self._follower.seen
+            walked = await self._walk([search, filters], _EXPORT_PAGE, start)
+            yield [found.event for found in walked.found]
+            if walked.resume is not None and walked.resume < walked.since:
+                if self._follower.bounded:
+                    raise IndexFullError("there is room in memory for the newest events only")
+                await self._changed(seen)
+            start = walked.resume
+
+    async def export(self, search: Search, *, filters: Search = _ALL) -> AsyncIterator[Event]:
+        """The same, event by event."""
+        async for events in self.export_pages(search, filters=filters):
+            for event in events:
+                yield event
+
+    def tail(self, search: Search, *, filters: Search = _ALL, after: str = "") -> AsyncIterator[Arrival]:
+        """Matching events as they arrive, for ever: from now on, or behind a cursor.
+
+        That is one of an earlier `Arrival`, of `end`, or the ``live_cursor`` of a page: nothing between is left out,
+        nothing comes twice.  Raises `BadCursorError` at once, and later what keeps new events away.
+        """
+        return self._tail([search, filters], _place(cursors.read_position(_NEWER, after)) if after else None)
+
+    async def _tail(self, searches: Sequence[Search], place: int | None) -> AsyncIterator[Arrival]:
+        place = (await self._walk([_ALL], 0, paging.NEWEST)).high if place is None else place
+        while True:
+            seen = self._follower.seen
+            walked = await self._index.read(partial(paging.newer, searches=searches, after=place))
+            for found in walked.found:
+                yield Arrival(found.event, _written(_NEWER, found.place))
+            if walked.high == place:
+                await self._changed(seen)
+            place = walked.high
+
+    async def _changed(self, seen: int) -> None:
+        await self._follower.change(seen)
+        if self._follower.failed is not None:
+            raise self._follower.failed
+
+    async def end(self) -> str:
+        """The cursor of `tail` for what comes from now on."""
+        return _written(_NEWER, (await self._walk([_ALL], 0, paging.NEWEST)).high)
+
+    async def counts(self, since: int, until: int, buckets: int, *, field: str = "outcome") -> Chart:
+        """See `views.chart`."""
+        return await self._index.read(partial(views.chart, field=field, since=since, until=until, buckets=buckets))
+
+    async def shadowed(self, since: int, until: int) -> int:
+        """See `views.shadowed`."""
+        return await self._index.read(partial(views.shadowed, since=since, until=until))
+
+    async def top(
+        self, field: str, *, since: int, until: int, outcome: str | None = None, limit: int = 10
+    ) -> list[Tally]:
+        """See `views.top`."""
+        return await self._index.read(
+            partial(views.top, field=field, since=since, until=until, outcome=outcome, limit=limit)
+        )
+
+    async def facet_values(self, field: str, prefix: str = "", *, repository: str = "", limit: int = 20) -> list[Tally]:
+        """See `views.known_values`."""
+        return await self._index.read(
+            partial(views.known_values, key=field, part=prefix, repository=repository, limit=limit)
+        )
+
+    async def repositories(
+        self, pattern: str = "", *, order: str = "activity", limit: int = 50, cursor: str = ""
+    ) -> RepositoryPage:
+        """Repositories that contain ``pattern``, or match it where it has wildcards.
+
+        ``order`` is activity, name, events or refusals; a cursor belongs to its order.
+        """
+        if order not in ORDERS:
+            raise ValueError(f"{order!r} is no order; choose one of {', '.join(ORDERS)}")
+        behind = _rank_of(cursors.read(order, (int, str), cursor)) if cursor else None
+
+        def ask(connection: Connection) -> RepositoryPage:
+            known = views.repositories(connection, pattern)
+            rows = sorted(((_rank(order, summary), summary, word) for summary, word in known), key=lambda row: row[0])
+            following = [row for row in rows if behind is None or row[0] > behind]
+            shown = [replace(summary, tags=views.tag_count(connection, word)) for _, summary, word in following[:limit]]
+            weight = -following[limit - 1][0][0] if len(following) > limit else 0
+            last = shown[-1].repository if len(following) > limit else ""
+            return RepositoryPage(tuple(shown), len(rows), cursors.write(order, weight, last) if last else "")
+
+        return await self._index.read(ask)
+
+    async def tags(self, repository: str, *, most: int = MOST_TAGS) -> list[TagFacts]:
+        """What the events say of the tags of a repository, last active first; ``held`` is the register's to say."""
+        return await self._index.read(partial(views.tags, repository=repository, most=most))
+
+    async def last_set(self, repository: str, tag: str) -> TagFacts:
+        """When one tag was last set, to what and by whom, as its events tell."""
+        found = await self._index.read(partial(views.tags, repository=repository, most=1, tag=tag))
+        return found[0] if found else TagFacts(tag)
+
+    async def total(self) -> int:
+        """How many events can be searched."""
+        return await self._index.read(views.total)
+
+    async def _walk(self, searches: Sequence[Search], count: int, start: int) -> Walked:
+        return await self._index.read(partial(paging.walk, searches=searches, count=count, start=start))
+
+
+def _place(position: Position) -> int:
+    return min(schema.place_of(*position), paging.NEWEST)
+
+
+def _written(kind: str, place: int) -> str:
+    return cursors.write_position(kind, Position(schema.ms_of(place), place & schema.MOST_SEQUENCE))
+
+
+def _page(walked: Walked, limit: int) -> EventPage:
+    events = tuple(each.event for each in walked.found[:limit])
+    if len(walked.found) > limit:
+        return EventPage(events, _written(_OLDER, walked.found[limit].place), complete=True)
+    if walked.resume is None:
+        return EventPage(events, "", complete=True)
+    searched_to = schema.ms_of(walked.resume) if walked.high else None
+    return EventPage(events, _written(_OLDER, max(0, walked.resume)), complete=False, searched_to=searched_to)
+
+
+def _rank(order: str, summary: RepositorySummary) -> tuple[int, str]:
+    """``name`` ascends; the others descend."""
+    weights = {"activity": summary.last, "events": summary.events, "refusals": summary.refusals}
+    return -weights.get(order, 0), summary.repository
+
+
+def _rank_of(parts: Sequence[str | int]) -> tuple[int, str]:
+    weight, name = parts
+    if not isinstance(weight, int) or not isinstance(name, str):
+        raise BadCursorError("this cursor is damaged")
+    return -weight, name

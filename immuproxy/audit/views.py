@@ -1,0 +1,275 @@
+"""What pages ask besides searches: counts over time, most frequent values, known values, repositories, tags.
+
+All work on a connection that asks.  Times are milliseconds; a span runs from ``since`` to before ``until``.  An event
+counts at its place, when it entered the audit: as a rule that is its own time.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from immuproxy.audit import schema
+from immuproxy.audit.conditions import COLUMN_OF, pattern_test
+from immuproxy.ledger.audit.roster import TagFacts
+from immuproxy.ledger.audit.values import Chart, RepositorySummary, Series, Tally
+from immuproxy.ledger.search import has_wildcard
+
+MOST_BUCKETS = 400
+_DELETES = "delete-"
+_EVENTS_OF = {
+    schema.ATTEMPTS: "SELECT action, outcome, count(*) FROM events e WHERE {} GROUP BY 1, 2",
+    schema.REPOSITORIES: "SELECT repository, 0, count(*) FROM events e WHERE {} GROUP BY 1",
+    schema.RULES: "SELECT rule, 0, count(*) FROM events e WHERE {} GROUP BY 1",
+    schema.SHADOWED: "SELECT 0, 0, count(*) FROM events e WHERE shadow AND {}",
+}
+_RANKED_EVENTS = (
+    "SELECT {}, count(*) FROM uses u CROSS JOIN events e ON e.place = u.place WHERE u.word = {} AND {} GROUP BY 1, 2"
+)
+_SUMS = "SELECT word, other, sum(n) FROM counts WHERE kind = ? AND unit = ? AND at >= ? AND at < ? GROUP BY 1, 2"
+_RECENT_TAGS = (
+    "SELECT tag, max(place) AS last FROM (SELECT tag, place FROM events ORDER BY place DESC LIMIT 300) GROUP BY 1"
+)
+_TAGS_OF = "SELECT tag, last FROM tags WHERE repository = ?"
+_BEGINNINGS_FIRST = "ORDER BY instr(coalesce(folded, text), ?) = 1 DESC, last DESC, text DESC LIMIT ?"
+
+Pair = tuple[int, int]
+"""``word`` and ``other`` of ``counts``."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """Places from ``first`` to before ``last``; whole buckets of ``unit`` ms, or event by event where that is 0."""
+
+    unit: int
+    first: int
+    last: int
+
+
+def _spans(units: Sequence[int], since: int, until: int) -> Iterator[_Span]:
+    """What makes up a span: the largest whole buckets in the middle, smaller ones at both ends."""
+    if since >= until:
+        return
+    unit = max((each for each in units if -(-since // each) < until // each), default=0)
+    if not unit:
+        yield _Span(0, since, until)
+        return
+    first, last = -(-since // unit), until // unit
+    smaller = [each for each in units if each < unit]
+    yield from _spans(smaller, since, first * unit)
+    yield _Span(unit, first, last)
+    yield from _spans(smaller, last * unit, until)
+
+
+def _counted(connection: sqlite3.Connection, kind: int, since: int, until: int) -> Counter[Pair]:
+    """How many events of a kind of ``counts`` a span has."""
+    found: Counter[Pair] = Counter()
+    units = [unit for unit in schema.UNITS[kind] if unit]
+    for span in _spans(units, since, until):
+        if span.unit:
+            rows = connection.execute(_SUMS, (kind, span.unit, span.first, span.last))
+        else:
+            places = (schema.place_of(span.first, 0), schema.place_of(span.last, 0))
+            rows = connection.execute(_events_sql(connection, kind), places)
+        for word, other, n in rows:
+            found[word, other] += n
+    return found
+
+
+def _events_sql(connection: sqlite3.Connection, kind: int) -> str:
+    if kind in _EVENTS_OF:
+        return _EVENTS_OF[kind].format("e.place >= ? AND e.place < ?")
+    by_place = kind in schema.PLACES.values()
+    outcome = next(name for kinds in (schema.PLACES, schema.PEOPLE) for name, each in kinds.items() if each == kind)
+    word = _word(connection, "outcome", outcome) or 0
+    columns = "e.repository, e.tag" if by_place else "e.actor, e.rule"
+    return _RANKED_EVENTS.format(columns, word, "u.place >= ? AND u.place < ?")
+
+
+def chart(connection: sqlite3.Connection, field: str, since: int, until: int, buckets: int) -> Chart:
+    """Counts by value of ``field`` in equal parts of a span: outcome, action, or attempt (such as ``push refused``).
+
+    Raises `ValueError` for other fields, an empty span, or more than `MOST_BUCKETS`.
+    """
+    if not (0 <= since < until and 1 <= buckets <= MOST_BUCKETS):
+        raise ValueError(f"a chart runs forward and has 1 to {MOST_BUCKETS} buckets")
+    if field not in _NAMES:
+        raise ValueError(f"{field!r} is not counted; choose one of {', '.join(_NAMES)}")
+    edges = [since + (until - since) * i // buckets for i in range(buckets + 1)]
+    texts: dict[int, str] = {}
+    rows: dict[str, list[int]] = {}
+    for bucket in range(buckets):
+        for (action, outcome), n in _counted(connection, schema.ATTEMPTS, edges[bucket], edges[bucket + 1]).items():
+            value = _NAMES[field](_text(connection, action, texts), _text(connection, outcome, texts))
+            rows.setdefault(value, [0] * buckets)[bucket] += n
+    return Chart(field, tuple(edges), tuple(Series(value, tuple(rows[value])) for value in sorted(rows)))
+
+
+def _attempt(action: str, outcome: str) -> str:
+    """What was tried and how it ended, such as ``push refused``; all deletes are ``delete``."""
+    return f"{'delete' if action.startswith(_DELETES) else action} {outcome}"
+
+
+_NAMES: Mapping[str, Callable[[str, str], str]] = {
+    "attempt": _attempt,
+    "outcome": lambda _, outcome: outcome,
+    "action": lambda action, _: action,
+}
+
+
+def shadowed(connection: sqlite3.Connection, since: int, until: int) -> int:
+    """How many events a rule in shadow mode would have refused."""
+    return _counted(connection, schema.SHADOWED, since, until).total()
+
+
+def total(connection: sqlite3.Connection) -> int:
+    """How many events are here."""
+    found = connection.execute(
+        "SELECT sum(n) FROM counts WHERE kind = ? AND unit = ?", (schema.ATTEMPTS, schema.WEEK)
+    ).fetchone()
+    return int(found[0] or 0)
+
+
+def top(
+    connection: sqlite3.Connection, field: str, *, since: int, until: int, outcome: str | None, limit: int
+) -> list[Tally]:
+    """The values with most events, most first: repo or rule; with an ``outcome`` of `schema.RANKED` repo, tag
+    (``repository:tag``), actor or rule.  Raises `ValueError` for others.
+    """
+    kinds = {"repo": schema.REPOSITORIES, "rule": schema.RULES}
+    if outcome is not None:
+        place, who = schema.PLACES.get(outcome), schema.PEOPLE.get(outcome)
+        kinds = {"repo": place, "tag": place, "actor": who, "rule": who} if place and who else {}
+    if field not in kinds:
+        raise ValueError(f"{field!r} is not ranked for {outcome or 'all outcomes'}")
+    second, texts = outcome is not None and field == "rule", dict[int, str]()
+    sums: Counter[Pair] = Counter()
+    for (word, other), n in _counted(connection, kinds[field], since, until).items():
+        sums[other if second else word, other if field == "tag" else 0] += n
+    named = Counter(dict(_named(connection, sums, field, limit, texts)))
+    return [Tally(value, n) for value, n in sorted(named.items(), key=lambda item: (-item[1], item[0]))[:limit]]
+
+
+def _named(
+    connection: sqlite3.Connection, sums: Counter[Pair], field: str, limit: int, texts: dict[int, str]
+) -> Iterator[tuple[str, int]]:
+    """The greatest, and as many as are equal to the last of them, with their names; not those without one."""
+    ordered = sums.most_common()
+    least = ordered[min(limit, len(ordered) - 1)][1] if ordered else 0
+    for (word, other), n in ordered:
+        if n < least:
+            return
+        text, tag = _text(connection, word, texts), _text(connection, other, texts) if field == "tag" else ""
+        if field == "tag":
+            if text and tag:
+                yield f"{text}:{tag}", n
+        elif text:
+            yield text, n
+
+
+def known_values(connection: sqlite3.Connection, key: str, part: str, repository: str, limit: int) -> list[Tally]:
+    """Values of a key that contain ``part``: beginnings first, then the last active; for completion.
+
+    Tags are those of ``repository``, or recent ones, and come without counts.  Raises `ValueError` for other keys.
+    """
+    if key not in COLUMN_OF:
+        raise ValueError(f"{key!r} has no known values; choose one of {', '.join(COLUMN_OF)}")
+    if key == "tag":
+        return [Tally(text, 0, last or None) for text, last in _known_tags(connection, part, repository, limit)]
+    rows = connection.execute(
+        "SELECT id, text, (SELECT max(place) FROM uses WHERE word = id) AS last FROM words"
+        " WHERE field = ? AND text <> '' AND instr(coalesce(folded, text), ?)"
+        f" {_BEGINNINGS_FIRST}",
+        (schema.NUMBER_OF[COLUMN_OF[key]], schema.folded(part), schema.folded(part), limit),
+    ).fetchall()
+    return [Tally(text, _uses(connection, word), schema.ms_of(last or 0)) for word, text, last in rows]
+
+
+def _uses(connection: sqlite3.Connection, word: int) -> int:
+    return int(connection.execute("SELECT count(*) FROM uses WHERE word = ?", (word,)).fetchone()[0])
+
+
+def _known_tags(connection: sqlite3.Connection, part: str, repository: str, limit: int) -> list[tuple[str, int]]:
+    source, arguments = _RECENT_TAGS, list[object]()
+    if repository:
+        source, arguments = _TAGS_OF, [_word(connection, "repository", repository)]
+    wanted = schema.folded(part)
+    rows = connection.execute(
+        f"SELECT text, last FROM ({source}) JOIN words ON id = tag"
+        f" WHERE text <> '' AND instr(coalesce(folded, text), ?) {_BEGINNINGS_FIRST}",
+        [*arguments, wanted, wanted, limit],
+    )
+    return [(text, schema.ms_of(last)) for text, last in rows]
+
+
+def repositories(connection: sqlite3.Connection, pattern: str) -> list[tuple[RepositorySummary, int]]:
+    """Those that contain ``pattern``, or match it where it has wildcards, without their ``tags``; each with its word.
+
+    A repository that exceptions alone name may be nobody's, and is not listed.
+    """
+    matches = pattern_test(pattern, path=True) if has_wildcard(pattern) else None
+    part = schema.folded(pattern)
+    rows = connection.execute(
+        "SELECT w.id, w.text, sum(c.n), (SELECT max(place) FROM uses WHERE word = w.id),"
+        " (SELECT sum(n) FROM counts WHERE kind = ? AND unit = ? AND at = 0 AND word = w.id)"
+        " FROM counts c JOIN words w ON w.id = c.word WHERE c.kind = ? AND c.unit = ? AND c.at = 0 AND w.text <> ''"
+        " GROUP BY w.id HAVING min(c.other) = 0",
+        (schema.PLACES["refused"], schema.EVER, schema.REPOSITORIES, schema.EVER),
+    )
+    return [
+        (RepositorySummary(text, 0, events, refusals or 0, schema.ms_of(last)), word)
+        for word, text, events, last, refusals in rows
+        if (matches(text) if matches else part in schema.folded(text))
+    ]
+
+
+def tag_count(connection: sqlite3.Connection, repository: int) -> int:
+    """How many tags the events of a repository name, exceptions left out."""
+    return int(connection.execute("SELECT count(*) FROM tags WHERE repository = ?", (repository,)).fetchone()[0])
+
+
+_FACTS = (
+    "SELECT w.text, t.last, t.since, t.digest, t.gone, (SELECT text FROM words WHERE id = t.actor),"
+    " CASE typeof(t.digest) WHEN 'integer' THEN (SELECT text FROM words WHERE id = t.digest) END"
+    " FROM tags t JOIN words w ON w.id = t.tag WHERE t.repository = ?"
+)
+
+
+def tags(connection: sqlite3.Connection, repository: str, *, most: int, tag: str | None = None) -> list[TagFacts]:
+    """What the events of a repository say of its tags, last active first; of one tag, where it is given.
+
+    ``held`` is the register's to say, and 0 here.
+    """
+    arguments: list[object] = [_word(connection, "repository", repository)]
+    one = ""
+    if tag is not None:
+        one = " AND t.tag = ?"
+        arguments.append(_word(connection, "tag", tag))
+    rows = connection.execute(f"{_FACTS}{one} ORDER BY t.last DESC LIMIT ?", [*arguments, most])
+    return [
+        TagFacts(
+            tag=text,
+            last=schema.ms_of(last),
+            changed=since >> 16,
+            digest=word or (schema.unpacked("digest", digest) if digest else ""),
+            by=actor or "",
+            gone=bool(gone),
+        )
+        for text, last, since, digest, gone, actor, word in rows
+    ]
+
+
+def _word(connection: sqlite3.Connection, name: str, text: str) -> int | None:
+    found = connection.execute(
+        "SELECT id FROM words WHERE field = ? AND text = ?", (schema.NUMBER_OF[name], text)
+    ).fetchone()
+    return int(found[0]) if found else None
+
+
+def _text(connection: sqlite3.Connection, word: int, known: dict[int, str]) -> str:
+    if word not in known:
+        found = connection.execute("SELECT text FROM words WHERE id = ?", (word,)).fetchone()
+        known[word] = found[0] if found else ""
+    return known[word]

@@ -1,0 +1,290 @@
+"""The index follows the stream: at once, completely, and never with another past than the stream has."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sqlite3
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from immuproxy.audit import follow, schema
+from immuproxy.audit.index import IndexDamagedError, IndexFullError
+from immuproxy.audit.writing import Writer
+from immuproxy.ledger.audit import Audit as Record
+from immuproxy.ledger.model import Event
+from immuproxy.ledger.redis import LedgerUnavailableError, Store, connect
+from immuproxy.ledger.search import Search, parse
+from tests.audit.following import followed
+from tests.ledger.audit_events import fill, made_up_events
+from tests.servers import RedisServer
+
+START = 1_700_000_000_000
+
+
+@pytest_asyncio.fixture
+async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
+    async with connect(redis_server.url, timeout=2) as opened:
+        yield opened
+
+
+def some(count: int, **options: int) -> list[Event]:
+    return list(made_up_events(count, repositories=40, start=START, **options))
+
+
+async def test_all_events_are_there_newest_first_and_new_ones_within_a_tenth_of_a_second(
+    store: Store, tmp_path: Path
+) -> None:
+    events = some(1_300)
+    await fill(store, events)
+    async with followed(store, tmp_path / "index") as here:
+        await here.until_all(1_300)
+        assert await here.found() == events[::-1]
+        waits = []
+        for number in range(5):
+            late = replace(events[0], id=f"new-{number}", time=START + 10**9 + number)
+            arrival = asyncio.ensure_future(anext(here.audit.tail(Search(), after=await here.audit.end())))
+            await asyncio.sleep(0)
+            begun = time.monotonic()
+            await Record(store).append(late)
+            assert (await arrival).event == late
+            waits.append(time.monotonic() - begun)
+        assert min(waits) < 0.1
+        assert not here.told + here.failures
+
+
+async def test_while_it_is_built_the_newest_are_found_and_it_says_how_far_back_it_reaches(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "BATCH", 100)
+    events = some(350)
+    await fill(store, events)
+    async with followed(store, tmp_path, running=False) as here:
+        assert (await here.audit.reach()).since is None
+        await here.follower.step()
+        reach = await here.audit.reach()
+        assert (reach.since, reach.complete) == (events[-100].time, False)
+        page = await here.audit.events(Search(), limit=1_000)
+        assert (list(page.events), page.complete) == (events[:-101:-1], False)
+        while await here.follower.step():
+            pass
+        rest = await here.audit.events(Search(), limit=1_000, cursor=page.next_cursor)
+        assert (list(rest.events), rest.complete, rest.next_cursor) == (events[-101::-1], True, "")
+        assert (await here.audit.reach()).complete
+
+
+async def test_an_export_waits_for_what_is_still_being_built(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "BATCH", 50)
+    events = some(600)
+    await fill(store, events)
+    async with followed(store, tmp_path) as here:
+        assert await here.found() == events[::-1]
+
+
+async def test_what_was_pruned_goes_and_the_rest_is_as_if_built_from_it(store: Store, tmp_path: Path) -> None:
+    events = some(800)
+    await fill(store, events)
+    async with followed(store, tmp_path / "one") as here:
+        await here.until_all(800)
+        async for _ in Record(store).prune(events[500].time):
+            pass
+        await here.until_all(300)
+        async with followed(store, tmp_path / "two") as anew:
+            await anew.until_all(300)
+            assert await here.found() == await anew.found() == events[:499:-1]
+            span = (START, events[-1].time + 1)
+            for one, two in ((here.audit, anew.audit), (anew.audit, here.audit)):
+                assert await one.counts(*span, 7, field="attempt") == await two.counts(*span, 7, field="attempt")
+                assert await one.repositories() == await two.repositories()
+                names = [each.repository for each in (await one.repositories(limit=100)).repositories]
+                assert [await one.tags(name) for name in names] == [await two.tags(name) for name in names]
+            assert await here.index.read(_sizes) == await anew.index.read(_sizes)
+
+
+def _sizes(connection: sqlite3.Connection) -> list[int]:
+    """Rows of the tables that pruning shrinks."""
+    tables = ("events", "uses", "counts", "tags", "trigrams_docsize")
+    return [connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables]
+
+
+async def test_another_past_of_redis_is_noticed_and_the_index_built_anew(
+    store: Store, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    await fill(store, some(300))
+    async with followed(store, tmp_path) as here:
+        await here.until_all(300)
+        await store.client.flushall()
+        others = some(120, seed=9)
+        await fill(store, others)
+        await here.until_all(120)
+        assert await here.found() == others[::-1]
+        assert here.told == ["the audit's index is built anew: the stream of events is another one than before"]
+
+
+async def test_redis_away_is_waited_out_and_searches_go_on(
+    store: Store, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    events = some(50)
+    await fill(store, events)
+    async with followed(store, tmp_path) as here:
+        await here.until_all(50)
+        redis_server.stop()
+
+        async def failed() -> bool:
+            return bool((await here.audit.reach()).failure)
+
+        await here.until(failed)
+        assert (await here.audit.events(Search(), limit=2)).events == tuple(events[:-3:-1])
+        with pytest.raises(LedgerUnavailableError):
+            await anext(here.audit.tail(Search()))
+        redis_server.start()
+        await Record(store).append(replace(events[0], id="later", time=START + 10**9))
+        await here.until_all(51)
+
+
+@pytest.mark.parametrize("spoil", ["version", "rubbish", "middle"])
+async def test_a_file_that_is_no_index_of_this_version_is_built_anew_and_that_is_said(
+    store: Store, tmp_path: Path, spoil: str
+) -> None:
+    events = some(900)
+    await fill(store, events)
+    async with followed(store, tmp_path) as here:
+        await here.until_all(900)
+    (file,) = list(tmp_path.glob("*.sqlite3"))  # noqa: ASYNC240  # nothing else runs
+    if spoil == "version":
+        with sqlite3.connect(file) as connection:
+            connection.execute("PRAGMA user_version = 99")
+        connection.close()
+    elif spoil == "rubbish":
+        file.write_bytes(b"no database at all" * 1_000)
+    else:
+        size = file.stat().st_size
+        with file.open("r+b") as opened:
+            opened.seek(size // 3)
+            opened.write(b"\xff" * (size // 3))
+    async with followed(store, tmp_path) as here:
+        with suppress(IndexDamagedError):
+            await here.found()
+        await Record(store).append(replace(events[0], id="later", time=START + 10**9))
+        await here.until_all(901)
+        assert len(await here.found()) == 901
+        assert any("built anew" in line for line in here.told)
+
+
+async def test_it_goes_on_where_it_was_without_reading_all_again(store: Store, tmp_path: Path) -> None:
+    events = some(300)
+    await fill(store, events)
+    async with followed(store, tmp_path) as here:
+        await here.until_all(300)
+    await Record(store).append(replace(events[0], id="later", time=START + 10**9))
+    async with followed(store, tmp_path, running=False) as here:
+        assert len(await here.found()) == 300
+        await here.follower.step()
+        assert [event.id for event in await here.found()][:2] == ["later", events[-1].id]
+        assert not here.told
+
+
+async def test_killed_at_any_moment_it_is_late_and_never_wrong(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a kill leaves is the files as they are at that moment."""
+    monkeypatch.setattr(follow, "BATCH", 60)
+    events = some(700)
+    await fill(store, events)
+    async with followed(store, tmp_path / "one") as here:
+        for number in range(4):
+            await here.follower.change(here.follower.seen)
+            shutil.copytree(tmp_path / "one", tmp_path / f"left-{number}")
+    for number in range(4):
+        async with followed(store, tmp_path / f"left-{number}") as again:
+            await again.until_all(700)
+            assert await again.found() == events[::-1]
+
+
+async def test_a_full_disk_makes_it_late_and_nothing_is_lost(store: Store, tmp_path: Path) -> None:
+    events = some(1_500)
+    await fill(store, events)
+    async with followed(store, tmp_path, running=False) as here:
+        await here.follower.step()
+
+        def limit(writer: Writer, pages: int) -> None:
+            writer._connection.execute(f"PRAGMA max_page_count = {pages}")
+
+        await here.index.write(lambda writer: limit(writer, writer.pages() + 5))
+        with pytest.raises(IndexFullError):
+            for _ in range(20):
+                await here.follower.step()
+        page = await here.audit.events(Search(), limit=2_000)
+        assert list(page.events) == events[: -len(page.events) - 1 : -1]
+        assert not page.complete
+        await here.index.write(lambda writer: limit(writer, 10**6))
+        while await here.follower.step():
+            pass
+        assert await here.found() == events[::-1]
+
+
+async def test_in_memory_it_is_bounded_and_an_export_says_that_it_is_not_all(store: Store) -> None:
+    events = some(3_000)
+    await fill(store, events)
+    async with followed(store, None, running=False, memory_bytes=2 << 20) as here:
+        while await here.follower.step():
+            pass
+        assert here.follower.bounded
+        page = await here.audit.events(Search(), limit=5_000)
+        assert 500 <= len(page.events) < 3_000
+        assert not page.complete
+        with pytest.raises(IndexFullError):
+            await here.found()
+        more = [replace(event, id=f"more-{event.id}", time=event.time + 10**10) for event in events]
+        for event in more[::2]:
+            await Record(store).append(event)
+        while await here.follower.step():
+            pass
+        newest = [event.id for event in more[::2]][::-1]
+        assert [event.id for event in (await here.audit.events(Search(), limit=400)).events] == newest[:400]
+
+
+async def test_a_folder_that_cannot_be_used_means_memory_and_that_is_said(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    async with followed(store, tmp_path / "file" / "index", running=False) as here:
+        assert here.index.in_memory
+        assert "kept in memory" in here.told[0]
+    async with (
+        followed(store, tmp_path / "shared", running=False),
+        followed(store, tmp_path / "shared", running=False) as second,
+    ):
+        assert second.index.in_memory
+
+
+async def test_two_proxies_answer_the_same_and_take_each_others_cursors(store: Store, tmp_path: Path) -> None:
+    events = some(900)
+    await fill(store, events)
+    search = parse("-outcome:failed team", START)
+    async with followed(store, tmp_path / "one") as one, followed(store, None) as two:
+        await one.until_all(900)
+        await two.until_all(900)
+        here, there, cursor = one, two, ""
+        pages: list[Event] = []
+        while True:
+            page = await here.audit.events(search, limit=100, cursor=cursor)
+            assert replace(page, live_cursor="") == replace(
+                await there.audit.events(search, limit=100, cursor=cursor), live_cursor=""
+            )
+            pages += page.events
+            cursor, here, there = page.next_cursor, there, here
+            if not cursor:
+                break
+        assert pages == await one.found(search)
+
+
+def test_places_are_the_ids_of_the_stream() -> None:
+    assert follow._id(schema.place_of(12, 7)) == "12-7"
+    assert follow._place(b"12-7") == schema.place_of(12, 7)
