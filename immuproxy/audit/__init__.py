@@ -1,4 +1,4 @@
-"""The audit's index: the stream of events in Redis, read into SQLite, so that every search is quick and comes to an end.
+"""The audit's index: the stream of events in Redis, read into SQLite, so that every search comes to an end.
 
 It is a projection: nothing is recorded here, and it may be thrown away at any time.  Each proxy has its own; two answer
 the same.  Put together so (all of it on one event loop)::
@@ -28,10 +28,10 @@ What pages, API and commands ask::
     await audit.last_set(repository, tag)                         -> TagFacts
     await audit.total()                                           -> int
 
-A page that is not ``complete`` has a ``next_cursor`` all the same, and says in ``searched_to`` how far it looked: its time
-was up, or the index is still being built and the rest is not there yet (`Audit.reach`).  Cursors are places in the
-stream: any proxy takes them, whatever became of the index.  All questions raise `IndexDamagedError` while a damaged file
-is replaced, and `BadCursorError`.
+A page that is not ``complete`` has a ``next_cursor`` all the same, and says in ``searched_to`` how far it looked: its
+time was up, or the index is still being built and the rest is not there yet (`Audit.reach`).  Cursors are places in the
+stream: any proxy takes them, whatever became of the index.  All questions raise `IndexDamagedError` while a damaged
+file is replaced, and `BadCursorError`.
 
 `paging` walks, `conditions` makes SQL of a search, `views` counts, `writing` and `tags` write, `schema` has the tables.
 """

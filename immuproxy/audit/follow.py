@@ -24,6 +24,12 @@ BATCH = 500
 BLOCK_MS = 400
 """How long Redis is asked to wait for news, at most; less than the least timeout of its replies."""
 
+MOST_UNCOMMITTED = 20_000
+"""Old events that searches do not see yet, at most; a commit writes each page that they touched once."""
+
+_SHARE = 4
+"""They are at most that part of what searches see."""
+
 _PAUSE = 0.03
 """Seconds after each batch of old events, at most."""
 
@@ -55,6 +61,7 @@ class Follower:
         self._on_failure = on_failure
         self._looked = asyncio.Condition()
         self._seen = 0
+        self._committed = self._uncommitted = 0
         self.bounded = False
         """Whether an index in memory has no room for older events."""
         self._failed: Exception | None = None
@@ -75,7 +82,7 @@ class Follower:
 
     async def step(self) -> bool:
         """Take some of what is missing, and let go some of what is gone; false where there is neither."""
-        low, high, complete = await self._index.write(Writer.state)
+        low, high, complete = await self._index.write(Writer.state, commit=False)
         if high is None or low is None:
             worked = await self._begin()
         else:
@@ -136,7 +143,12 @@ class Follower:
             return False
         begun = monotonic()
         older = _raw(await self._read("xrevrange", _id(low - 1), "-", BATCH))[::-1]
-        await self._index.write(lambda writer: writer.take(older, complete=len(older) < BATCH))
+        complete = len(older) < BATCH
+        self._uncommitted += len(older)
+        commit = complete or self._uncommitted >= min(MOST_UNCOMMITTED, self._committed // _SHARE)
+        await self._index.write(lambda writer: writer.take(older, complete=complete), commit=commit)
+        if commit:
+            self._committed, self._uncommitted = self._committed + self._uncommitted, 0
         await asyncio.sleep(min(monotonic() - begun, _PAUSE))  # pulls and pushes share the processor with it
         return True
 

@@ -25,7 +25,7 @@ READERS = 2
 MEMORY_BYTES = 256 << 20
 """How large an index in memory may become: some 400,000 events, the newest."""
 
-_CACHE_KIB = 32 << 10
+_CACHE_KIB = 64 << 10
 _PAGE_BYTES = 4_096
 _NAME = "audit-{}.sqlite3"
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
@@ -89,16 +89,17 @@ class Index:
             return await self._in(self._writing, lambda: self._answered(ask, *self._own()))
         return await self._in(self._reading, lambda: self._answered(ask, *self._reader()))
 
-    async def write(self, work: Callable[[Writer], T]) -> T:
-        """Change the index in the writer's thread; what ``work`` leaves is committed.
+    async def write(self, work: Callable[[Writer], T], *, commit: bool = True) -> T:
+        """Change the index in the writer's thread.
 
-        Raises `IndexFullError` and `IndexDamagedError`; then nothing of it was written.
+        What is not to be committed yet goes with the next that is; in memory everything is.  Raises `IndexFullError`
+        and `IndexDamagedError`; then nothing since the last commit was written.
         """
-        return await self._in(self._writing, lambda: self._written(work))
+        return await self._in(self._writing, lambda: self._written(work, commit=commit or self.in_memory))
 
     async def is_half_full(self) -> bool:
         """Whether an index in memory has used up half of its bound."""
-        return self.in_memory and await self.write(Writer.pages) > self._memory_pages // 2
+        return self.in_memory and await self.write(Writer.pages, commit=False) > self._memory_pages // 2
 
     async def begin_anew(self, reason: str) -> None:
         """Throw the index away."""
@@ -123,14 +124,15 @@ class Index:
             self._writing.submit(self._begin_anew, f"it is damaged ({error})", number)
             raise IndexDamagedError(str(error)) from error
 
-    def _written(self, work: Callable[[Writer], T]) -> T:
+    def _written(self, work: Callable[[Writer], T], *, commit: bool) -> T:
         if self._writer is None:
             self._begin_anew("", told=False)
         if self._writer is None:
             raise IndexFullError("the index could not be begun")
         try:
             result = work(self._writer)
-            self._writer.commit()
+            if commit:
+                self._writer.commit()
         except sqlite3.DatabaseError as error:
             if _code(error) in _DAMAGED:
                 self._begin_anew(f"it is damaged ({error})")
