@@ -7,6 +7,7 @@ taking connections, then the pushes under way come to their end, then the rest i
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -19,6 +20,7 @@ import structlog
 
 from immuproxy import __version__
 from immuproxy.assembly import Choices, Parts, assemble
+from immuproxy.audit import Follower, Index
 from immuproxy.config import Config
 from immuproxy.connections import (
     CannotOpenError,
@@ -107,6 +109,9 @@ async def running(path: Path, config: Config, reload: asyncio.Event) -> AsyncIte
         account = AccountUpstream(upstream, config.upstream.username, service_password(config))
         projector = Projector(store, on_lag=metrics.outbox_lag.set)
         audit = Audit(store)
+        index = Index(_index_folder(config), told=lambda said: log.info("audit_index", said=said))
+        stack.push_async_callback(index.close)
+        follower = Follower(await stack.enter_async_context(open_ledger(config)), index, on_failure=_not_followed)
         door = await _door(config, store, audit, metrics)
         choices = _choices(config, settings)
         settings.used_by(lambda changed: upstream.use(timeouts_of(changed)))
@@ -136,6 +141,7 @@ async def running(path: Path, config: Config, reload: asyncio.Event) -> AsyncIte
         background = (
             *((own.watch,) if own else ()),
             projector.run,
+            partial(_followed, index, follower),
             partial(follow, [rules.look, partial(rules.tell, audit.append), tls.look], reload),
             partial(rules.compare, Replicas(store)),
             *sweep.works,
@@ -211,6 +217,23 @@ async def _door(config: Config, store: Store, audit: Audit, metrics: Metrics) ->
         return await open_door(config.console.auth, store, told, record.now_ms)
     except UsersFileError as error:
         raise CannotServeError(str(error)) from error
+
+
+def _index_folder(config: Config) -> Path | None:
+    """Where the audit's index is kept: with what else the proxy keeps, else where systemd lets it; else in memory."""
+    states = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
+    folder = config.redis.embedded or (Path(states) if states else None)
+    return folder / "audit" if folder else None
+
+
+async def _followed(index: Index, follower: Follower) -> None:
+    """Opened only here: no push, no pull and no start waits for a disk that keeps what can be built anew."""
+    await index.open()
+    await follower.run()
+
+
+def _not_followed(error: Exception) -> None:
+    log.warning("the audit's index does not follow", error=str(error))
 
 
 @asynccontextmanager

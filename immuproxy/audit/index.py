@@ -25,6 +25,9 @@ READERS = 2
 MEMORY_BYTES = 256 << 20
 """How large an index in memory may become: some 400,000 events, the newest."""
 
+OPENING = 2.0
+"""Seconds for which a question waits until the index has been opened."""
+
 _CACHE_KIB = 64 << 10
 _PAGE_BYTES = 4_096
 _NAME = "audit-{}.sqlite3"
@@ -39,7 +42,7 @@ class IndexFullError(Exception):
 
 
 class IndexDamagedError(Exception):
-    """The file is no index any more; a new one has been begun."""
+    """There is no index to ask at this moment: it is not open yet, or no index any more and another one is begun."""
 
 
 def _nobody(_: str) -> None:
@@ -58,6 +61,7 @@ class Index:
         self._memory_pages = memory_bytes // _PAGE_BYTES
         self._writing = ThreadPoolExecutor(1, "audit-index")
         self._reading = ThreadPoolExecutor(READERS, "audit-search")
+        self._opened = asyncio.Event()
         self._asking = threading.local()
         self._readers: list[sqlite3.Connection] = []
         self._lock: int | None = None
@@ -71,8 +75,13 @@ class Index:
         return self._folder is None
 
     async def open(self) -> None:
-        """Go on with the index that is there, or begin one; in memory where the folder cannot be used."""
-        await self._in(self._writing, self._open)
+        """Go on with the index that is there, or begin one; in memory where the folder cannot be used.
+
+        Questions wait for it; a second time it does nothing.
+        """
+        if not self._opened.is_set():
+            await self._in(self._writing, self._open)
+            self._opened.set()
 
     async def close(self) -> None:
         """Close the file; what was not committed is lost, and taken again at the next start."""
@@ -85,9 +94,10 @@ class Index:
 
         Raises `IndexDamagedError` where there is no answer, and the index is built anew.
         """
+        await self._until_open()
         if self.in_memory:
             return await self._in(self._writing, lambda: self._answered(ask, *self._own()))
-        return await self._in(self._reading, lambda: self._answered(ask, *self._reader()))
+        return await self._in(self._reading, lambda: self._answered(ask, *self._found()))
 
     async def write(self, work: Callable[[Writer], T], *, commit: bool = True) -> T:
         """Change the index in the writer's thread.
@@ -104,6 +114,13 @@ class Index:
     async def begin_anew(self, reason: str) -> None:
         """Throw the index away."""
         await self._in(self._writing, lambda: self._begin_anew(reason))
+
+    async def _until_open(self) -> None:
+        try:
+            async with asyncio.timeout(OPENING):
+                await self._opened.wait()
+        except TimeoutError:
+            raise IndexDamagedError("it is still being opened") from None
 
     @staticmethod
     async def _in(pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
@@ -150,6 +167,12 @@ class Index:
         if self._connection is None:
             raise IndexDamagedError("the index could not be begun")
         return self._number, self._connection
+
+    def _found(self) -> tuple[int, sqlite3.Connection]:
+        try:
+            return self._reader()
+        except sqlite3.DatabaseError as error:  # a file that could not be begun, or was taken away
+            raise IndexDamagedError(str(error)) from error
 
     def _reader(self) -> tuple[int, sqlite3.Connection]:
         """This thread's connection to the file of now, and that file's number."""
