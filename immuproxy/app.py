@@ -20,7 +20,7 @@ import structlog
 
 from immuproxy import __version__
 from immuproxy.assembly import Choices, Parts, assemble
-from immuproxy.audit import Follower, Index
+from immuproxy.audit import Audit, Follower, Index, Rosters
 from immuproxy.config import Config
 from immuproxy.connections import (
     CannotOpenError,
@@ -38,7 +38,7 @@ from immuproxy.drift.service import service_caller
 from immuproxy.drift.sweep import Sweep
 from immuproxy.following import follow
 from immuproxy.ledger import cancelling
-from immuproxy.ledger.audit import Audit, Projector
+from immuproxy.ledger.audit import Projector, Record
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.redis import Store
 from immuproxy.ledger.replicas import Replicas
@@ -108,11 +108,12 @@ async def running(path: Path, config: Config, reload: asyncio.Event) -> AsyncIte
         upstream = await stack.enter_async_context(open_upstream(config, answered=metrics.asked_upstream))
         account = AccountUpstream(upstream, config.upstream.username, service_password(config))
         projector = Projector(store, on_lag=metrics.outbox_lag.set)
-        audit = Audit(store)
+        events = Record(store)
         index = Index(_index_folder(config), told=lambda said: log.info("audit_index", said=said))
         stack.push_async_callback(index.close)
         follower = Follower(await stack.enter_async_context(open_ledger(config)), index, on_failure=_not_followed)
-        door = await _door(config, store, audit, metrics)
+        audit = Audit(index, follower)
+        door = await _door(config, store, events, metrics)
         choices = _choices(config, settings)
         settings.used_by(lambda changed: upstream.use(timeouts_of(changed)))
         parts = assemble(rules, store, upstream, metrics, choices, account=account, published=projector.notify)
@@ -126,7 +127,15 @@ async def running(path: Path, config: Config, reload: asyncio.Event) -> AsyncIte
         )
         console_app = make_console(
             replace(
-                _sources(audit=audit, parts=parts, rules=rules, health=health, metrics=metrics, edge=edge),
+                _sources(
+                    audit=audit,
+                    rosters=Rosters(store, audit),
+                    parts=parts,
+                    rules=rules,
+                    health=health,
+                    metrics=metrics,
+                    edge=edge,
+                ),
                 contents=RegistryContents(account, choices.service),
             ),
             door,
@@ -142,7 +151,7 @@ async def running(path: Path, config: Config, reload: asyncio.Event) -> AsyncIte
             *((own.watch,) if own else ()),
             projector.run,
             partial(_followed, index, follower),
-            partial(follow, [rules.look, partial(rules.tell, audit.append), tls.look], reload),
+            partial(follow, [rules.look, partial(rules.tell, events.append), tls.look], reload),
             partial(rules.compare, Replicas(store)),
             *sweep.works,
             notifications.run,
@@ -165,12 +174,20 @@ def _choices(config: Config, settings: LiveSettings) -> Choices:
 
 
 def _sources(
-    *, audit: Audit, parts: Parts, rules: LiveRules, health: Health, metrics: Metrics, edge: tuple[str, int]
+    *,
+    audit: Audit,
+    rosters: Rosters,
+    parts: Parts,
+    rules: LiveRules,
+    health: Health,
+    metrics: Metrics,
+    edge: tuple[str, int],
 ) -> Sources:
     host, port = edge
     reached = "localhost" if host in {"0.0.0.0", "::", "127.0.0.1", "::1"} else host  # noqa: S104  # shown, not bound
     return Sources(
         audit=audit,
+        rosters=rosters,
         register=parts.register,
         exceptions=parts.exceptions,
         rules=lambda: rules.state,
@@ -206,12 +223,12 @@ def _account(config: Config, service: Caller, account: Upstream, metrics: Metric
     return Account(account, service, config.upstream.username, metrics.up.labels("account").set)
 
 
-async def _door(config: Config, store: Store, audit: Audit, metrics: Metrics) -> ConsoleDoor:
+async def _door(config: Config, store: Store, events: Record, metrics: Metrics) -> ConsoleDoor:
     """The way into the console; what its users file has wrong is told before anything listens."""
 
     async def told(event: Event) -> None:
         metrics.event(event.action, event.outcome)
-        await audit.append(event)
+        await events.append(event)
 
     try:
         return await open_door(config.console.auth, store, told, record.now_ms)

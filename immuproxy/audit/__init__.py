@@ -27,6 +27,8 @@ What pages, API and commands ask::
     await audit.tags(repository)                                  -> list[TagFacts]    without what the register holds
     await audit.last_set(repository, tag)                         -> TagFacts
     await audit.total()                                           -> int
+    await audit.caught_up(place, seconds)                         -> bool          all up to there is here
+    await Rosters(store, audit).of(repository)                    -> Roster        tags of events and register, to sort
 
 A page that is not ``complete`` has a ``next_cursor`` all the same, and says in ``searched_to`` how far it looked: its
 time was up, or the index is still being built and the rest is not there yet (`Audit.reach`).  Cursors are places in the
@@ -41,5 +43,6 @@ from __future__ import annotations
 from immuproxy.audit.audit import Audit, Reach
 from immuproxy.audit.follow import Follower
 from immuproxy.audit.index import Index, IndexDamagedError, IndexFullError
+from immuproxy.audit.rosters import Rosters
 
-__all__ = ["Audit", "Follower", "Index", "IndexDamagedError", "IndexFullError", "Reach"]
+__all__ = ["Audit", "Follower", "Index", "IndexDamagedError", "IndexFullError", "Reach", "Rosters"]

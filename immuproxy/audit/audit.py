@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,6 +12,7 @@ from immuproxy.audit import paging, schema, views
 from immuproxy.audit.follow import Follower
 from immuproxy.audit.index import Index, IndexFullError
 from immuproxy.audit.paging import Walked
+from immuproxy.audit.views import TagView
 from immuproxy.ledger.audit import cursors
 from immuproxy.ledger.audit.cursors import Position
 from immuproxy.ledger.audit.listing import ORDERS
@@ -61,6 +63,18 @@ class Audit:
         failed = self._follower.failed
         since = schema.ms_of(walked.since) if walked.high else None
         return Reach(since, walked.whole, str(failed) if failed else "")
+
+    async def caught_up(self, place: Position, seconds: float) -> bool:
+        """Wait until all is here that stands in the stream up to a place; false where that takes too long."""
+        try:
+            async with asyncio.timeout(seconds):
+                seen = self._follower.seen
+                while (await self._walk([_ALL], 0, paging.NEWEST)).high < schema.place_of(*place):
+                    await self._follower.change(seen)
+                    seen = self._follower.seen
+        except TimeoutError:
+            return False
+        return True
 
     async def events(self, search: Search, *, filters: Search = _ALL, limit: int = 50, cursor: str = "") -> EventPage:
         """A page of at most ``limit`` events that both ``search`` and ``filters`` want, newest first, from ``cursor``.
@@ -181,6 +195,10 @@ class Audit:
     async def tags(self, repository: str, *, most: int = MOST_TAGS) -> list[TagFacts]:
         """What the events say of the tags of a repository, last active first; ``held`` is the register's to say."""
         return await self._index.read(partial(views.tags, repository=repository, most=most))
+
+    async def tags_since(self, repository: str, since: int, *, most: int) -> TagView:
+        """See `views.tags_since`."""
+        return await self._index.read(partial(views.tags_since, repository=repository, since=since, most=most))
 
     async def last_set(self, repository: str, tag: str) -> TagFacts:
         """When one tag was last set, to what and by whom, as its events tell."""

@@ -71,7 +71,7 @@ class Follower:
         while _is_wanted():
             try:
                 worked = await self.step()
-                self._failed = None
+                await self._recover()
                 if not worked:
                     await self._wait_for_news()
             except (LedgerUnavailableError, IndexFullError, IndexDamagedError) as error:
@@ -85,6 +85,8 @@ class Follower:
         low, high, complete = await self._index.write(Writer.state, commit=False)
         if high is None or low is None:
             worked = await self._begin()
+            if not (worked or complete):
+                await self._tell()  # that there is nothing is news, too
         else:
             worked = await self._forward(high)
             worked = (not complete and await self._back(low)) or worked
@@ -107,6 +109,11 @@ class Follower:
         """Return when the index has changed since it was `seen`."""
         async with self._looked:
             await self._looked.wait_for(lambda: self._seen != seen)
+
+    async def _recover(self) -> None:
+        if self._failed is not None:
+            self._failed = None
+            await self._tell()
 
     async def _tell(self) -> None:
         async with self._looked:
@@ -138,7 +145,9 @@ class Follower:
 
     async def _back(self, low: int) -> bool:
         """Half of what an index may take in memory is kept for news."""
-        self.bounded = await self._index.is_half_full()
+        bounded, self.bounded = self.bounded, await self._index.is_half_full()
+        if self.bounded != bounded:
+            await self._tell()
         if self.bounded:
             return False
         begun = monotonic()

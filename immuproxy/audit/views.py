@@ -237,8 +237,12 @@ _FACTS = (
 )
 
 
-def tags(connection: sqlite3.Connection, repository: str, *, most: int, tag: str | None = None) -> list[TagFacts]:
+def tags(
+    connection: sqlite3.Connection, repository: str, *, most: int, tag: str | None = None, since: int = 0
+) -> list[TagFacts]:
     """What the events of a repository say of its tags, last active first; of one tag, where it is given.
+
+    ``since``: only of tags that had an event at or after that time.
 
     ``held`` is the register's to say, and 0 here.
     """
@@ -247,6 +251,9 @@ def tags(connection: sqlite3.Connection, repository: str, *, most: int, tag: str
     if tag is not None:
         one = " AND t.tag = ?"
         arguments.append(_word(connection, "tag", tag))
+    if since:
+        one += " AND t.last >= ?"
+        arguments.append(schema.place_of(since, 0))
     rows = connection.execute(f"{_FACTS}{one} ORDER BY t.last DESC LIMIT ?", [*arguments, most])
     return [
         TagFacts(
@@ -259,6 +266,26 @@ def tags(connection: sqlite3.Connection, repository: str, *, most: int, tag: str
         )
         for text, last, since, digest, gone, actor, word in rows
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class TagView:
+    """Tags of one repository that had an event at or after a time, of ``total`` that events name.
+
+    With another ``mark`` than before other tags may have changed, too: events were pruned, or older ones came in.
+    """
+
+    facts: tuple[TagFacts, ...]
+    total: int
+    mark: tuple[object, ...]
+
+
+def tags_since(connection: sqlite3.Connection, repository: str, since: int, *, most: int) -> TagView:
+    """At most ``most`` tags, last active first."""
+    word = _word(connection, "repository", repository)
+    total = tag_count(connection, word) if word is not None else 0
+    mark = connection.execute("SELECT low, complete FROM state").fetchone()
+    return TagView(tuple(tags(connection, repository, most=most, since=since)), total, tuple(mark))
 
 
 def _word(connection: sqlite3.Connection, name: str, text: str) -> int | None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import replace
 from itertools import groupby
+from typing import Protocol
 
-from immuproxy.ledger.audit import Audit
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.register import Register
-from immuproxy.ledger.search import Moment, from_parameters
+from immuproxy.ledger.search import Moment, Search, from_parameters
 from immuproxy.replay import REQUESTS, was_judged
 from immuproxy.rules.model import RuleSet
 
@@ -19,7 +19,14 @@ Tag = tuple[str, str]
 """Repository and tag."""
 
 
-async def judged_requests(audit: Audit, *, most: int, since: int = 0) -> AsyncIterator[Event]:
+class Record(Protocol):
+    """Where events are found."""
+
+    def export(self, search: Search) -> AsyncIterator[Event]:
+        """All that match, newest first."""
+
+
+async def judged_requests(audit: Record, *, most: int, since: int = 0) -> AsyncIterator[Event]:
     """The newest ``most`` pushes and deletes of tags that came to a verdict, newest first, none before ``since``
     (ms).
     """

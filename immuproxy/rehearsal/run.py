@@ -15,9 +15,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from immuproxy.ledger.audit import Audit
 from immuproxy.ledger.register import Register
-from immuproxy.rehearsal.past import first_pushes, judged_requests
+from immuproxy.rehearsal.past import Record, first_pushes, judged_requests
 
 LONGEST = 120.0
 """Seconds after which a rehearsal is given up."""
@@ -89,7 +88,7 @@ Step = Stage | Wrong | Changed | Finished
 
 
 async def rehearse(
-    audit: Audit, register: Register, file: bytes, source: str, *, most: int
+    audit: Record, register: Register, file: bytes, source: str, *, most: int
 ) -> AsyncGenerator[Step, None]:
     """Try ``file``, which messages call ``source``, on the newest ``most`` requests; ends with `Wrong` or `Finished`.
 
@@ -111,7 +110,7 @@ async def rehearse(
             yield step
 
 
-async def _told(talk: _Talk, audit: Audit, register: Register, most: int, *, first: bool) -> AsyncIterator[int]:
+async def _told(talk: _Talk, audit: Record, register: Register, most: int, *, first: bool) -> AsyncIterator[int]:
     """Tell the process the past; how many requests it knows of, now and then and at the end."""
     tags: set[tuple[str, str]] = set()
     count = 0

@@ -10,16 +10,21 @@ import aiohttp_jinja2
 import structlog
 from aiohttp import web
 
+from immuproxy.audit import IndexDamagedError, IndexFullError
 from immuproxy.ledger.audit import BadCursorError
 from immuproxy.ledger.redis import LedgerUnavailableError, ProxyOverloadedError
 from immuproxy.web.access.forgery import token_of
 from immuproxy.web.access.identity import visit_of
 from immuproxy.web.contexts.overview import status_dict
-from immuproxy.web.problems import Problem, bad_parameter, ledger_down, not_found, overloaded
+from immuproxy.web.problems import Problem, bad_parameter, index_being_built, ledger_down, not_found, overloaded
+from immuproxy.web.queries.reach import reach_of
 from immuproxy.web.sources import Sources
 
 SOURCES: web.AppKey[Sources] = web.AppKey("sources", Sources)
 API = "/api/v1"
+
+UNAVAILABLE = (LedgerUnavailableError, IndexDamagedError, IndexFullError)
+"""What breaks an answer that has begun: Redis does not answer, or the index cannot be asked."""
 
 CLIENT_GONE = 499
 """What is counted where a visitor hung up before the answer began."""
@@ -65,6 +70,7 @@ async def as_page(
         "version": sources.version,
         "json_href": "",
         "problem": None,
+        "reach": await reach_of(sources) if visit else None,
         "status": context.get("status") or (status_dict(await sources.status()) if visit else None),
     }
     return aiohttp_jinja2.render_template(template, request, chrome | dict(context), status=status)
@@ -83,8 +89,8 @@ def problem_of(error: Exception) -> Problem:
     match error:
         case Problem():
             return error
-        case LedgerUnavailableError():
-            return overloaded() if isinstance(error, ProxyOverloadedError) else ledger_down(str(error))
+        case LedgerUnavailableError() | IndexDamagedError() | IndexFullError():
+            return _unavailable(error)
         case BadCursorError():
             message = "This cursor was not given out by the audit."
             return bad_parameter("cursor", message, "Leave the cursor out to begin with the newest.")
@@ -95,6 +101,12 @@ def problem_of(error: Exception) -> Problem:
         case _:
             message = "This could not be answered. The reason is in the proxy's log."
             return Problem(500, "internal_error", "Something is broken in the proxy", message)
+
+
+def _unavailable(error: Exception) -> Problem:
+    if isinstance(error, LedgerUnavailableError):
+        return overloaded() if isinstance(error, ProxyOverloadedError) else ledger_down(str(error))
+    return index_being_built("The proxy is making a new index of the audit from what Redis records.")
 
 
 def _http_problem(error: web.HTTPException) -> Problem:

@@ -12,11 +12,10 @@ from time import monotonic
 from aiohttp import web
 
 from immuproxy.ledger.model import Event
-from immuproxy.ledger.redis import LedgerUnavailableError
-from immuproxy.web.answers import API, SOURCES, dumps
+from immuproxy.web.answers import API, SOURCES, UNAVAILABLE, dumps
 from immuproxy.web.gate import Gate
 from immuproxy.web.long_answers import SHARE, cut, give, hold_back
-from immuproxy.web.parameters import FILTERS, refuse_unknown, search_of
+from immuproxy.web.parameters import FILTERS, filters_of, refuse_unknown, search_of
 from immuproxy.web.wording import iso
 
 COLUMNS = tuple(field.name for field in fields(Event))
@@ -74,9 +73,10 @@ async def _export(
     sources = request.app[SOURCES]
     refuse_unknown(request.query, ("q", *FILTERS))
     search = search_of(request.query, sources.clock())
+    filters = filters_of(request.query, sources.clock())
     with request.app[OPEN].passing(request):
         hold_back(request)
-        found = aiter(sources.audit.export_pages(search))
+        found = aiter(sources.audit.export_pages(search, filters=filters))
         first = await anext(found, ())  # what cannot be begun is an error; what breaks later breaks the connection
         response = web.StreamResponse(
             headers={
@@ -89,7 +89,7 @@ async def _export(
             async for piece in _pieces(request, head, first, found, line):
                 await give(request, response, piece.encode())
             await response.write_eof()
-        except LedgerUnavailableError:
+        except UNAVAILABLE:
             cut(request)  # part of it has gone out, and nobody may take that for the whole
         except ConnectionResetError:
             pass  # whoever asked went away, or takes nothing

@@ -15,12 +15,11 @@ import aiohttp_jinja2
 from aiohttp import web
 
 from immuproxy.ledger.model import Event
-from immuproxy.ledger.redis import LedgerUnavailableError
 from immuproxy.ledger.search import Search
-from immuproxy.web.answers import API, SOURCES, dumps
+from immuproxy.web.answers import API, SOURCES, UNAVAILABLE, dumps
 from immuproxy.web.gate import Gate
 from immuproxy.web.long_answers import SHARE, give, hold_back
-from immuproxy.web.parameters import FILTERS, choice_of, refuse_unknown, search_of
+from immuproxy.web.parameters import FILTERS, choice_of, filters_of, refuse_unknown, search_of
 
 HEARTBEAT = 15.0
 """Seconds of silence after which a comment is sent, so that nothing between closes the connection."""
@@ -49,14 +48,16 @@ async def live(request: web.Request) -> web.StreamResponse:
     query, sources = request.query, request.app[SOURCES]
     refuse_unknown(query, ("q", "as", "after", *FILTERS))
     shape = choice_of(query, "as", ("row", "json"), "json")
-    search = search_of(query, sources.clock())
+    search, filters = search_of(query, sources.clock()), filters_of(query, sources.clock())
     after = request.headers.get("Last-Event-ID", "") or query.get("after", "") or await sources.audit.end()
     with request.app[_LISTENERS].passing(request):
-        return await _listen(request, _Tail(request, search, shape), after)
+        return await _listen(request, _Tail(request, search, filters, shape), after)
 
 
 async def _listen(request: web.Request, tail: _Tail, after: str) -> web.StreamResponse:
-    arrivals = request.app[SOURCES].audit.tail(tail.search, after=after)  # a bad cursor is an error answer
+    arrivals = request.app[SOURCES].audit.tail(
+        tail.search, filters=tail.filters, after=after
+    )  # a bad cursor is an error answer
     share = request.app[SHARE]
     hold_back(request)
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
@@ -64,8 +65,8 @@ async def _listen(request: web.Request, tail: _Tail, after: str) -> web.StreamRe
     following = asyncio.ensure_future(anext(arrivals))
     closing = asyncio.create_task(request.app[_CLOSING].wait())
     try:
-        # A listener that went away, or a Redis that did: the browser comes back with the id of the last event.
-        with contextlib.suppress(ConnectionResetError, LedgerUnavailableError, StopAsyncIteration):
+        # A listener that went away, or a Redis or an index that did: the browser comes back with the last id.
+        with contextlib.suppress(ConnectionResetError, StopAsyncIteration, *UNAVAILABLE):
             await give(request, response, b"retry: 2000\n: listening\n\n")
             while not closing.done():
                 await asyncio.wait({following, closing}, timeout=HEARTBEAT, return_when=asyncio.FIRST_COMPLETED)
@@ -90,6 +91,7 @@ class _Tail:
 
     request: web.Request
     search: Search
+    filters: Search
     shape: str
 
     def message(self, event: Event, cursor: str) -> bytes:

@@ -44,24 +44,23 @@ def refuse_unknown(query: Query, known: Collection[str]) -> None:
 
 
 def search_of(query: Query, now: int) -> Search:
-    """``q`` and the separate filters put together; raises `Problem` for the first thing that makes no sense."""
+    """``q``; raises `Problem` for the first thing that makes no sense."""
     text = query.get("q", "")
     try:
-        written = parse(text, now)
+        return parse(text, now)
     except SearchError as error:
         word = text[error.offset : error.offset + error.length]
         where = f"At character {error.offset + 1}: {word!r}."
         raise bad_parameter("q", sentence(error.message), where) from error
+
+
+def filters_of(query: Query, now: int) -> Search:
+    """The separate filters, which have to hold beside ``q``; raises `Problem`."""
     given = {name: query.getall(name) for name in FILTERS if name in query}
     try:
-        filtered = from_parameters(now, **given)
+        return from_parameters(now, **given)
     except SearchError as error:
         raise bad_parameter(error.key or "q", sentence(error.message)) from error
-    return Search(
-        tuple(dict.fromkeys(written.terms + filtered.terms)),
-        filtered.since or written.since,
-        filtered.until or written.until,
-    )
 
 
 def limit_of(query: Query, usual: int, most: int = MOST) -> int:

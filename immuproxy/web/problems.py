@@ -64,6 +64,19 @@ def overloaded() -> Problem:
     )
 
 
+def index_being_built(reason: str) -> Problem:
+    """The audit cannot be searched, or not far enough back."""
+    return Problem(
+        503,
+        "audit_being_built",
+        "The audit's index is being built",
+        reason,
+        "Pushes and pulls do not need it, and nothing is lost. Load this page again in a moment.",
+        headers=(("Retry-After", "5"),),
+        links=(),
+    )
+
+
 def ledger_down(reason: str) -> Problem:
     """Redis did not answer."""
     return Problem(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry
 
-from immuproxy.ledger.audit import Audit
+from immuproxy.audit import Audit, Rosters
 from immuproxy.ledger.exceptions import Exceptions
 from immuproxy.ledger.register import Register
 from immuproxy.rules.model import RuleSet
@@ -63,6 +63,7 @@ class Sources:
     """
 
     audit: Audit
+    rosters: Rosters
     register: Register
     exceptions: Exceptions
     rules: Callable[[], RulesInForce]

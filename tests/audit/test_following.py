@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 from immuproxy.audit import follow, schema
-from immuproxy.audit.index import IndexDamagedError, IndexFullError
+from immuproxy.audit.index import Index, IndexDamagedError, IndexFullError
 from immuproxy.audit.writing import Writer
 from immuproxy.ledger.audit import Audit as Record
 from immuproxy.ledger.model import Event
@@ -288,3 +288,53 @@ async def test_two_proxies_answer_the_same_and_take_each_others_cursors(store: S
 def test_places_are_the_ids_of_the_stream() -> None:
     assert follow._id(schema.place_of(12, 7)) == "12-7"
     assert follow._place(b"12-7") == schema.place_of(12, 7)
+
+
+async def test_an_export_that_began_before_an_empty_index_was_known_to_be_whole_ends(store: Store) -> None:
+    async with followed(store, None, running=False) as found:
+        waiting = asyncio.create_task(found.found())
+        await found.audit.total()  # behind the first step of the export
+        await asyncio.sleep(0)
+        await found.follower.step()
+        async with asyncio.timeout(5):
+            assert await waiting == []
+
+
+async def test_an_export_that_waits_hears_that_there_is_no_room_for_the_rest(store: Store) -> None:
+    await fill(store, some(4_000))
+    async with followed(store, None, running=False, memory_bytes=1 << 20) as found:
+        waiting = asyncio.create_task(found.found())
+        while not found.follower.bounded:
+            await found.follower.step()
+        async with asyncio.timeout(5):
+            with pytest.raises(IndexFullError):
+                await waiting
+
+
+async def test_who_waits_hears_that_redis_is_back(store: Store, redis_server: RedisServer) -> None:
+    await fill(store, some(10))
+    async with followed(store, None) as found:
+        await found.until_all(10)
+        redis_server.stop()
+
+        async def fails(wanted: bool) -> bool:
+            return bool((await found.audit.reach()).failure) is wanted
+
+        await found.until(lambda: fails(wanted=True))
+        redis_server.start()
+        await found.until(lambda: fails(wanted=False))
+
+
+async def test_questions_wait_until_the_index_is_open_but_not_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = Index(tmp_path)
+    asked = asyncio.create_task(index.read(lambda connection: connection.execute("SELECT complete FROM state")))
+    await asyncio.sleep(0)
+    await index.open()
+    await asked
+    await index.open()  # once more does nothing
+    await index.close()
+    monkeypatch.setattr("immuproxy.audit.index.OPENING", 0.01)
+    with pytest.raises(IndexDamagedError):
+        await Index(tmp_path).read(lambda connection: connection.total_changes)

@@ -57,7 +57,7 @@ def _storied(auth: ConsoleAuth | None) -> Iterator[RunningConsole]:
         running.run(story.hold(running.sources.register))
         running.run(story.pair(running.sources.register))
         running.run(story.trouble(running.sources.register))
-        running.run(story.permissions(running.sources.exceptions, running.sources.audit))
+        running.run(story.permissions(running.sources.exceptions, running.record))
         yield running
 
 

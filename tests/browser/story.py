@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from immuproxy.ledger import keys
-from immuproxy.ledger.audit import Audit
+from immuproxy.ledger.audit import Record
 from immuproxy.ledger.content import Content
 from immuproxy.ledger.exceptions import Exceptions
 from immuproxy.ledger.model import Action, ActorSource, Event, Outcome, StoredManifest
@@ -275,13 +275,13 @@ TROUBLE = (
 )
 
 
-async def permissions(exceptions: Exceptions, audit: Audit) -> None:
+async def permissions(exceptions: Exceptions, record: Record) -> None:
     """Exceptions: one in force and used, one for a single image, one ended by hand, one whose time is over."""
     for number, (tag, lasts, who, why, only) in enumerate(PERMISSIONS):
         granted = _exception(Outcome.GRANTED, number, tag, who=who, why=why, only=only)
         await exceptions.grant(granted, lasts_ms=lasts)
         if not number:
-            await audit.append(_use(granted))
+            await record.append(_use(granted))
         if lasts < 2 * HOUR:
             exemption = await exceptions.of(granted.repository, granted.tag)
             assert exemption

@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import CollectorRegistry, Counter
 
-from immuproxy.ledger.audit import Audit, entries
+from immuproxy.ledger.audit import Record, entries
 from immuproxy.ledger.audit.project import take
 from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.exceptions import Exceptions
@@ -20,6 +20,7 @@ from immuproxy.ledger.redis import Store, connect
 from immuproxy.ledger.register import Register
 from immuproxy.web.app import make_console
 from immuproxy.web.sources import Pace, Part, Sources
+from tests.audit.settled import searchable
 from tests.servers import RedisServer
 from tests.web.events import RULES, in_force, now
 from tests.web.logging_in import console_for, users_in
@@ -48,25 +49,33 @@ def state() -> State:
 
 
 @pytest.fixture
-async def sources(store: Store, state: State) -> Sources:
+async def sources(store: Store, state: State) -> AsyncIterator[Sources]:
     async def status() -> Sequence[Part]:
         return state.parts
 
     metrics = CollectorRegistry()
     Counter("seen", "What the test counted.", registry=metrics).inc(3)
     ruling = in_force(RULES)
-    return Sources(
-        audit=Audit(store),
-        register=Register(store, Epoch(store, quarantine=0.0)),
-        exceptions=Exceptions(store, lambda _repository: None),
-        rules=lambda: ruling,
-        status=status,
-        metrics=metrics,
-        clock=now,
-        edge="registry.example:5000",
-        version="1.2.3",
-        pace=Pace(600, 20),
-    )
+    async with searchable(store) as found:
+        yield Sources(
+            audit=found.audit,
+            rosters=found.rosters,
+            register=Register(store, Epoch(store, quarantine=0.0)),
+            exceptions=Exceptions(store, lambda _repository: None),
+            rules=lambda: ruling,
+            status=status,
+            metrics=metrics,
+            clock=now,
+            edge="registry.example:5000",
+            version="1.2.3",
+            pace=Pace(600, 20),
+        )
+
+
+@pytest.fixture
+def record(store: Store) -> Record:
+    """Where events of no repository are put."""
+    return Record(store)
 
 
 @pytest.fixture

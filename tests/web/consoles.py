@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from immuproxy.ledger.audit import Audit, Projector
+from immuproxy.ledger.audit import Projector, Record
 from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.exceptions import Exceptions
 from immuproxy.ledger.model import Event
@@ -22,6 +22,7 @@ from immuproxy.web.access.opening import open_door
 from immuproxy.web.app import make_console
 from immuproxy.web.settings import ConsoleAuth
 from immuproxy.web.sources import Pace, Part, RulesInForce, Sources
+from tests.audit.settled import searchable
 from tests.web.events import in_force, now
 
 _T = TypeVar("_T")
@@ -34,6 +35,7 @@ class RunningConsole:
 
     url: str
     sources: Sources
+    record: Record
     loop: asyncio.AbstractEventLoop = field(repr=False)
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
@@ -45,7 +47,7 @@ class RunningConsole:
 
         async def put() -> None:
             for event in events:
-                await self.sources.audit.append(event)
+                await self.record.append(event)
 
         self.run(put())
 
@@ -66,8 +68,8 @@ def running_console(
     stack = contextlib.AsyncExitStack()
     try:
         opening = _open(stack, redis_url, ruling=ruling or in_force(), parts=parts, edge=edge, auth=auth)
-        url, sources = asyncio.run_coroutine_threadsafe(opening, loop).result(timeout=30)
-        yield RunningConsole(url, sources, loop)
+        url, sources, record = asyncio.run_coroutine_threadsafe(opening, loop).result(timeout=30)
+        yield RunningConsole(url, sources, record, loop)
     finally:
         asyncio.run_coroutine_threadsafe(stack.aclose(), loop).result(timeout=30)
         loop.call_soon_threadsafe(loop.stop)
@@ -83,16 +85,17 @@ async def _open(
     parts: Sequence[Part],
     edge: str,
     auth: ConsoleAuth | None,
-) -> tuple[str, Sources]:
+) -> tuple[str, Sources, Record]:
     async def status() -> Sequence[Part]:
         return parts
 
     store = await stack.enter_async_context(connect(redis_url, timeout=2.0))
     projector = Projector(store)
     stack.push_async_callback(_ended, asyncio.create_task(projector.run()))
-    audit = Audit(store)
+    found = await stack.enter_async_context(searchable(store))
     sources = Sources(
-        audit=audit,
+        audit=found.audit,
+        rosters=found.rosters,
         register=Register(store, Epoch(store, quarantine=0.0), published=projector.notify),
         exceptions=Exceptions(store, projector.notify),
         rules=lambda: ruling,
@@ -103,12 +106,12 @@ async def _open(
         version="0.1.0",
         pace=Pace(600, 20),
     )
-    door = await open_door(auth, store, audit.append, now)
+    door = await open_door(auth, store, found.record.append, now)
     runner = web.AppRunner(make_console(sources, door), access_log=None, shutdown_timeout=2.0, max_line_size=65_536)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    return f"http://127.0.0.1:{runner.addresses[0][1]}", sources
+    return f"http://127.0.0.1:{runner.addresses[0][1]}", sources, found.record
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

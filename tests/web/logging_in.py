@@ -13,6 +13,7 @@ import bcrypt
 from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 
+from immuproxy.ledger.audit import Record
 from immuproxy.ledger.model import Action, Event
 from immuproxy.ledger.redis import Store
 from immuproxy.ledger.search import Search
@@ -25,6 +26,9 @@ from tests.web.events import now
 ADMINISTRATOR, VIEWER = "anna", "vera"
 PASSWORDS = {ADMINISTRATOR: "anna's password", VIEWER: "vera's password"}
 COST = 4
+
+RECORD: web.AppKey[Record] = web.AppKey("record", Record)
+"""Where the routes of a test put events."""
 
 Client = TestClient[web.Request, web.Application]
 
@@ -53,7 +57,8 @@ async def console_for(
 ) -> AsyncIterator[Client]:
     """A console with these settings, and a client that keeps cookies; ``add`` puts routes of the test's own in."""
     open_metrics = auth is None or auth.metrics == "open"
-    app = make_console(sources, await open_door(auth, store, sources.audit.append, now), open_metrics=open_metrics)
+    app = make_console(sources, await open_door(auth, store, Record(store).append, now), open_metrics=open_metrics)
+    app[RECORD] = Record(store)
     if add:
         add(app)
     async with TestClient(TestServer(app)) as client:

@@ -17,12 +17,11 @@ from multidict import CIMultiDict
 from immuproxy.ledger.model import Action, ActorSource, Outcome
 from immuproxy.ledger.redis import Store
 from immuproxy.web.access import asking, changing, changing_json, event_by, token_of
-from immuproxy.web.answers import SOURCES
 from immuproxy.web.app import LARGEST_BODY
 from immuproxy.web.settings import ConsoleAuth
 from immuproxy.web.sources import Sources
 from tests.web.conftest import Console
-from tests.web.logging_in import ADMINISTRATOR, PASSWORDS, VIEWER, Client, console_for, log_in, users_in
+from tests.web.logging_in import ADMINISTRATOR, PASSWORDS, RECORD, VIEWER, Client, console_for, log_in, users_in
 from tests.web.test_access_basic import ANNA, basic
 
 JSON = {"Content-Type": "application/json"}
@@ -32,7 +31,7 @@ VERA = basic(VIEWER, PASSWORDS[VIEWER])
 async def _change(request: web.Request) -> web.Response:
     viewer, form = await changing(request)
     event = event_by(request, Action.EXCEPTION, Outcome.GRANTED, repository="team/app", tag=form.text("tag", 10))
-    await request.app[SOURCES].audit.append(event)
+    await request.app[RECORD].append(event)
     return web.json_response({"by": viewer.name, "event": event.id})
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -194,9 +195,14 @@ async def test_a_redis_that_could_not_be_asked_is_not_said_to_be_away(
 ) -> None:
     monkeypatch.setattr(store, "_turns", Turns(at_once=1, longest=0.01))
     async with store._turns.turn():
-        assert (await ask(console, "/events", 503))["error"]["code"] == "too_busy"
+        assert (await ask(console, "/repositories/team/app", 503))["error"]["code"] == "too_busy"
 
 
 async def test_without_redis_the_api_says_so(console: Console, redis_server: RedisServer) -> None:
+    assert (await ask(console, "/events"))["index"] == {"complete": True, "since": None, "failure": ""}
     redis_server.stop()
-    assert (await ask(console, "/events", 503))["error"]["code"] == "ledger_unavailable"
+    assert (await ask(console, "/repositories/team/app", 503))["error"]["code"] == "ledger_unavailable"
+    async with asyncio.timeout(5):
+        while not (found := await ask(console, "/events"))["index"]["failure"]:
+            await asyncio.sleep(0.01)
+    assert found["events"] == []

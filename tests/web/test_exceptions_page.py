@@ -7,12 +7,13 @@ from urllib.parse import quote
 
 import pytest
 
-from immuproxy.ledger.audit import Projector
+from immuproxy.ledger.audit import Audit, Projector, Record
 from immuproxy.ledger.exceptions import Allows
 from immuproxy.ledger.model import Action, ActorSource, Outcome
 from immuproxy.ledger.redis import Store
 from immuproxy.ledger.search import Search
 from immuproxy.web.sources import Sources
+from tests.audit.following import followed
 from tests.web.conftest import Console
 from tests.web.events import HOSTILE, digest, push
 from tests.web.logging_in import ADMINISTRATOR, VIEWER, log_in
@@ -144,14 +145,16 @@ async def test_json_that_is_unfit_names_the_part(
     assert await sources.exceptions.count() == 0
 
 
-async def test_which_push_made_use_of_it_is_shown(closed_console: Console, sources: Sources, store: Store) -> None:
+async def test_which_push_made_use_of_it_is_shown(
+    closed_console: Console, sources: Sources, store: Store, record: Record
+) -> None:
     await log_in(closed_console, ADMINISTRATOR)
     begun = (await (await closed_console.post("/api/v1/exceptions", json=WISH)).json())["exception"]
     await Projector(store).sweep()
     why = f"a temporary exception allows it: event {begun['event']}, granted by anna: the key leaked"
     forged = {"id": "forged", "user_agent": f"event {begun['event']}, granted", "reason": "lets the tag move"}
-    await sources.audit.append(push(Outcome.OVERWRITTEN, tag="1.4", id="used", reason=why, actor="release-bot"))
-    await sources.audit.append(push(Outcome.OVERWRITTEN, tag="1.4", **forged))
+    await record.append(push(Outcome.OVERWRITTEN, tag="1.4", id="used", reason=why, actor="release-bot"))
+    await record.append(push(Outcome.OVERWRITTEN, tag="1.4", **forged))
     found = await (await closed_console.get("/api/v1/exceptions")).json()
     assert [use["event"] for use in found["exceptions"][0]["used"]] == ["used"]
     assert [(row["state"], [use["actor"] for use in row["used"]]) for row in found["history"]] == [
@@ -160,7 +163,7 @@ async def test_which_push_made_use_of_it_is_shown(closed_console: Console, sourc
 
 
 async def test_a_delete_is_allowed_by_form_and_its_use_is_shown(
-    closed_console: Console, sources: Sources, store: Store
+    closed_console: Console, sources: Sources, store: Store, record: Record
 ) -> None:
     token = await log_in(closed_console, ADMINISTRATOR)
     answer = await closed_console.post("/exceptions", data={**WISH, "allows": "delete", "token": token})
@@ -171,8 +174,8 @@ async def test_a_delete_is_allowed_by_form_and_its_use_is_shown(
     why = f"a temporary exception allows it: event {granted.event}, granted by anna: the key leaked"
     deleted: dict[str, Any] = {"digest": digest("one"), "reason": f"its tags may be deleted: 1.4; {why}"}
     await Projector(store).sweep()
-    await sources.audit.append(push(Outcome.DELETED, action=Action.DELETE_MANIFEST, tag="", id="used", **deleted))
-    await sources.audit.append(push(Outcome.DELETED, action=Action.DELETE_TAG, tag="1.4", id="too", reason=why))
+    await record.append(push(Outcome.DELETED, action=Action.DELETE_MANIFEST, tag="", id="used", **deleted))
+    await record.append(push(Outcome.DELETED, action=Action.DELETE_TAG, tag="1.4", id="too", reason=why))
     found = await (await closed_console.get("/api/v1/exceptions")).json()
     for row in (found["exceptions"][0], found["history"][0]):
         assert (row["allows"], row["reason"], [use["event"] for use in row["used"]]) == (
@@ -183,10 +186,10 @@ async def test_a_delete_is_allowed_by_form_and_its_use_is_shown(
 
 
 async def test_a_name_that_nobody_knows_is_asked_about_and_leaves_no_phantom(
-    closed_console: Console, sources: Sources, store: Store
+    closed_console: Console, sources: Sources, store: Store, record: Record
 ) -> None:
     await log_in(closed_console, ADMINISTRATOR)
-    await sources.audit.append(push(tag="1.0"))
+    await record.append(push(tag="1.0"))
     for tag in ("typo/app:1.0", "team/app:l.0"):
         await closed_console.post("/api/v1/exceptions", json=WISH | {"tag": tag})
     await Projector(store).sweep()
@@ -203,22 +206,29 @@ async def test_a_name_that_nobody_knows_is_asked_about_and_leaves_no_phantom(
     for search in ("repo:typo/*", "repo:typo/app", "repo:team/app tag:l*"):
         events = (await asked(f"events?q={quote(search)}"))["events"]
         assert [event["action"] for event in events] == ["exception"], search
-    await sources.audit.append(push(repository="typo/app", tag="1.0"))
+    await record.append(push(repository="typo/app", tag="1.0"))
     assert len((await asked("repositories"))["repositories"]) == 2
 
 
-async def test_what_an_exception_alone_named_is_forgotten_with_its_events(sources: Sources, store: Store) -> None:
-    event = push(Outcome.GRANTED, action=Action.EXCEPTION, repository="typo/app", tag="1.0")
-    await sources.audit.append(event)
-    await sources.audit.append(push(time=event.time + 1))
-    async for _ in sources.audit.prune(event.time + 1):
-        pass
-    assert [key async for key in store.client.scan_iter(match="*excepted*")] == []
-    assert [found.value for found in await sources.audit.facet_values("repo")] == ["team/app"]
+async def test_what_an_exception_alone_named_is_forgotten_with_its_events(store: Store) -> None:
+    event, record = push(Outcome.GRANTED, action=Action.EXCEPTION, repository="typo/app", tag="1.0"), Record(store)
+    async with followed(store, None) as found:
+
+        async def known(*names: str) -> bool:
+            return {each.value for each in await found.audit.facet_values("repo")} == set(names)
+
+        await record.append(event)
+        await record.append(push(time=event.time + 1))
+        await found.until(lambda: known("team/app", "typo/app"))
+        async for _ in Audit(store).prune(event.time + 1):
+            pass
+        await found.until(lambda: known("team/app"))
 
 
-async def test_a_refused_delete_leads_an_administrator_to_the_form(closed_console: Console, sources: Sources) -> None:
-    await sources.audit.append(push(Outcome.REFUSED, action=Action.DELETE_TAG, id="no", digest=digest("two")))
+async def test_a_refused_delete_leads_an_administrator_to_the_form(
+    closed_console: Console, sources: Sources, record: Record
+) -> None:
+    await record.append(push(Outcome.REFUSED, action=Action.DELETE_TAG, id="no", digest=digest("two")))
     await log_in(closed_console, ADMINISTRATOR)
     page = await (await closed_console.get("/events/no")).text()
     assert f"/exceptions?tag=team/app:1.0&amp;digest={digest('two')}&amp;allows=delete#allow" in page
@@ -235,8 +245,10 @@ async def test_one_whose_time_is_over_is_not_in_force(closed_console: Console, s
     assert [row["state"] for row in found["history"]] == ["ended"]
 
 
-async def test_a_refused_event_leads_an_administrator_to_the_form(closed_console: Console, sources: Sources) -> None:
-    await sources.audit.append(push(Outcome.REFUSED, id="no", digest=digest("two")))
+async def test_a_refused_event_leads_an_administrator_to_the_form(
+    closed_console: Console, sources: Sources, record: Record
+) -> None:
+    await record.append(push(Outcome.REFUSED, id="no", digest=digest("two")))
     await log_in(closed_console, VIEWER)
     assert "Allow an overwrite" not in await (await closed_console.get("/events/no")).text()
     closed_console.session.cookie_jar.clear()

@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 from aiohttp import ClientResponse
 
-from immuproxy.ledger.audit import Audit
+from immuproxy.audit import Audit
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.search import Search
 from immuproxy.web import exports, live, long_answers
@@ -34,7 +34,7 @@ def endless(monkeypatch: pytest.MonkeyPatch) -> Taken:
     """Exports that never end by themselves; the bytes that each piece holds are noted."""
     taken: Taken = []
 
-    async def pages(_: Audit, search: Search) -> AsyncIterator[Sequence[Event]]:
+    async def pages(_: Audit, search: Search, *, filters: Search) -> AsyncIterator[Sequence[Event]]:
         while True:
             taken.append(PIECE)
             yield [push(reason="x" * PIECE)]

@@ -26,7 +26,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from immuproxy.ledger.audit import Audit
+from immuproxy.audit import Audit
 from immuproxy.ledger.model import Outcome
 from immuproxy.ledger.register import Register
 from immuproxy.rehearsal.child import work

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from html import unescape
@@ -224,15 +225,23 @@ async def test_the_bar_says_what_does_not_answer(console: Console, state: State)
     assert "connection refused" in text
 
 
-async def test_without_redis_every_page_says_so_and_comes_back(
-    console: Console, redis_server: RedisServer, seed: Seed
+async def test_without_redis_pages_say_so_and_come_back(
+    console: Console, sources: Sources, redis_server: RedisServer, seed: Seed
 ) -> None:
     await seed([push(id="first")])
+    await page(console, "/audit")
     redis_server.stop()
-    for path in ("/", "/audit", "/repositories/team/app"):
-        assert "Redis does not answer" in await page(console, path, 503)
+    async with asyncio.timeout(5):
+        while not (await sources.audit.reach()).failure:
+            await asyncio.sleep(0.01)
+    for path in ("/", "/audit"):
+        assert "New events do not arrive for now" in await page(console, path)
+    assert "Redis does not answer" in await page(console, "/repositories/team/app", 503)
     redis_server.start()
-    await page(console, "/")
+    async with asyncio.timeout(5):
+        while (await sources.audit.reach()).failure:
+            await asyncio.sleep(0.01)
+    assert "New events do not arrive" not in await page(console, "/")
 
 
 async def test_the_rules_page_marks_the_line_that_decides(console: Console) -> None:

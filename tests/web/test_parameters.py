@@ -56,10 +56,10 @@ def test_a_period_is_as_it_was_written_and_ends_now_at_the_latest() -> None:
     assert parameters.range_of(MultiDict(since="", until=" "), NOW).name == "24h"
 
 
-def test_filters_and_the_search_are_put_together() -> None:
+def test_filters_stand_beside_the_search() -> None:
     query = MultiDict([("q", "actor:ci since:7d"), ("outcome", "refused"), ("outcome", "failed"), ("since", "1h")])
-    search = parameters.search_of(query, NOW)
-    assert search.to_text() == "actor:ci outcome:refused outcome:failed since:1h"
+    assert parameters.search_of(query, NOW).to_text() == "actor:ci since:7d"
+    assert parameters.filters_of(query, NOW).to_text() == "outcome:refused outcome:failed since:1h"
 
 
 @given(st.text(max_size=40))

@@ -10,7 +10,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from immuproxy.ledger.audit import Audit, EventPage
+from immuproxy.audit import Audit
+from immuproxy.ledger.audit import EventPage
 from immuproxy.ledger.model import Outcome
 from tests.web.conftest import Console, Seed
 from tests.web.events import push

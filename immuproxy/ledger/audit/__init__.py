@@ -35,6 +35,7 @@ from __future__ import annotations
 
 from immuproxy.ledger.audit.audit import Audit
 from immuproxy.ledger.audit.project import Projector
+from immuproxy.ledger.audit.record import Record
 from immuproxy.ledger.audit.roster import Roster, TagFacts
 from immuproxy.ledger.audit.testimony import Testimony, Witnesses
 from immuproxy.ledger.audit.values import (
@@ -57,6 +58,7 @@ __all__ = [
     "EventPage",
     "Projector",
     "PruneProgress",
+    "Record",
     "RepositoryPage",
     "RepositorySummary",
     "Roster",

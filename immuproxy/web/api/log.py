@@ -8,6 +8,7 @@ from immuproxy.web.answers import API, SOURCES, as_json
 from immuproxy.web.parameters import (
     API_PAGE,
     FILTERS,
+    filters_of,
     limit_of,
     position_of,
     refuse_unknown,
@@ -19,9 +20,15 @@ from immuproxy.web.queries import log as queries
 async def events(request: web.Request) -> web.Response:
     query, sources = request.query, request.app[SOURCES]
     refuse_unknown(query, ("q", "limit", "cursor", *FILTERS))
-    search = search_of(query, sources.clock())
+    now = sources.clock()
     return as_json(
-        await queries.events(sources, search, limit=limit_of(query, API_PAGE), cursor=query.get("cursor", ""))
+        await queries.events(
+            sources,
+            search_of(query, now),
+            filters=filters_of(query, now),
+            limit=limit_of(query, API_PAGE),
+            cursor=query.get("cursor", ""),
+        )
     )
 
 

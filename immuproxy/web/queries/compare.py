@@ -16,6 +16,7 @@ from immuproxy.web.contexts.manifest import Opened
 from immuproxy.web.links import Image
 from immuproxy.web.problems import Problem, not_found
 from immuproxy.web.queries.opening import open_children, open_image, open_manifest
+from immuproxy.web.queries.reach import must_be_whole
 from immuproxy.web.sources import Sources
 
 COMPARED_PLATFORMS = 12
@@ -35,7 +36,7 @@ async def compare(sources: Sources, before: Image, after: Image) -> dict[str, An
 
 async def choices(sources: Sources, repository: str) -> list[str]:
     """Tags of the repository that may be compared, last set first."""
-    roster = await sources.audit.roster(repository)
+    roster = await sources.rosters.of(repository)
     set_ = (facts for facts in roster.tags.values() if facts.digest)
     latest = nlargest(SHOWN_CHOICES, set_, key=lambda facts: (facts.held or facts.changed, facts.tag))
     return [f"{repository}:{facts.tag}" for facts in latest]
@@ -67,6 +68,7 @@ async def _must_know(sources: Sources, repository: str, digest: str) -> None:
         sources.register.is_pinned(repository, digest), sources.audit.events(search, limit=1)
     )
     if not pinned and not page.events:
+        await must_be_whole(sources)
         raise unknown(f"The proxy knows no manifest {digest} in {repository}.")
 
 

@@ -9,18 +9,25 @@ from immuproxy.ledger.model import Action, Outcome
 from immuproxy.ledger.search import Search
 from immuproxy.web.contexts import log
 from immuproxy.web.problems import not_found
+from immuproxy.web.queries.reach import must_be_whole, reach_of
 from immuproxy.web.sources import Sources
 
+EVERYTHING = Search()
 
-async def events(sources: Sources, search: Search, *, limit: int, cursor: str) -> dict[str, Any]:
-    """One page of the audit log."""
-    return log.events_context(await sources.audit.events(search, limit=limit, cursor=cursor), search)
+
+async def events(
+    sources: Sources, search: Search, *, limit: int, cursor: str, filters: Search = EVERYTHING
+) -> dict[str, Any]:
+    """One page of the audit log: of what both ``search`` and ``filters`` want."""
+    page = await sources.audit.events(search, filters=filters, limit=limit, cursor=cursor)
+    return log.events_context(page, search, filters, await reach_of(sources))
 
 
 async def event(sources: Sources, event_id: str) -> dict[str, Any]:
     """One event."""
     found = await sources.audit.event(event_id)
     if found is None:
+        await must_be_whole(sources)
         raise not_found(f"There is no event {event_id[:80]}.", "It may have been pruned, or the address was cut short.")
     return log.event_context(found)
 

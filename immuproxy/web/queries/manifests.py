@@ -13,6 +13,7 @@ from immuproxy.web.contexts.manifest import Around
 from immuproxy.web.contexts.referrers import About, tags_about
 from immuproxy.web.problems import not_found
 from immuproxy.web.queries.opening import open_image_of_any, open_manifest, stored_children
+from immuproxy.web.queries.reach import must_be_whole
 from immuproxy.web.sources import Sources
 
 SHOWN_EVENTS = 100
@@ -26,10 +27,11 @@ async def manifest(sources: Sources, repository: str, digest: str) -> dict[str, 
         register.stored(repository, digest),
         register.pin_count(repository, digest),
         sources.audit.events(search, limit=SHOWN_EVENTS),
-        sources.audit.roster(repository),
+        sources.rosters.of(repository),
         _about(sources, repository, digest),
     )
     if stored is None and not pins and not page.events:
+        await must_be_whole(sources)
         raise not_found(
             f"The proxy knows no manifest {digest} in {repository}.",
             "It knows those that were pushed through it, and those that the index of a held tag lists.",

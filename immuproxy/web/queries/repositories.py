@@ -12,6 +12,7 @@ from immuproxy.rules.model import RuleSet
 from immuproxy.web.contexts import repositories as contexts
 from immuproxy.web.contexts.tag_list import Chosen, Shelf, Wish, choose
 from immuproxy.web.problems import unknown_repository
+from immuproxy.web.queries.reach import must_be_whole
 from immuproxy.web.sources import Sources
 
 SHOWN_EVENTS = 10
@@ -29,9 +30,10 @@ async def repositories(sources: Sources, *, filter_text: str, order: str, limit:
 async def repository(sources: Sources, name: str, wish: Wish, *, limit: int, cursor: str) -> dict[str, Any]:
     """One repository with its tags."""
     roster, recent = await asyncio.gather(
-        sources.audit.roster(name), sources.audit.events(Search().with_term("repo", name), limit=SHOWN_EVENTS)
+        sources.rosters.of(name), sources.audit.events(Search().with_term("repo", name), limit=SHOWN_EVENTS)
     )
     if not roster.tags and not recent.events:
+        await must_be_whole(sources)
         raise unknown_repository(name)
     rules = sources.rules().rules
     chosen, fitting = await _chosen(roster, rules, wish, limit, cursor)

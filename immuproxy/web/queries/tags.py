@@ -12,6 +12,7 @@ from immuproxy.web.contexts import tag as contexts
 from immuproxy.web.contexts.drift import OpenFinding
 from immuproxy.web.problems import unknown_repository
 from immuproxy.web.queries.drift import last_attempt
+from immuproxy.web.queries.reach import must_be_whole
 from immuproxy.web.sources import Sources
 
 SHOWN_HISTORY = 100
@@ -54,4 +55,5 @@ async def _drawn(sources: Sources, repository: str, tag_name: str, history: Even
 async def _must_know(sources: Sources, repository: str) -> None:
     page = await sources.audit.events(Search().with_term("repo", repository), limit=1)
     if not page.events:
+        await must_be_whole(sources)
         raise unknown_repository(repository)
