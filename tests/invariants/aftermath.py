@@ -25,10 +25,9 @@ from typing import Any
 
 from immuproxy.assembly import Choices
 from immuproxy.ledger import keys
-from immuproxy.ledger.audit import Audit, Projector
+from immuproxy.ledger.audit import Projector, Record
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.redis import LedgerUnavailableError
-from immuproxy.ledger.search import Search
 from tests.conversation import Client, Image, RunningEdge, edge_over, sha256
 from tests.drift.test_sweep import sweep_with
 from tests.invariants.audit_checker import (
@@ -183,7 +182,7 @@ async def _events(edge: RunningEdge) -> list[Recorded]:
     """Everything in the audit, in its order."""
     await Projector(edge.store).sweep()
     clock = time.monotonic() - time.time()
-    newest_first = [_recorded(event, clock) async for event in Audit(edge.store).export(Search())]
+    newest_first = [_recorded(event, clock) async for event in Record(edge.store).newest_first()]
     return newest_first[::-1]
 
 
