@@ -18,6 +18,7 @@ import argparse
 import contextlib
 import functools
 import http.client
+import json
 import math
 import multiprocessing
 import os
@@ -37,7 +38,7 @@ from bench.loading import load
 from bench.pages import EXPORTS, Page, Visit
 from bench.world import MEDIA_TYPE, World, digest_of, manifest_of
 from tests.proxies import ProxyServer, make_proxy
-from tests.servers import RedisServer, free_port, running, running_redis
+from tests.servers import RedisServer, free_port, running, running_redis, wait_until
 
 LIMIT_MS = 300.0
 RATIO = 2.0
@@ -51,6 +52,9 @@ rules:
   - {name: moving-tags, tags: [latest, main, "dev-*"], policy: mutable}
   - {name: releases, tags: ["semver:>=1.0.0"], policy: immutable}
 """
+
+_LONGEST_BUILD = 1_800.0
+"""Seconds that the index of the largest audit may take on a machine that has other work, too."""
 
 
 class Console:
@@ -73,6 +77,10 @@ class Console:
         if answer.status != 200:
             raise RuntimeError(f"{path} answered {answer.status}: {body[:300]!r}")
         return body
+
+    def is_indexed(self) -> bool:
+        """Whether all that is recorded can be searched."""
+        return bool(json.loads(self.fetch("/api/v1/events?limit=1"))["index"]["complete"])
 
     def time(self, path: str) -> tuple[float, float]:
         """Milliseconds on the clock, and of processor (console and Redis together)."""
@@ -209,9 +217,18 @@ def running_console(count: int, upstream_url: str, directory: Path) -> Iterator[
         started = time.perf_counter()
         load(redis.url, World(count, int(time.time() * 1_000)))
         say(f"{count:,} events loaded in {time.perf_counter() - started:.0f} s")
-        make = functools.partial(make_proxy, upstream_url=upstream_url, redis={"url": redis.url}, rules=_RULES)
+        make = functools.partial(
+            make_proxy,
+            upstream_url=upstream_url,
+            redis={"url": redis.url},
+            rules=_RULES,
+            environment={"STATE_DIRECTORY": str(directory / f"state-{count}")},  # a file: memory has a bound
+        )
         with running(make, directory / str(count)) as proxy:
-            yield Console(count, proxy, redis)
+            console, started = Console(count, proxy, redis), time.perf_counter()
+            wait_until(console.is_indexed, "the index to hold all events", _LONGEST_BUILD)
+            say(f"{count:,} events indexed in {time.perf_counter() - started:.0f} s")
+            yield console
 
 
 def say(text: str) -> None:
