@@ -19,7 +19,9 @@ LABEL org.opencontainers.image.title="immuproxy" \
       org.opencontainers.image.description="A registry proxy that makes tags immutable and records every push" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /opt/immuproxy /opt/immuproxy
-ENV PATH=/opt/immuproxy/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+# for the index of the audit: mount a volume there, or it is kept in memory where the file system is read-only
+RUN mkdir -m 700 /var/lib/immuproxy && chown 10001:10001 /var/lib/immuproxy
+ENV PATH=/opt/immuproxy/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 STATE_DIRECTORY=/var/lib/immuproxy \
     IMMUPROXY_CONFIG=/etc/immuproxy/immuproxy.yml IMMUPROXY_HEALTH_URL=http://127.0.0.1:8080/healthz
 # by number, so that it needs no entry in /etc/passwd and Kubernetes can see that it is not root
 USER 10001:10001

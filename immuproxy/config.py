@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from immuproxy.audit.settings import AuditSettings
 from immuproxy.ledger.settings import RedisSettings
 from immuproxy.proxy.settings import EdgeSettings, UpstreamSettings
 from immuproxy.rules.document import SERVER_SECTIONS, check_sections, digest_of, read_rules
@@ -21,6 +23,12 @@ from immuproxy.settings import BASE, Settings
 from immuproxy.web.settings import ConsoleSettings
 
 MASK = "********"
+STATE = "STATE_DIRECTORY"
+"""The environment variable in which systemd says where a service may keep files (``StateDirectory=``)."""
+
+_INDEX = "audit"
+"""The folder of the audit's index, among other files of the proxy."""
+
 _SECRET_KEYS = frozenset({"password"})
 _URL_PASSWORD = re.compile(r"(://[^:@/\s]*:)\S*(?=@)")
 
@@ -37,6 +45,7 @@ class _Sections(Settings):
     redis: RedisSettings
     edge: EdgeSettings = EdgeSettings()
     console: ConsoleSettings = ConsoleSettings()
+    audit: AuditSettings = AuditSettings()
     log: LogSettings = LogSettings()
 
 
@@ -45,12 +54,14 @@ class Config:
     """One version of the file, read.
 
     ``source`` names the file, ``digest`` is ``sha256:`` of its bytes, ``shown`` its text with passwords masked.
+    ``audit.index`` is the folder that is used where the file names none, too.
     """
 
     upstream: UpstreamSettings
     edge: EdgeSettings
     console: ConsoleSettings
     redis: RedisSettings
+    audit: AuditSettings
     log: LogSettings
     rules: RuleSet
     source: str
@@ -86,6 +97,7 @@ def parse_config(data: bytes, source: str) -> Config:
         edge=sections.edge,
         console=sections.console,
         redis=sections.redis,
+        audit=AuditSettings(index=sections.audit.index or _state_folder(sections)),
         log=sections.log,
         rules=rules,
         source=source,
@@ -104,6 +116,13 @@ def _read_sections(top: Mapping, base: Path, findings: Findings) -> _Sections | 
         for details in error.errors(include_url=False, include_context=True, include_input=False):
             _report(details, top, findings)
         return None
+
+
+def _state_folder(sections: _Sections) -> Path | None:
+    """Where the index is kept unless the file says it: with what else the proxy keeps, else where systemd lets it."""
+    states = os.environ.get(STATE, "").split(":")[0]
+    folder = sections.redis.embedded or (Path(states) if states else None)
+    return folder / _INDEX if folder else None
 
 
 def _report(details: ErrorDetails, top: Mapping, findings: Findings) -> None:
@@ -210,6 +229,11 @@ def _check_together(sections: _Sections, top: Mapping, findings: Findings) -> No
         node, _ = _find(top, ["console", "listen"])
         message = f"the console listens on {console} without TLS, so passwords can be read on their way to it"
         findings.warn(node, message, "give console.tls, or name the proxy in auth.trusted_proxies", "console.listen")
+    if sections.audit.index is not None and sections.audit.index == sections.redis.embedded:
+        node, _ = _find(top, ["audit", "index"])
+        findings.error(
+            node, "audit.index and redis.embedded are one folder", "give the index another folder", "audit.index"
+        )
     if sections.upstream.url in {f"http://{edge}", f"https://{edge}"}:
         node, _ = _find(top, ["upstream", "url"])
         findings.error(

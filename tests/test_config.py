@@ -7,7 +7,7 @@ from textwrap import dedent
 
 import pytest
 
-from immuproxy.config import MASK, Config, _models, _Sections, load_config, parse_config
+from immuproxy.config import MASK, STATE, Config, _models, _Sections, load_config, parse_config
 from immuproxy.rules.document import CONDITION_KEYS, RULE_KEYS, RULES_SECTIONS
 from immuproxy.rules.model import Policy
 from immuproxy.rules.problems import DocumentErrors, Problem
@@ -74,6 +74,7 @@ def test_every_key_is_read() -> None:
           wait: {replicas: 1, aof: true, timeout: 250ms}
           reads_when_down: refuse
           allow_unsafe_settings: true
+        audit: {index: index}
         log: {level: debug, format: console}
         default: frozen
         referrers: false
@@ -91,9 +92,31 @@ def test_every_key_is_read() -> None:
     assert config.console.auth.administrators == ("root",)
     assert config.redis.embedded == Path("/etc/immuproxy/data")
     assert (config.redis.wait.replicas, config.redis.wait.aof, config.redis.wait.timeout) == (1, True, 0.25)
+    assert config.audit.index == Path("/etc/immuproxy/index")
     assert config.log.level == "debug"
     assert [rule.name for rule in config.rules.rules] == ["a"]
     assert config.rules.digest == config.digest
+
+
+@pytest.mark.parametrize(
+    ("text", "state", "folder"),
+    [
+        (MINIMAL, None, None),
+        (MINIMAL, "", None),
+        (MINIMAL, "/var/lib/immuproxy", "/var/lib/immuproxy/audit"),
+        (MINIMAL, "/var/lib/one:/var/lib/two", "/var/lib/one/audit"),
+        (MINIMAL + "audit: {index: /index}\n", "/var/lib/immuproxy", "/index"),
+        ("upstream: {url: http://r}" + REST, "/var/lib/immuproxy", "/etc/immuproxy/data/audit"),
+        ("upstream: {url: http://r}" + REST + "audit: {index: index}\n", None, "/etc/immuproxy/index"),
+    ],
+)
+def test_the_index_is_kept_with_the_other_files_unless_a_folder_is_named(
+    monkeypatch: pytest.MonkeyPatch, text: str, state: str | None, folder: str | None
+) -> None:
+    monkeypatch.delenv(STATE, raising=False)
+    if state is not None:
+        monkeypatch.setenv(STATE, state)
+    assert config_of(text).audit.index == (Path(folder) if folder else None)
 
 
 def test_a_file_is_loaded_from_its_path(tmp_path: Path) -> None:
@@ -168,6 +191,10 @@ def test_an_upstream_must_be_scheme_host_and_port_or_a_socket(url: str, words: s
         (upstream("url: http://r") + "console: {auth: {identity_header: X}}", 3, 17, "needs trusted_proxies"),
         (upstream("url: http://r") + "log: {level: loud}", 3, 14, "debug, info, warning or error"),
         (upstream("url: http://r") + "log: {format: yaml}", 3, 15, "json or console"),
+        (upstream("url: http://r") + "audit: {index: 7}", 3, 16, "index is text, but this is a number"),
+        (upstream("url: http://r") + "audit: {index: [a]}", 3, 16, "index is text, not a list"),
+        (upstream("url: http://r") + "audit: {folder: a}", 3, 9, 'unknown key "folder"'),
+        (upstream("url: http://r") + "audit: {index: data}", 3, 16, "one folder"),
         ("upstream: {url: http://r}\nredis: {}\n", 2, 8, "exactly one of url and embedded"),
         ("upstream: {url: http://r}\nredis: {url: redis://r, embedded: x}\n", 2, 8, "exactly one"),
         ("upstream: {url: http://r}\nredis: {url: http://r}\n", 2, 14, "redis+sentinel://"),

@@ -26,7 +26,7 @@ AUTH = "console: {auth: {users_file: u, administrators: [anna]}}\n"
         ("", "upstream: {url: 'http://registry:5000', timeouts: {manifest: 1s}}\n", ["upstream.timeouts.manifest"]),
         ("", "upstream: {url: 'http://other:5000'}\n", ["upstream.url"]),
         ("", "redis: {url: 'redis://other:6379/0', wait: {replicas: 1}}\n", ["redis.url", "redis.wait.replicas"]),
-        ("", "redis: {embedded: data}\n", ["redis.embedded", "redis.url"]),
+        ("", "redis: {embedded: data}\n", ["audit.index", "redis.embedded", "redis.url"]),
         ("", TLS, ["edge.tls"]),
         (TLS, "", ["edge.tls"]),
         (TLS, TLS.replace("c,", "d,"), []),
@@ -50,7 +50,10 @@ def test_it_is_said_once_for_the_same_keys() -> None:
     with capture_logs() as logs:
         for text in (TLS, f"{TLS}default: frozen\n", f"{TLS}redis: {{embedded: data}}\n"):
             settings.take(whole(text))
-    assert [entry["keys"] for entry in logs] == [("edge.tls",), ("edge.tls", "redis.embedded", "redis.url")]
+    assert [entry["keys"] for entry in logs] == [
+        ("edge.tls",),
+        ("audit.index", "edge.tls", "redis.embedded", "redis.url"),
+    ]
 
 
 def test_every_live_key_is_a_setting() -> None:

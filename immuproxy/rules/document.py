@@ -31,7 +31,7 @@ CONDITION_KEYS = ("users", "networks", "within", "same")
 RULES_SECTIONS = (DEFAULT, REFERRERS, "rules")
 """The keys at the top of the file that this module reads."""
 
-SERVER_SECTIONS = ("upstream", "edge", "console", "redis", "log")
+SERVER_SECTIONS = ("upstream", "edge", "console", "redis", "audit", "log")
 """The keys at the top of the file that are read elsewhere."""
 
 REFERRERS_RULE = Rule(
