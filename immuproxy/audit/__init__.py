@@ -30,12 +30,20 @@ What pages, API and commands ask::
     await audit.caught_up(place, seconds)                         -> bool          all up to there is here
     await Rosters(store, audit).of(repository)                    -> Roster        tags of events and register, to sort
 
+A command, which keeps no index, asks another way, and gets the same::
+
+    visitor = Visitor(store, folder)        # the folder of the proxy on this machine
+    visitor.export(search)                                        -> async iterator of Event, newest first
+    visitor.tail(search)                                          -> async iterator of Event, as they arrive
+    await visitor.count(before)                                   -> int
+
 A page that is not ``complete`` has a ``next_cursor`` all the same, and says in ``searched_to`` how far it looked: its
 time was up, or the index is still being built and the rest is not there yet (`Audit.reach`).  Cursors are places in the
 stream: any proxy takes them, whatever became of the index.  All questions raise `IndexDamagedError` while a damaged
 file is replaced, and `BadCursorError`.
 
-`paging` walks, `conditions` makes SQL of a search, `views` counts, `writing` and `tags` write, `schema` has the tables.
+`stream` reads Redis, `paging` walks, `conditions` makes SQL of a search, `views` counts, `writing` and `tags` write,
+`schema` has the tables.
 """
 
 from __future__ import annotations
@@ -44,5 +52,6 @@ from immuproxy.audit.audit import Audit, Reach
 from immuproxy.audit.follow import Follower
 from immuproxy.audit.index import Index, IndexDamagedError, IndexFullError
 from immuproxy.audit.rosters import Rosters
+from immuproxy.audit.visiting import Visitor
 
-__all__ = ["Audit", "Follower", "Index", "IndexDamagedError", "IndexFullError", "Reach", "Rosters"]
+__all__ = ["Audit", "Follower", "Index", "IndexDamagedError", "IndexFullError", "Reach", "Rosters", "Visitor"]

@@ -9,20 +9,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import Any
 
-from immuproxy.audit import schema
+from immuproxy.audit import stream
 from immuproxy.audit.index import Index, IndexDamagedError, IndexFullError
-from immuproxy.audit.writing import Raw, Writer
-from immuproxy.ledger.audit import rows
-from immuproxy.ledger.audit.entries import EVENTS
+from immuproxy.audit.stream import Raw
+from immuproxy.audit.writing import Writer
 from immuproxy.ledger.redis import LedgerUnavailableError, Store
 
 BATCH = 500
 """Events that are read and taken at once."""
-
-BLOCK_MS = 400
-"""How long Redis is asked to wait for news, at most; less than the least timeout of its replies."""
 
 MOST_UNCOMMITTED = 20_000
 """Old events that searches do not see yet, at most; a commit writes each page that they touched once."""
@@ -35,8 +30,6 @@ _PAUSE = 0.03
 
 FORGOTTEN = 200
 """Events that are taken out at once."""
-
-Entry = tuple[bytes, dict[bytes, bytes]]
 
 
 def _nobody(_: Exception) -> None:
@@ -68,7 +61,7 @@ class Follower:
 
     async def run(self) -> None:
         """Work until cancelled; Redis being away, and a full disk, are waited out."""
-        while _is_wanted():
+        while True:
             try:
                 worked = await self.step()
                 await self._recover()
@@ -121,13 +114,13 @@ class Follower:
             self._looked.notify_all()
 
     async def _begin(self) -> bool:
-        newest = _raw(await self._read("xrevrange", "+", "-", BATCH))[::-1]
+        newest = (await stream.newest_first(self._store, None, 0, BATCH))[::-1]
         complete = len(newest) < BATCH
         await self._index.write(lambda writer: writer.take(newest, complete=complete))
         return bool(newest)
 
     async def _forward(self, high: int) -> bool:
-        found = _raw(await self._read("xrange", _id(high), "+", BATCH + 1))
+        found = await stream.oldest_first(self._store, high, BATCH + 1)
         if not found or found[0][0] != high:
             await self._index.begin_anew("the stream of events is another one than before")
             return True
@@ -151,7 +144,7 @@ class Follower:
         if self.bounded:
             return False
         begun = monotonic()
-        older = _raw(await self._read("xrevrange", _id(low - 1), "-", BATCH))[::-1]
+        older = (await stream.newest_first(self._store, low - 1, 0, BATCH))[::-1]
         complete = len(older) < BATCH
         self._uncommitted += len(older)
         commit = complete or self._uncommitted >= min(MOST_UNCOMMITTED, self._committed // _SHARE)
@@ -163,36 +156,12 @@ class Follower:
 
     async def _let_go(self) -> bool:
         """What was pruned from the stream goes from here, too."""
-        first = _raw(await self._read("xrange", "-", "+", 1))
+        first = await stream.oldest_first(self._store, 0, 1)
         if not first:
             return False
         before = first[0][0]
         return bool(await self._index.write(lambda writer: writer.forget(before, FORGOTTEN)))
 
-    async def _read(self, command: str, start: str, end: str, count: int) -> list[Entry]:
-        found: list[Entry] = await self._store.do(getattr(self._store.client, command)(EVENTS, start, end, count=count))
-        return found
-
     async def _wait_for_news(self) -> None:
         _, high, _ = await self._index.write(Writer.state)
-        streams: dict[Any, Any] = {EVENTS: _id(high or 0)}
-        await self._store.do(self._store.client.xread(streams, count=1, block=BLOCK_MS))
-
-
-def _raw(found: Sequence[Entry]) -> list[Raw]:
-    return [(_place(entry_id), rows.raw_of(fields)) for entry_id, fields in found]
-
-
-def _place(entry_id: bytes) -> int:
-    ms, _, sequence = entry_id.partition(b"-")
-    return schema.place_of(int(ms), int(sequence))
-
-
-def _id(place: int) -> str:
-    return f"{schema.ms_of(place)}-{place & schema.MOST_SEQUENCE}"
-
-
-def _is_wanted() -> bool:
-    """False once the task is cancelled: redis-py can take a cancellation for a lost connection, and go on."""
-    task = asyncio.current_task()
-    return task is None or not task.cancelling()
+        await stream.wait_for_news(self._store, high or 0)

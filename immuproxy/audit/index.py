@@ -181,11 +181,8 @@ class Index:
             if connection is not None:
                 self._readers.remove(connection)
                 connection.close()
-            number = self._number
-            address = f"{self._path(number).absolute().as_uri()}?mode=ro"
-            connection = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
+            number, connection = self._number, _reading(self._path(self._number))
             self._readers.append(connection)
-            conditions.prepare(connection)
             self._asking.open = number, connection
         return number, connection
 
@@ -207,15 +204,12 @@ class Index:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        names = (
-            path.name.removeprefix("audit-").removesuffix(".sqlite3") for path in self._folder.glob(_NAME.format("*"))
-        )
-        return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+        return _numbers(self._folder)
 
     def _go_on(self, number: int) -> bool:
         connection = sqlite3.connect(self._path(number), isolation_level=None, check_same_thread=False)
         try:
-            if connection.execute("PRAGMA user_version").fetchone()[0] == schema.VERSION:
+            if _is_ours(connection):
                 _configure(connection)
                 writer = Writer(connection)
                 writer.state()
@@ -289,6 +283,44 @@ class Index:
         self._reading.shutdown()
         for connection in self._readers:
             connection.close()
+
+
+def look_in(folder: Path) -> sqlite3.Connection | None:
+    """The index in a folder, for asking only, while another process writes it; None where there is none to be read.
+
+    Each question is to be a transaction of its own, and short: what is being read cannot be tidied up.
+    """
+    for number in reversed(_numbers(folder)):
+        try:
+            connection = _reading(folder / _NAME.format(number))
+            if _is_ours(connection):
+                return connection
+            connection.close()
+        except sqlite3.DatabaseError:
+            continue
+    return None
+
+
+def _numbers(folder: Path) -> list[int]:
+    """The numbers of the files in a folder, ascending."""
+    names = (path.name.removeprefix("audit-").removesuffix(".sqlite3") for path in folder.glob(_NAME.format("*")))
+    return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+
+
+def _reading(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+    )
+    try:
+        conditions.prepare(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _is_ours(connection: sqlite3.Connection) -> bool:
+    return bool(connection.execute("PRAGMA user_version").fetchone()[0] == schema.VERSION)
 
 
 def _configure(connection: sqlite3.Connection) -> None:

@@ -124,6 +124,11 @@ def shadowed(connection: sqlite3.Connection, since: int, until: int) -> int:
     return _counted(connection, schema.SHADOWED, since, until).total()
 
 
+def count(connection: sqlite3.Connection, since: int, until: int) -> int:
+    """How many events entered the audit in a span."""
+    return _counted(connection, schema.ATTEMPTS, since, until).total()
+
+
 def total(connection: sqlite3.Connection) -> int:
     """How many events are here."""
     found = connection.execute(

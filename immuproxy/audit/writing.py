@@ -12,12 +12,10 @@ from functools import partial
 from typing import Any
 
 from immuproxy.audit import schema
+from immuproxy.audit.stream import Raw
 from immuproxy.audit.tags import Key, Setting, Tags, moment, sets
 from immuproxy.ledger.audit.rows import FIELDS, FLAGS, SEPARATOR
 from immuproxy.ledger.model import Action
-
-Raw = tuple[int, bytes]
-"""The place of an event, and what stands in the stream (`immuproxy.ledger.audit.rows`)."""
 
 Values = dict[str, Any]
 """An event as ``events`` has it, with its ``place``: words are numbers."""

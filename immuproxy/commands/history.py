@@ -8,10 +8,10 @@ import click
 
 from immuproxy.commands import events
 from immuproxy.commands.options import SETTINGS, config_option, examples, json_option, split_reference
-from immuproxy.commands.running import GOOD, WRONG, carry_out, ledger_of
+from immuproxy.commands.running import GOOD, WRONG, carry_out
 from immuproxy.commands.screen import counted, json_line, say, table
+from immuproxy.commands.visit import visit
 from immuproxy.config import Config
-from immuproxy.ledger.audit import Audit
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.search import Search
 
@@ -35,7 +35,7 @@ def history(reference: str, *, path: Path, limit: int, as_json: bool) -> None:
     search = search.with_term("tag", tag) if tag else search
 
     async def work(config: Config) -> int:
-        found, more = await _read(config, search, limit)
+        found, more = await _read(config, search, limit, as_json=as_json)
         _show(found, as_json=as_json)
         if not found:
             say(f"nothing is recorded of {reference}")
@@ -47,11 +47,11 @@ def history(reference: str, *, path: Path, limit: int, as_json: bool) -> None:
     carry_out(path, work)
 
 
-async def _read(config: Config, search: Search, limit: int) -> tuple[list[Event], bool]:
+async def _read(config: Config, search: Search, limit: int, *, as_json: bool) -> tuple[list[Event], bool]:
     """At most ``limit`` events, and whether there are more."""
     found: list[Event] = []
-    async with ledger_of(config) as store:
-        async for event in Audit(store).export(search):
+    async with visit(config, as_json=as_json) as (visitor, _):
+        async for event in visitor.export(search):
             if len(found) == limit:
                 return found, True
             found.append(event)

@@ -9,8 +9,9 @@ import click
 from immuproxy import __version__
 from immuproxy.commands.operator import as_option, operator
 from immuproxy.commands.options import SETTINGS, config_option, examples, json_option, read_moment
-from immuproxy.commands.running import GOOD, MISUSED, carry_out, ledger_of, now_ms
+from immuproxy.commands.running import GOOD, MISUSED, carry_out, now_ms
 from immuproxy.commands.screen import counted, json_line, moment, progress_bar, say
+from immuproxy.commands.visit import visit
 from immuproxy.config import Config
 from immuproxy.ledger.audit import Audit
 from immuproxy.ledger.ids import new_event_id
@@ -40,21 +41,13 @@ def prune(*, path: Path, before: str, dry_run: bool, yes: bool, name: str | None
     actor = operator(name) if removing else ""
 
     async def work(config: Config) -> int:
-        async with ledger_of(config) as store:
-            audit = Audit(store)
-            going = await _going(audit, at)
+        async with visit(config, as_json=as_json) as (visitor, store):
+            going = await visitor.count(at)
             if going and removing:
-                going = await _remove(audit, _event(at, going, actor), at, as_json=as_json)
+                going = await _remove(Audit(store), _event(at, going, actor), at, as_json=as_json)
         return _tell(at, going, removed=removing, asked=bool(going) and not (yes or dry_run), as_json=as_json)
 
     carry_out(path, work)
-
-
-async def _going(audit: Audit, before: int) -> int:
-    """How many events entered the audit before the time."""
-    if not before:
-        return 0
-    return sum(series.total for series in (await audit.counts(0, before, 1)).series)
 
 
 async def _remove(audit: Audit, event: Event, before: int, *, as_json: bool) -> int:

@@ -8,10 +8,10 @@ from pathlib import Path
 import click
 
 from immuproxy.commands.options import SETTINGS, config_option, examples, json_option, read_moment
-from immuproxy.commands.running import GOOD, WRONG, carry_out, ledger_of, misused, now_ms
-from immuproxy.commands.screen import counted, json_line, moment, plain, progress_bar, say, short
+from immuproxy.commands.running import GOOD, WRONG, carry_out, misused, now_ms
+from immuproxy.commands.screen import counted, json_line, moment, plain, say, short
+from immuproxy.commands.visit import visit
 from immuproxy.config import Config
-from immuproxy.ledger.audit import Audit
 from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.redis import Store
@@ -58,8 +58,8 @@ def simulate(
     most = last or (MOST if since is not None else LAST)
 
     async def work(config: Config) -> int:
-        async with ledger_of(config) as store:
-            past = await _past(store, at, most, as_json=as_json)
+        async with visit(config, as_json=as_json) as (visitor, store):
+            past = [event async for event in judged_requests(visitor, most=most, since=at)][::-1]
             first = await _first_pushes(store, rules, past)
         changed = 0
         for difference in judge_anew(rules, replayed(past, first)):
@@ -81,16 +81,6 @@ def _rules(file: Path) -> RuleSet:
         for line in str(errors).splitlines():
             say(line)
         misused(f"{file} is wrong; `immuproxy check {file}` lists its errors")
-
-
-async def _past(store: Store, since: int, most: int, *, as_json: bool) -> list[Event]:
-    """The newest judged requests, oldest first."""
-    found: list[Event] = []
-    with progress_bar("reading", "events", as_json=as_json) as bar:
-        async for event in judged_requests(Audit(store), most=most, since=since):
-            found.append(event)
-            bar.advance()
-    return found[::-1]
 
 
 async def _first_pushes(store: Store, rules: RuleSet, past: Iterable[Event]) -> FirstPushes:

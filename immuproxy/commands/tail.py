@@ -8,10 +8,10 @@ import click
 
 from immuproxy.commands import events
 from immuproxy.commands.options import SETTINGS, config_option, examples, json_option
-from immuproxy.commands.running import GOOD, carry_out, ledger_of, now_ms
+from immuproxy.commands.running import GOOD, carry_out, now_ms
 from immuproxy.commands.screen import json_line, plain, say
+from immuproxy.commands.visit import visit
 from immuproxy.config import Config
-from immuproxy.ledger.audit import Audit
 from immuproxy.ledger.search import Search, SearchError, parse
 
 
@@ -29,13 +29,13 @@ def tail(words: tuple[str, ...], *, path: Path, count: int | None, as_json: bool
     search = _search(" ".join(words))
 
     async def work(config: Config) -> int:
-        async with ledger_of(config) as store:
+        async with visit(config, as_json=True) as (visitor, _):
             seen = 0
-            async for arrival in Audit(store).tail(search):
+            async for event in visitor.tail(search):
                 if as_json:
-                    json_line(arrival.event.to_dict())
+                    json_line(event.to_dict())
                 else:
-                    click.echo(events.line(arrival.event))
+                    click.echo(events.line(event))
                 seen += 1
                 if seen == count:
                     break

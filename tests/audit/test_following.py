@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from immuproxy.audit import follow, schema
+from immuproxy.audit import follow, schema, stream
 from immuproxy.audit.index import Index, IndexDamagedError, IndexFullError
 from immuproxy.audit.writing import Writer
 from immuproxy.ledger.audit import Audit as Record
@@ -286,8 +286,8 @@ async def test_two_proxies_answer_the_same_and_take_each_others_cursors(store: S
 
 
 def test_places_are_the_ids_of_the_stream() -> None:
-    assert follow._id(schema.place_of(12, 7)) == "12-7"
-    assert follow._place(b"12-7") == schema.place_of(12, 7)
+    assert stream._id(schema.place_of(12, 7)) == "12-7"
+    assert stream._place(b"12-7") == schema.place_of(12, 7)
 
 
 async def test_an_export_that_began_before_an_empty_index_was_known_to_be_whole_ends(store: Store) -> None:
