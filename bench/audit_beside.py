@@ -22,8 +22,8 @@ import aiohttp
 
 from bench.audit_index import END, load
 from immuproxy.audit import Audit, Follower, Index
+from immuproxy.audit.search import parse
 from immuproxy.ledger.redis import connect
-from immuproxy.ledger.search import parse
 from immuproxy.telemetry import logs
 from tests.conversation import Client, edge_over, image
 from tests.servers import running_redis, running_registry

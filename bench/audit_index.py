@@ -16,14 +16,16 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from immuproxy.ledger.audit import entries
+from tests.ledger.audit_loading import Line, command
+
 from immuproxy.audit.audit import Audit
 from immuproxy.audit.follow import Follower
 from immuproxy.audit.index import Index
-from immuproxy.ledger.audit import entries, rows
+from immuproxy.audit.search import Search, parse
+from immuproxy.ledger.record import rows
 from immuproxy.ledger.redis import Store, connect
-from immuproxy.ledger.search import Search, parse
-from tests.ledger.audit_events import DAY_MS, made_up_events
-from tests.ledger.audit_loading import Line, command
+from tests.audit.made_up import DAY_MS, made_up_events
 from tests.servers import running_redis
 
 START = 1_700_000_000_000

@@ -9,13 +9,14 @@ import multiprocessing
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from immuproxy.ledger.audit import entries
+from tests.ledger.audit_loading import Line, Written, command
+
 from bench.world import MEDIA_TYPE, World, digest_of, manifest_of
 from immuproxy.ledger import keys
-from immuproxy.ledger.audit import entries
 from immuproxy.ledger.model import StoredManifest
 from immuproxy.ledger.records import packed
-from tests.ledger.audit_events import DAY_MS
-from tests.ledger.audit_loading import Line, Written, command
+from tests.audit.made_up import DAY_MS
 
 SLICE = 5_000
 _PROCESSES = 2

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from immuproxy.ledger.model import Action, Event, Outcome
-from tests.ledger.audit_events import DAY_MS, made_up_events, repository_names
+from tests.audit.made_up import DAY_MS, made_up_events, repository_names
 
 DAYS = 90
 REPOSITORIES = 5_000

@@ -7,7 +7,6 @@ taking connections, then the pushes under way come to their end, then the rest i
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -38,8 +37,8 @@ from immuproxy.drift.service import service_caller
 from immuproxy.drift.sweep import Sweep
 from immuproxy.following import follow
 from immuproxy.ledger import cancelling
-from immuproxy.ledger.audit import Projector, Record
 from immuproxy.ledger.model import Event
+from immuproxy.ledger.record import Projector, Record, old_keys
 from immuproxy.ledger.redis import Store
 from immuproxy.ledger.replicas import Replicas
 from immuproxy.listeners import Tls, open_console, open_edge
@@ -109,14 +108,16 @@ async def running(path: Path, config: Config, reload: asyncio.Event) -> AsyncIte
         account = AccountUpstream(upstream, config.upstream.username, service_password(config))
         projector = Projector(store, on_lag=metrics.outbox_lag.set)
         events = Record(store)
-        index = Index(_index_folder(config), told=lambda said: log.info("audit_index", said=said))
+        index = Index(config.audit.index, told=lambda said: log.info("audit_index", said=said))
         stack.push_async_callback(index.close)
         follower = Follower(await stack.enter_async_context(open_ledger(config)), index, on_failure=_not_followed)
         audit = Audit(index, follower)
         door = await _door(config, store, events, metrics)
         choices = _choices(config, settings)
         settings.used_by(lambda changed: upstream.use(timeouts_of(changed)))
-        parts = assemble(rules, store, upstream, metrics, choices, account=account, published=projector.notify)
+        parts = assemble(
+            rules, store, upstream, metrics, choices, account=account, published=projector.notify, record=audit
+        )
         health = Health(store, parts.epoch.clock, upstream, metrics, strict=not config.redis.allow_unsafe_settings)
         await health.check()
         if health.unsafe:
@@ -150,6 +151,7 @@ async def running(path: Path, config: Config, reload: asyncio.Event) -> AsyncIte
         background = (
             *((own.watch,) if own else ()),
             projector.run,
+            partial(old_keys.keep_deleted, store),
             partial(_followed, index, follower),
             partial(follow, [rules.look, partial(rules.tell, events.append), tls.look], reload),
             partial(rules.compare, Replicas(store)),
@@ -234,13 +236,6 @@ async def _door(config: Config, store: Store, events: Record, metrics: Metrics) 
         return await open_door(config.console.auth, store, told, record.now_ms)
     except UsersFileError as error:
         raise CannotServeError(str(error)) from error
-
-
-def _index_folder(config: Config) -> Path | None:
-    """Where the audit's index is kept: with what else the proxy keeps, else where systemd lets it; else in memory."""
-    states = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
-    folder = config.redis.embedded or (Path(states) if states else None)
-    return folder / "audit" if folder else None
 
 
 async def _followed(index: Index, follower: Follower) -> None:

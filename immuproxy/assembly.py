@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from immuproxy.audit import Visitor
+from immuproxy.audit.testimony import Told, Witnesses
 from immuproxy.drift.healer import Healer
 from immuproxy.drift.service import anonymous_service
-from immuproxy.ledger.audit import Audit, Witnesses
 from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.exceptions import Exceptions
 from immuproxy.ledger.model import Event
@@ -87,11 +88,13 @@ def assemble(
     *,
     account: Upstream | None = None,
     published: Callable[[str], None] = _nobody,
+    record: Told | None = None,
 ) -> Parts:
     """The edge, over an open ledger and upstream.
 
     ``rules`` gives the rule set in force; ``account`` is the upstream as ``choices.service`` asks it, where that is
-    another; ``published`` is told each repository that may have a new event.
+    another; ``published`` is told each repository that may have a new event; ``record`` searches what is recorded:
+    without it that is walked by.
     """
     limits = Limits.of(choices.manifest_timeout)
     epoch = Epoch(store, quarantine=limits.quarantine)
@@ -109,7 +112,7 @@ def assemble(
     judge = Judge(rules, library, exceptions)
     late_children = LateChildren(register, library)
     platforms = Platforms(upstream)
-    witnesses = Witnesses(store, Audit(store))
+    witnesses = Witnesses(store, record or Visitor(store, None))
     carrier = Carrier(
         rules,
         register,

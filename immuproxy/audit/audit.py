@@ -12,28 +12,38 @@ from immuproxy.audit import paging, schema, views
 from immuproxy.audit.follow import Follower
 from immuproxy.audit.index import Index, IndexFullError
 from immuproxy.audit.paging import Walked
-from immuproxy.audit.views import TagView
-from immuproxy.ledger.audit import cursors
-from immuproxy.ledger.audit.cursors import Position
-from immuproxy.ledger.audit.listing import ORDERS
-from immuproxy.ledger.audit.roster import MOST_TAGS, TagFacts
-from immuproxy.ledger.audit.values import (
+from immuproxy.audit.search import Search, Term
+from immuproxy.audit.values import (
     Arrival,
-    BadCursorError,
     Chart,
     EventPage,
     RepositoryPage,
     RepositorySummary,
+    TagFacts,
     Tally,
 )
+from immuproxy.audit.views import TagView
+from immuproxy.ledger import cursors
+from immuproxy.ledger.cursors import BadCursorError, Position
 from immuproxy.ledger.model import Event
-from immuproxy.ledger.search import Search, Term
 
 _EXPORT_PAGE = 100
 """Events of an export that are read in one go: about a millisecond for everybody else on the loop (H88)."""
 
 _ALL = Search()
 _OLDER, _NEWER = "older", "newer"
+
+ORDERS = ("activity", "name", "events", "refusals")
+"""Of repositories; ``name`` ascends, the others descend."""
+
+MOST_TAGS = 100_000
+"""Tags of one repository, the last active ones, and tags of all repositories together that are kept (some 350 bytes
+each).
+"""
+
+
+_WAITED = 1.0
+"""Seconds that a witness is waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +74,12 @@ class Audit:
         since = schema.ms_of(walked.since) if walked.high else None
         return Reach(since, walked.whole, str(failed) if failed else "")
 
-    async def caught_up(self, place: Position, seconds: float) -> bool:
+    async def caught_up(self, place: int, seconds: float) -> bool:
         """Wait until all is here that stands in the stream up to a place; false where that takes too long."""
         try:
             async with asyncio.timeout(seconds):
                 seen = self._follower.seen
-                while (await self._walk([_ALL], 0, paging.NEWEST)).high < schema.place_of(*place):
+                while (await self._walk([_ALL], 0, paging.NEWEST)).high < place:
                     await self._follower.change(seen)
                     seen = self._follower.seen
         except TimeoutError:
@@ -119,6 +129,14 @@ class Audit:
         async for events in self.export_pages(search, filters=filters):
             for event in events:
                 yield event
+
+    async def told(self, search: Search, since: int, most: int) -> tuple[Sequence[Event], bool]:
+        """At most ``most`` events that are recorded by now, from a time on (ms), newest first; whether they are all."""
+        if not await self.caught_up(await self._follower.end(), _WAITED):
+            return (), False
+        walked = await self._walk([search], most + 1, paging.NEWEST)
+        whole = walked.resume is None or schema.ms_of(walked.resume) < since
+        return [found.event for found in walked.found[:most]], whole and len(walked.found) <= most
 
     def tail(self, search: Search, *, filters: Search = _ALL, after: str = "") -> AsyncIterator[Arrival]:
         """Matching events as they arrive, for ever: from now on, or behind a cursor.

@@ -17,8 +17,8 @@ from typing import Any
 import re2
 
 from immuproxy.audit import schema
-from immuproxy.ledger.audit.rows import FIELDS
-from immuproxy.ledger.search import TEXT, Search, Term
+from immuproxy.audit.search import TEXT, Search, Term
+from immuproxy.ledger.record.rows import FIELDS
 
 MOST_WORDS = 5_000
 """Words that a condition is resolved to."""

@@ -15,9 +15,9 @@ from typing import Any
 
 from immuproxy.audit import schema
 from immuproxy.audit.conditions import MOST_HITS, NEVER, Compiler, Condition
-from immuproxy.ledger.audit.rows import FIELDS
+from immuproxy.audit.search import Search
 from immuproxy.ledger.model import Action, ActorSource, Event, Outcome
-from immuproxy.ledger.search import Search
+from immuproxy.ledger.record.rows import FIELDS
 
 NEWEST = (1 << 63) - 1
 DEADLINE = 0.25

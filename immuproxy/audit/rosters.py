@@ -7,14 +7,15 @@ that were looked at longest ago are forgotten, and of one with more than `MOST_T
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar, cast
 
-from immuproxy.audit.audit import Audit
+from immuproxy.audit.audit import MOST_TAGS, Audit
+from immuproxy.audit.values import TagFacts
 from immuproxy.audit.views import TagView
 from immuproxy.ledger import keys
-from immuproxy.ledger.audit.roster import MOST_TAGS, Roster, TagFacts
 from immuproxy.ledger.redis import Store
 
 _NAMES_A_CALL = 5_000
@@ -22,6 +23,46 @@ _RECORDS_A_CALL = 250
 _MARK = "mark"
 
 _T = TypeVar("_T")
+
+
+@dataclass(slots=True)
+class Roster:
+    """The tags of a repository as of the last look.  ``version`` grows with each change of ``tags``.
+
+    ``complete`` is false when there were more than `MOST_TAGS`.  ``newest`` and ``newest_held``: the time of the last
+    event, and of the last commit, that it knows of.  ``kept`` is for what callers work out from it and want to find
+    again at the next look.
+    """
+
+    repository: str
+    tags: dict[str, TagFacts] = field(default_factory=dict)
+    version: int = 0
+    complete: bool = True
+    newest: int = 0
+    newest_held: int = 0
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
+    kept: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def update(self, changed: Mapping[str, TagFacts]) -> None:
+        """Take in what changed."""
+        new = {name: facts for name, facts in changed.items() if self.tags.get(name) != facts}
+        if new:
+            self.tags.update(new)
+            self.version += 1
+
+    def counts(self) -> tuple[int, int]:
+        """How many tags have an event, and how many are held."""
+        version, found = self.kept.get("counts", (-1, (0, 0)))
+        if version != self.version:
+            every = self.tags.values()
+            found = sum(facts.last > 0 for facts in every), sum(facts.held > 0 for facts in every)
+            self.kept["counts"] = self.version, found
+        return cast("tuple[int, int]", found)
+
+    def clear(self) -> None:
+        """Forget everything, to be read anew."""
+        self.tags, self.newest, self.newest_held, self.complete = {}, 0, 0, True
+        self.version += 1
 
 
 class Rosters:

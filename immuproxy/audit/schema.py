@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from immuproxy.ledger.audit.rows import FIELDS, FLAGS, NUMBERS
+from immuproxy.ledger.record.rows import FIELDS, FLAGS, NUMBERS
 from immuproxy.values import parse_address
 
 VERSION = 1

@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from immuproxy.audit import schema
-from immuproxy.ledger.audit import rows
-from immuproxy.ledger.audit.entries import EVENTS
+from immuproxy.ledger.keys import EVENTS
+from immuproxy.ledger.record import rows
 from immuproxy.ledger.redis import Store
 
 Raw = tuple[int, bytes]
-"""The place of an event, and what stands in the stream (`immuproxy.ledger.audit.rows`)."""
+"""The place of an event, and what stands in the stream (`immuproxy.ledger.record.rows`)."""
 
 BLOCK_MS = 400
 """How long Redis is asked to wait for news, at most; less than the least timeout of its replies."""

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 
 from immuproxy.audit import schema
 from immuproxy.audit.conditions import COLUMN_OF, pattern_test
-from immuproxy.ledger.audit.roster import TagFacts
-from immuproxy.ledger.audit.values import Chart, RepositorySummary, Series, Tally
-from immuproxy.ledger.search import has_wildcard
+from immuproxy.audit.search import has_wildcard
+from immuproxy.audit.values import Chart, RepositorySummary, Series, TagFacts, Tally
 
 MOST_BUCKETS = 400
 _DELETES = "delete-"

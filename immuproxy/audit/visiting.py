@@ -20,11 +20,11 @@ from typing import TypeVar
 from immuproxy.audit import conditions, paging, schema, stream, views
 from immuproxy.audit.index import look_in
 from immuproxy.audit.paging import Found
+from immuproxy.audit.search import Search
 from immuproxy.audit.stream import Raw
 from immuproxy.audit.writing import Writer
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.redis import Store
-from immuproxy.ledger.search import Search
 
 BATCH = 1_000
 """Events of the stream that are looked at together."""
@@ -93,6 +93,11 @@ class Visitor:
                         break
         async for event in self._passed_by(search, upper, first):
             yield event
+
+    async def told(self, search: Search, since: int, most: int) -> tuple[Sequence[Event], bool]:
+        """As `immuproxy.audit.Audit.told`."""
+        found = [event async for event in self._passed_by(search, None, schema.place_of(max(0, since), 0))]
+        return found[:most], len(found) <= most
 
     async def count(self, before: int) -> int:
         """How many events entered the audit before a time (ms)."""

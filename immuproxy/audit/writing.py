@@ -14,8 +14,8 @@ from typing import Any
 from immuproxy.audit import schema
 from immuproxy.audit.stream import Raw
 from immuproxy.audit.tags import Key, Setting, Tags, moment, sets
-from immuproxy.ledger.audit.rows import FIELDS, FLAGS, SEPARATOR
 from immuproxy.ledger.model import Action
+from immuproxy.ledger.record.rows import FIELDS, FLAGS, SEPARATOR
 
 Values = dict[str, Any]
 """An event as ``events`` has it, with its ``place``: words are numbers."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from immuproxy.audit.search import Search
 from immuproxy.commands import events
 from immuproxy.commands.options import SETTINGS, config_option, examples, json_option, split_reference
 from immuproxy.commands.running import GOOD, WRONG, carry_out
@@ -13,7 +14,6 @@ from immuproxy.commands.screen import counted, json_line, say, table
 from immuproxy.commands.visit import visit
 from immuproxy.config import Config
 from immuproxy.ledger.model import Event
-from immuproxy.ledger.search import Search
 
 LIMIT = 50
 

@@ -7,15 +7,17 @@ from pathlib import Path
 import click
 
 from immuproxy import __version__
+from immuproxy.audit import pruning
 from immuproxy.commands.operator import as_option, operator
 from immuproxy.commands.options import SETTINGS, config_option, examples, json_option, read_moment
 from immuproxy.commands.running import GOOD, MISUSED, carry_out, now_ms
 from immuproxy.commands.screen import counted, json_line, moment, progress_bar, say
 from immuproxy.commands.visit import visit
 from immuproxy.config import Config
-from immuproxy.ledger.audit import Audit
 from immuproxy.ledger.ids import new_event_id
 from immuproxy.ledger.model import Action, ActorSource, Event, Outcome
+from immuproxy.ledger.record import Record
+from immuproxy.ledger.redis import Store
 from immuproxy.proxy import record
 
 
@@ -44,21 +46,20 @@ def prune(*, path: Path, before: str, dry_run: bool, yes: bool, name: str | None
         async with visit(config, as_json=as_json) as (visitor, store):
             going = await visitor.count(at)
             if going and removing:
-                going = await _remove(Audit(store), _event(at, going, actor), at, as_json=as_json)
+                going = await _remove(store, _event(at, going, actor), at, going, as_json=as_json)
         return _tell(at, going, removed=removing, asked=bool(going) and not (yes or dry_run), as_json=as_json)
 
     carry_out(path, work)
 
 
-async def _remove(audit: Audit, event: Event, before: int, *, as_json: bool) -> int:
+async def _remove(store: Store, event: Event, before: int, going: int, *, as_json: bool) -> int:
     """Record it, then remove; an interrupted removal was recorded, and can be run again."""
-    await audit.append(event)
+    await Record(store).append(event)
     removed = 0
-    with progress_bar("removing", "steps", as_json=as_json) as bar:
-        async for progress in audit.prune(before):
-            bar.total(progress.steps)
-            bar.done(progress.done)
-            removed = progress.removed
+    with progress_bar("removing", "events", as_json=as_json) as bar:
+        bar.total(going)
+        async for removed in pruning.prune(store, before):
+            bar.done(removed)
     return removed
 
 

@@ -15,7 +15,7 @@ from immuproxy.commands.screen import plain, say
 from immuproxy.config import Config, load_config
 from immuproxy.connections import CannotOpenError, open_ledger
 from immuproxy.drift.asking import AccountRefusedError
-from immuproxy.ledger.audit import Projector
+from immuproxy.ledger.record import Projector
 from immuproxy.ledger.redis import LedgerUnavailableError, PasswordRefusedError, Store
 from immuproxy.oci.errors import OciError
 from immuproxy.proxy.upstream import UpstreamUnavailableError

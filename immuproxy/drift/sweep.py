@@ -16,6 +16,7 @@ from typing import Any
 
 import structlog
 
+from immuproxy.audit.testimony import Witnesses
 from immuproxy.drift.apart import apart
 from immuproxy.drift.comparing import Comparison
 from immuproxy.drift.healer import Healer
@@ -25,7 +26,6 @@ from immuproxy.drift.late import Late
 from immuproxy.drift.moot import close_moot
 from immuproxy.drift.shown import shown
 from immuproxy.ledger.attention import Kind
-from immuproxy.ledger.audit import Witnesses
 from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.exceptions import Exceptions
 from immuproxy.ledger.model import Action, Event, Outcome, State, TagRecord

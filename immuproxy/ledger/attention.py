@@ -15,9 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from immuproxy.ledger import keys
-from immuproxy.ledger.audit import cursors
-from immuproxy.ledger.audit.values import BadCursorError
+from immuproxy.ledger import cursors, keys
+from immuproxy.ledger.cursors import BadCursorError
 from immuproxy.ledger.redis import Store
 
 SETTLED_MS = 60_000

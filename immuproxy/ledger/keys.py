@@ -167,9 +167,17 @@ def outbox(repository: str) -> str:
     return f"{PREFIX}{{{repository}}}:outbox"
 
 
-def audit(part: str) -> str:
-    """A key of the audit: ``events`` (stream), and its indexes and counters."""
-    return f"{PREFIX}{{audit}}:{part}"
+AUDIT = PREFIX + "{audit}:"
+"""What all keys of the record begin with: they share a slot, that one event enters it once."""
+
+EVENTS = AUDIT + "events"
+"""Stream: every event that was recorded, as `immuproxy.ledger.record.rows` says."""
+
+WATERMARK = AUDIT + "watermark"
+"""Hash: repository -> how far its outbox was taken (`immuproxy.ledger.record.project`)."""
+
+UNREADABLE = AUDIT + "unreadable"
+"""Stream: what stood in an outbox and was no event; the newest thousand or so."""
 
 
 CONSOLE_KEY = PREFIX + "{console}:key"

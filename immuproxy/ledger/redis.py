@@ -115,7 +115,7 @@ def _sources() -> Mapping[str, tuple[str, str]]:
         file.name.removesuffix(".lua"): file.read_text() for file in folder.iterdir() if file.name.endswith(".lua")
     }
     common = texts.pop("_common")
-    whole = {name: text if name.startswith("audit_") else _WHOLE + common + text for name, text in texts.items()}
+    whole = {name: text if name.startswith("record_") else _WHOLE + common + text for name, text in texts.items()}
     return {
         name: (text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()) for name, text in whole.items()
     }
@@ -237,7 +237,7 @@ class Store:
         """
         if self.distrusted:
             raise LedgerRefusedError(self.distrusted)
-        if self._tried or name.startswith("audit_"):
+        if self._tried or name.startswith("record_"):
             return
         if self._trying is None or self._trying.done():
             self._trying = asyncio.create_task(self._try_in_turn())
@@ -335,6 +335,15 @@ class Store:
         with _translated():
             master = self._master_of(key)
         return str(master.name) if master else ""
+
+    async def scan(self, pattern: str, *, at: str, cursor: int, count: int) -> tuple[int, list[bytes]]:
+        """One step through all keys of the server that has the key ``at``: the next cursor, 0 at the end, and names."""
+        nodes = {"target_nodes": self._master_of(at)} if isinstance(self.client, RedisCluster) else {}
+        found: Any = await self.do(self.client.scan(cursor, match=pattern, count=count, **nodes))
+        if isinstance(self.client, RedisCluster):
+            cursors, names_ = found
+            return next(iter(cursors.values())), names_
+        return int(found[0]), found[1]
 
     async def times(self) -> dict[str, Sample]:
         """What the clocks say that there are, by `node`; one that does not answer is left out.

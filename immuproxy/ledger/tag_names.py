@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from immuproxy.ledger import keys
-from immuproxy.ledger.audit import entries
 from immuproxy.ledger.redis import Store
 
 _CHUNK = 2_000
 
 
 async def standing_tags(store: Store, repository: str) -> AsyncIterator[list[str]]:
-    """In parts and in no order, each name once: those that the ledger holds, and those that the audit saw set and not
-    deleted since.  Raises `LedgerUnavailableError`.
+    """In parts and in no order, each name once: those that the ledger holds, and those of no rule that were pushed and
+    not deleted since.  Raises `LedgerUnavailableError`.
     """
     client, key = store.client, keys.tags(repository)
     seen: set[str] = set()
@@ -25,12 +24,7 @@ async def standing_tags(store: Store, repository: str) -> AsyncIterator[list[str
         start += len(names)
     place = -1
     while place:
-        place, part = await store.do(client.hscan(entries.sets_key(repository), max(place, 0), count=_CHUNK))
-        fresh = {name.decode() for name, value in part.items() if not _is_gone(value)} - seen
+        place, part = await store.do(client.hscan(keys.moved(repository), max(place, 0), count=_CHUNK))
+        fresh = {name.decode() for name in part} - seen
         seen |= fresh
         yield sorted(fresh)
-
-
-def _is_gone(value: bytes) -> bool:
-    """``value``: time, digest, actor."""
-    return value.split(b" ", 2)[1] == entries.GONE.encode()

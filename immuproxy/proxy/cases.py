@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from immuproxy.ledger.audit import Testimony, Witnesses
+from immuproxy.audit.testimony import Testimony, Witnesses
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.register import Register
 from immuproxy.proxy import proof

@@ -7,9 +7,9 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Protocol
 
+from immuproxy.audit.search import Moment, Search, from_parameters
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.register import Register
-from immuproxy.ledger.search import Moment, Search, from_parameters
 from immuproxy.replay import REQUESTS, was_judged
 from immuproxy.rules.model import RuleSet
 

@@ -11,7 +11,7 @@ import structlog
 from aiohttp import web
 
 from immuproxy.audit import IndexDamagedError, IndexFullError
-from immuproxy.ledger.audit import BadCursorError
+from immuproxy.ledger.cursors import BadCursorError
 from immuproxy.ledger.redis import LedgerUnavailableError, ProxyOverloadedError
 from immuproxy.web.access.forgery import token_of
 from immuproxy.web.access.identity import visit_of

@@ -6,7 +6,7 @@ import aiohttp_jinja2
 import jinja2
 from aiohttp import web
 
-from immuproxy.ledger.search import Search
+from immuproxy.audit.search import Search
 from immuproxy.web import api, drawing, exports, health, holdings, links, live, long_answers, pages, trials, wording
 from immuproxy.web.access import guard
 from immuproxy.web.access import pages as access_pages

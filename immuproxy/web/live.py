@@ -14,8 +14,8 @@ from functools import partial
 import aiohttp_jinja2
 from aiohttp import web
 
+from immuproxy.audit.search import Search
 from immuproxy.ledger.model import Event
-from immuproxy.ledger.search import Search
 from immuproxy.web.answers import API, SOURCES, UNAVAILABLE, dumps
 from immuproxy.web.gate import Gate
 from immuproxy.web.long_answers import SHARE, give, hold_back

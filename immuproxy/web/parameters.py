@@ -8,7 +8,7 @@ from difflib import get_close_matches
 
 from multidict import MultiMapping
 
-from immuproxy.ledger.search import Moment, Search, SearchError, from_parameters, parse
+from immuproxy.audit.search import Moment, Search, SearchError, from_parameters, parse
 from immuproxy.oci.names import is_repository, is_tag
 from immuproxy.web.contexts.log import sentence
 from immuproxy.web.contexts.overview import LONGEST, RANGES, USUAL_RANGE, Period, Range

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from immuproxy.ledger.audit import entries
-from immuproxy.ledger.audit.project import take
+from immuproxy.ledger.record.project import take
+from immuproxy.ledger.record.rows import entry
 from immuproxy.ledger.redis import connect
 from tests.conversation import Client, image
 from tests.proxies import running_proxy
@@ -33,9 +33,14 @@ TRIES = 3
 
 async def fill(redis_url: str) -> None:
     async with connect(redis_url, timeout=5.0) as store:
+        mark = ""
         for start in range(0, EVENTS, BATCH):
-            written = [entries.entry(push(tag=f"1.{number}", reason="x" * 700).to_dict()) for number in range(BATCH)]
-            assert await take(store, "", "", [("", entry) for entry in written]) == BATCH, start
+            written = [entry(push(tag=f"1.{number}", reason="x" * 700).to_dict()) for number in range(BATCH)]
+            assert await take(store, "made-up", written, mark=mark, becomes=f"{start + 1}-0") == (
+                BATCH,
+                f"{start + 1}-0",
+            )
+            mark = f"{start + 1}-0"
 
 
 async def median_of_reads(client: Client) -> float:

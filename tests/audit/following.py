@@ -11,9 +11,9 @@ from pathlib import Path
 from immuproxy.audit.audit import Audit
 from immuproxy.audit.follow import Follower
 from immuproxy.audit.index import MEMORY_BYTES, Index
+from immuproxy.audit.search import Search
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.redis import Store
-from immuproxy.ledger.search import Search
 
 
 @dataclass(slots=True)

@@ -6,8 +6,8 @@ import ipaddress
 import re
 from collections.abc import Sequence
 
+from immuproxy.audit.search import Search, Term
 from immuproxy.ledger.model import Event
-from immuproxy.ledger.search import Search, Term
 
 PLAIN = {
     "repo": "repository",

@@ -6,10 +6,10 @@ import random
 from collections.abc import Iterator, Sequence
 
 from immuproxy.audit.schema import place_of
-from immuproxy.ledger.audit import rows
+from immuproxy.audit.search import MOST_TERMS, Moment, Search, Term, has_wildcard
 from immuproxy.ledger.model import Action, ActorSource, Event, Outcome
-from immuproxy.ledger.search import MOST_TERMS, Moment, Search, Term, has_wildcard
-from tests.ledger.audit_events import digest_of
+from immuproxy.ledger.record import rows
+from tests.audit.made_up import digest_of
 
 START = 1_700_000_000_000
 _REPOSITORIES = ("", "team/app", "team/web", "team/web/deep", "team", "a", "a/b/c/d/e", "Straße/x", "we?ird/*", "x**/y")

@@ -11,9 +11,9 @@ import sys
 from dataclasses import dataclass, field
 
 from immuproxy.audit import conditions, paging, schema
+from immuproxy.audit.search import Search
 from immuproxy.audit.writing import Writer
 from immuproxy.ledger.model import Event
-from immuproxy.ledger.search import Search
 from tests.audit import naive, odd_events
 
 MOST_PAGES = 20_000

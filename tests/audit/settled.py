@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from immuproxy.audit import Audit, Follower, Index, Rosters, schema
-from immuproxy.ledger.audit import Record
+from immuproxy.audit import Audit, Follower, Index, Rosters
+from immuproxy.ledger.record import Record
 from immuproxy.ledger.redis import LedgerUnavailableError, Store
 
 _T = TypeVar("_T")
@@ -21,14 +21,13 @@ _REACH = "SELECT ifnull(high, 0), complete FROM state"
 class Settled(Index):
     """Before each question it is waited for that the index has followed; not where Redis is down."""
 
-    def __init__(self, folder: Path | None, store: Store) -> None:
+    def __init__(self, folder: Path | None) -> None:
         super().__init__(folder)
-        self._record = Record(store)
         self.follower: Follower | None = None
 
     async def read(self, ask: Callable[[sqlite3.Connection], _T]) -> _T:
         with suppress(LedgerUnavailableError):
-            end = schema.place_of(*await self._record.end())
+            end = await self.follower.end() if self.follower else 0
             async with asyncio.timeout(50):
                 await self._follow(end)
         return await super().read(ask)
@@ -55,7 +54,7 @@ class Searchable:
 
 @asynccontextmanager
 async def searchable(store: Store, folder: Path | None = None) -> AsyncIterator[Searchable]:
-    index = Settled(folder, store)
+    index = Settled(folder)
     await index.open()
     follower = index.follower = Follower(store, index, retry_seconds=0.05)
     audit = Audit(index, follower)

@@ -16,13 +16,14 @@ import pytest_asyncio
 
 from immuproxy.audit import follow, schema, stream
 from immuproxy.audit.index import Index, IndexDamagedError, IndexFullError
+from immuproxy.audit.pruning import prune
+from immuproxy.audit.search import Search, parse
 from immuproxy.audit.writing import Writer
-from immuproxy.ledger.audit import Audit as Record
 from immuproxy.ledger.model import Event
+from immuproxy.ledger.record import Record
 from immuproxy.ledger.redis import LedgerUnavailableError, Store, connect
-from immuproxy.ledger.search import Search, parse
 from tests.audit.following import followed
-from tests.ledger.audit_events import fill, made_up_events
+from tests.audit.made_up import fill, made_up_events
 from tests.servers import RedisServer
 
 START = 1_700_000_000_000
@@ -94,7 +95,7 @@ async def test_what_was_pruned_goes_and_the_rest_is_as_if_built_from_it(store: S
     await fill(store, events)
     async with followed(store, tmp_path / "one") as here:
         await here.until_all(800)
-        async for _ in Record(store).prune(events[500].time):
+        async for _ in prune(store, events[500].time):
             pass
         await here.until_all(300)
         async with followed(store, tmp_path / "two") as anew:

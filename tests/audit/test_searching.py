@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from immuproxy.audit import conditions, paging
-from immuproxy.ledger.search import Search
+from immuproxy.audit.search import Search
 from tests.audit import naive
 from tests.audit.searching import check, world
 

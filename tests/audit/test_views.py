@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 import pytest
 
 from immuproxy.audit import schema, views
-from immuproxy.ledger.audit.roster import TagFacts
+from immuproxy.audit.values import TagFacts
 from immuproxy.ledger.model import Action, Event, Outcome
 from tests.audit.searching import World, world
 

@@ -14,12 +14,11 @@ import pytest_asyncio
 
 from immuproxy.audit import Index, schema, visiting
 from immuproxy.audit.follow import Follower
+from immuproxy.audit.search import Search, parse
 from immuproxy.audit.visiting import Visitor
-from immuproxy.ledger.audit import rows
-from immuproxy.ledger.audit.entries import EVENTS
+from immuproxy.ledger.keys import EVENTS
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.redis import Store, connect
-from immuproxy.ledger.search import Search, parse
 from tests.audit import naive, odd_events
 from tests.audit.following import followed
 from tests.servers import RedisServer
@@ -43,7 +42,7 @@ async def put(store: Store, placed: Placed) -> None:
     for place, event in placed:
         raw = odd_events.written(event).decode()
         entry_id = f"{schema.ms_of(place)}-{place & schema.MOST_SEQUENCE}"
-        await store.client.xadd(EVENTS, {rows.field_of(raw): raw}, id=entry_id)
+        await store.client.xadd(EVENTS, {"event" if raw.isascii() else "unicode": raw}, id=entry_id)
 
 
 async def forget(store: Store, before: int) -> None:

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from immuproxy.ledger import keys
-from immuproxy.ledger.audit import Record
 from immuproxy.ledger.content import Content
 from immuproxy.ledger.exceptions import Exceptions
 from immuproxy.ledger.model import Action, ActorSource, Event, Outcome, StoredManifest
+from immuproxy.ledger.record import Record
 from immuproxy.ledger.register import Register
 from immuproxy.web.sources import RulesInForce
 from tests.conversation import sha256

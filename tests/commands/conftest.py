@@ -16,11 +16,12 @@ import pytest
 import structlog
 from click.testing import CliRunner, Result
 
+from immuproxy.audit import Visitor
+from immuproxy.audit.search import parse
 from immuproxy.cli import main
-from immuproxy.ledger.audit import Audit
 from immuproxy.ledger.model import Event
+from immuproxy.ledger.record import Record
 from immuproxy.ledger.redis import connect
-from immuproxy.ledger.search import parse
 from tests.conversation import RunningEdge, edge_over
 from tests.servers import RedisServer, RegistryServer
 
@@ -93,7 +94,7 @@ class Site:
         async def go() -> None:
             async with connect(self.redis.url, timeout=5.0) as store:
                 for event in events:
-                    await Audit(store).append(event)
+                    await Record(store).append(event)
 
         asyncio.run(go())
 
@@ -102,7 +103,7 @@ class Site:
 
         async def go() -> list[Event]:
             async with connect(self.redis.url, timeout=5.0) as store:
-                return [event async for event in Audit(store).export(parse(search, 0))]
+                return [event async for event in Visitor(store, None).export(parse(search, 0))]
 
         return asyncio.run(go())
 

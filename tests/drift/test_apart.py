@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 from immuproxy.drift.apart import apart
 from immuproxy.drift.comparing import Comparison
 from immuproxy.ledger import keys
-from immuproxy.ledger.audit.project import Projector
 from immuproxy.ledger.model import Action, Outcome
+from immuproxy.ledger.record.project import Projector
 from immuproxy.ledger.redis import LedgerUnavailableError
 from immuproxy.proxy import record
 from immuproxy.proxy.closure import MAX_DEPTH

@@ -11,8 +11,8 @@ import pytest
 
 from immuproxy.drift.interrupted import KEPT_MS
 from immuproxy.ledger import keys
-from immuproxy.ledger.audit import Projector
 from immuproxy.ledger.model import Action, Event, Outcome
+from immuproxy.ledger.record import Projector
 from immuproxy.ledger.watch import Ages
 from immuproxy.oci.errors import OciError
 from immuproxy.proxy.answers import Answer

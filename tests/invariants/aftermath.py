@@ -24,9 +24,11 @@ from pathlib import Path
 from typing import Any
 
 from immuproxy.assembly import Choices
+from immuproxy.audit import Visitor
+from immuproxy.audit.search import Search
 from immuproxy.ledger import keys
-from immuproxy.ledger.audit import Projector, Record
 from immuproxy.ledger.model import Event
+from immuproxy.ledger.record import Projector
 from immuproxy.ledger.redis import LedgerUnavailableError
 from tests.conversation import Client, Image, RunningEdge, edge_over, sha256
 from tests.drift.test_sweep import sweep_with
@@ -182,7 +184,7 @@ async def _events(edge: RunningEdge) -> list[Recorded]:
     """Everything in the audit, in its order."""
     await Projector(edge.store).sweep()
     clock = time.monotonic() - time.time()
-    newest_first = [_recorded(event, clock) async for event in Record(edge.store).newest_first()]
+    newest_first = [_recorded(event, clock) async for event in Visitor(edge.store, None).export(Search())]
     return newest_first[::-1]
 
 

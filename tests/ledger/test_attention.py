@@ -11,8 +11,7 @@ import pytest
 
 from immuproxy.ledger import attention, keys
 from immuproxy.ledger.attention import Kind
-from immuproxy.ledger.audit import BadCursorError
-from immuproxy.ledger.audit.cursors import write
+from immuproxy.ledger.cursors import BadCursorError, write
 from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.exceptions import Exceptions
 from immuproxy.ledger.model import Action, Event, Outcome

@@ -10,18 +10,19 @@ from dataclasses import dataclass
 
 import pytest
 import pytest_asyncio
+from immuproxy.ledger.audit import Audit, entries
+from immuproxy.ledger.audit.tail import cursor_behind
 from redis import Redis
 
+from immuproxy.audit.search import Search, parse
 from immuproxy.ledger import keys
-from immuproxy.ledger.audit import Audit, Projector, entries
-from immuproxy.ledger.audit.cursors import OLDEST
-from immuproxy.ledger.audit.tail import cursor_behind
+from immuproxy.ledger.cursors import OLDEST
 from immuproxy.ledger.embedded import _bundled
 from immuproxy.ledger.model import Event
+from immuproxy.ledger.record import Projector
 from immuproxy.ledger.redis import Durability, Store, connect
-from immuproxy.ledger.search import Search, parse
+from tests.audit.made_up import made_up_events
 from tests.clusters import cluster_url, master_of, started_cluster, take_over
-from tests.ledger.audit_events import made_up_events
 from tests.servers import RedisServer, wait_until
 
 START = 1_700_000_000_000

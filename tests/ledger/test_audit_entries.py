@@ -6,14 +6,15 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from immuproxy.ledger.audit import entries, rows
-from immuproxy.ledger.audit.cursors import Position, read_position, write, write_position
+from immuproxy.ledger.audit import entries
 from immuproxy.ledger.audit.matching import requirements
-from immuproxy.ledger.audit.values import BadCursorError
+
+from immuproxy.audit.search import from_parameters, parse
+from immuproxy.audit.values import BadCursorError
+from immuproxy.ledger.cursors import Position, read_position, write, write_position
 from immuproxy.ledger.model import Event
-from immuproxy.ledger.search import from_parameters, parse
-from tests.ledger.audit_events import made_up_events
+from immuproxy.ledger.record import rows
+from tests.audit.made_up import made_up_events
 
 
 def written(event: Event) -> bytes:

@@ -13,14 +13,15 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from immuproxy.ledger.audit import Audit, entries
 from redis.crc import key_slot
 
+from immuproxy.audit.search import Search, parse
 from immuproxy.ledger import keys
-from immuproxy.ledger.audit import Audit, Projector, entries
 from immuproxy.ledger.model import Event
+from immuproxy.ledger.record import Projector
 from immuproxy.ledger.redis import _SCRIPTS, Argument, LedgerUnavailableError, Store, connect
-from immuproxy.ledger.search import Search, parse
-from tests.ledger.audit_events import made_up_events
+from tests.audit.made_up import made_up_events
 from tests.servers import RedisServer
 
 START = 1_700_000_000_000

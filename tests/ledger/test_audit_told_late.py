@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest_asyncio
-
 from immuproxy.ledger.audit import Audit
+
+from immuproxy.audit.search import Moment, Search
 from immuproxy.ledger.model import Action, Event, Outcome
 from immuproxy.ledger.redis import Store, connect
-from immuproxy.ledger.search import Moment, Search
 from immuproxy.web.contexts.tag import spans
-from tests.ledger.audit_events import digest_of
+from tests.audit.made_up import digest_of
 from tests.servers import RedisServer
 
 START, STEP = 1_700_000_000_000, 60_000

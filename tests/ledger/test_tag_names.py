@@ -5,9 +5,9 @@ from itertools import chain
 from typing import Any
 
 import pytest
+from immuproxy.ledger.audit import Audit
 
 from immuproxy.ledger import keys, tag_names
-from immuproxy.ledger.audit import Audit
 from immuproxy.ledger.model import Action, Event, Outcome
 from immuproxy.ledger.redis import Store, connect
 from immuproxy.ledger.tag_names import standing_tags

@@ -16,14 +16,16 @@ from redis.crc import key_slot
 from structlog.testing import capture_logs
 
 from immuproxy.assembly import Choices
+from immuproxy.audit import Visitor
+from immuproxy.audit.search import Search
 from immuproxy.drift.sweep import Sweep
 from immuproxy.ledger import keys
-from immuproxy.ledger.audit import Projector, Record
 from immuproxy.ledger.budgets import Budget, Budgets
 from immuproxy.ledger.content import Content
 from immuproxy.ledger.exceptions import Allows
 from immuproxy.ledger.ids import new_event_id
 from immuproxy.ledger.model import Outcome, State
+from immuproxy.ledger.record import Projector
 from immuproxy.ledger.replicas import Replicas
 from immuproxy.status import Health
 from tests.attack.broken import Clock, bundled_server, clock, needs_faketime, under
@@ -345,7 +347,7 @@ async def test_h113_the_audit_keeps_its_order_when_time_goes_back(edge: RunningE
         assert (await edge.client.push(REPOSITORY, f"1.{number}", image("one"))).status == 201
         await projector.sweep()
         await projector.sweep()
-    found = [event.tag async for event in Record(edge.store).newest_first()]
+    found = [event.tag async for event in Visitor(edge.store, None).export(Search())]
     assert found == ["1.4", "1.3", "1.2", "1.1", "1.0"]
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from immuproxy.ledger.audit import Audit
+from immuproxy.audit import Visitor
 from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.model import Action, Outcome
+from immuproxy.ledger.record import Record
 from immuproxy.ledger.redis import LedgerUnavailableError, Store, connect
 from immuproxy.ledger.register import Register
 from immuproxy.rehearsal import run
@@ -29,13 +30,13 @@ async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
 
 async def steps(store: Store, file: bytes, most: int = 1000) -> list[Step]:
     register = Register(store, Epoch(store, quarantine=0.0))
-    async with aclosing(rehearse(Audit(store), register, file, "new.yml", most=most)) as found:
+    async with aclosing(rehearse(Visitor(store, None), register, file, "new.yml", most=most)) as found:
         return [step async for step in found]
 
 
 async def test_the_past_is_judged_anew(store: Store) -> None:
     for each in MOVED:
-        await Audit(store).append(each)
+        await Record(store).append(each)
     found = await steps(store, IMMUTABLE)
     assert [type(step) for step in found] == [Stage, Stage, Stage, Changed, Finished]
     assert [step.name for step in found if isinstance(step, Stage)] == ["checking", "reading", "judging"]
@@ -51,14 +52,14 @@ async def test_only_the_newest_and_only_what_was_judged(store: Store) -> None:
         replace(event(4, Outcome.FOUND, B), action=Action.DRIFT),
         event(5, Outcome.CREATED, B, tag=""),
     ):
-        await Audit(store).append(each)
+        await Record(store).append(each)
     assert (await steps(store, MUTABLE))[-1] == Finished(2, 0)
     assert (await steps(store, MUTABLE, most=1))[-1] == Finished(1, 0)
 
 
 async def test_what_an_exception_allowed_it_allows_again(store: Store) -> None:
-    await Audit(store).append(MOVED[0])
-    await Audit(store).append(replace(MOVED[1], reason=f"{BY_EXCEPTION}event e0, granted by mira: leaked key"))
+    await Record(store).append(MOVED[0])
+    await Record(store).append(replace(MOVED[1], reason=f"{BY_EXCEPTION}event e0, granted by mira: leaked key"))
     assert (await steps(store, IMMUTABLE))[-1] == Finished(2, 0)
 
 
@@ -71,9 +72,9 @@ async def test_a_wrong_file_ends_it_before_the_past_is_read(store: Store) -> Non
 
 async def test_the_process_ends_with_whoever_asked(store: Store) -> None:
     for number in range(200):
-        await Audit(store).append(event(number, Outcome.CREATED, B, tag=f"t{number}"))
+        await Record(store).append(event(number, Outcome.CREATED, B, tag=f"t{number}"))
     register = Register(store, Epoch(store, quarantine=0.0))
-    async with aclosing(rehearse(Audit(store), register, MUTABLE, "new.yml", most=1000)) as found:
+    async with aclosing(rehearse(Visitor(store, None), register, MUTABLE, "new.yml", most=1000)) as found:
         await anext(found)
         (process,) = children()
     assert process not in children()
@@ -102,7 +103,7 @@ async def test_it_is_given_up_when_it_takes_too_long(store: Store, monkeypatch: 
 async def test_a_process_that_dies_is_told(store: Store) -> None:
     register = Register(store, Epoch(store, quarantine=0.0))
     with pytest.raises(TooMuchError):
-        async with aclosing(rehearse(Audit(store), register, MUTABLE, "new.yml", most=1000)) as found:
+        async with aclosing(rehearse(Visitor(store, None), register, MUTABLE, "new.yml", most=1000)) as found:
             async for _ in found:
                 for process in children():
                     os.kill(process, 9)
@@ -111,7 +112,7 @@ async def test_a_process_that_dies_is_told(store: Store) -> None:
 async def test_the_process_has_no_secret_of_ours(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UPSTREAM_PASSWORD", "hunter2")
     register = Register(store, Epoch(store, quarantine=0.0))
-    async with aclosing(rehearse(Audit(store), register, MUTABLE, "new.yml", most=1)) as found:
+    async with aclosing(rehearse(Visitor(store, None), register, MUTABLE, "new.yml", most=1)) as found:
         await anext(found)
         (process,) = children()
         environment = await asyncio.to_thread(Path(f"/proc/{process}/environ").read_bytes)
@@ -121,7 +122,7 @@ async def test_the_process_has_no_secret_of_ours(store: Store, monkeypatch: pyte
 
 async def test_its_process_is_bounded(store: Store) -> None:
     register = Register(store, Epoch(store, quarantine=0.0))
-    async with aclosing(rehearse(Audit(store), register, MUTABLE, "new.yml", most=1)) as found:
+    async with aclosing(rehearse(Visitor(store, None), register, MUTABLE, "new.yml", most=1)) as found:
         stage = await anext(found)
         while stage != Stage("reading", 0, 1):
             stage = await anext(found)

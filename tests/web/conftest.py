@@ -11,11 +11,12 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import CollectorRegistry, Counter
 
-from immuproxy.ledger.audit import Record, entries
-from immuproxy.ledger.audit.project import take
 from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.exceptions import Exceptions
 from immuproxy.ledger.model import Event
+from immuproxy.ledger.record import Record
+from immuproxy.ledger.record.project import take
+from immuproxy.ledger.record.rows import entry
 from immuproxy.ledger.redis import Store, connect
 from immuproxy.ledger.register import Register
 from immuproxy.web.app import make_console
@@ -96,8 +97,8 @@ def seed(store: Store) -> Seed:
     """Put events into the audit, oldest first."""
 
     async def put(events: Sequence[Event]) -> None:
-        written = [("", entries.entry(event.to_dict())) for event in events]
+        written = [entry(event.to_dict()) for event in events]
         for start in range(0, len(written), BATCH):
-            await take(store, "", "", written[start : start + BATCH])
+            await take(store, "", written[start : start + BATCH])
 
     return put

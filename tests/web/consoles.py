@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from immuproxy.ledger.audit import Projector, Record
 from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.exceptions import Exceptions
 from immuproxy.ledger.model import Event
+from immuproxy.ledger.record import Projector, Record
 from immuproxy.ledger.redis import connect
 from immuproxy.ledger.register import Register
 from immuproxy.web.access.opening import open_door

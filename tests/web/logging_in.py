@@ -13,10 +13,10 @@ import bcrypt
 from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 
-from immuproxy.ledger.audit import Record
+from immuproxy.audit.search import Search
 from immuproxy.ledger.model import Action, Event
+from immuproxy.ledger.record import Record
 from immuproxy.ledger.redis import Store
-from immuproxy.ledger.search import Search
 from immuproxy.web.access.opening import open_door
 from immuproxy.web.app import make_console
 from immuproxy.web.settings import ConsoleAuth

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from yarl import URL
 
-from immuproxy.ledger.audit import Projector
 from immuproxy.ledger.content import Content
 from immuproxy.ledger.model import Outcome, StoredManifest
+from immuproxy.ledger.record import Projector
 from immuproxy.ledger.redis import Store
 from immuproxy.ledger.turns import Turns
 from immuproxy.web.sources import Sources

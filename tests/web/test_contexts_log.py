@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from immuproxy.ledger.audit import Tally
-from immuproxy.ledger.search import SearchError, parse
+from immuproxy.audit.search import SearchError, parse
+from immuproxy.audit.values import Tally
 from immuproxy.web.contexts import log
 from tests.web.events import NOW
 

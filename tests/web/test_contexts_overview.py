@@ -4,8 +4,8 @@ from itertools import pairwise
 
 import pytest
 
-from immuproxy.ledger.audit import Chart, Series, Tally
-from immuproxy.ledger.search import parse
+from immuproxy.audit.search import parse
+from immuproxy.audit.values import Chart, Series, Tally
 from immuproxy.web.contexts.overview import (
     RANGES,
     Period,

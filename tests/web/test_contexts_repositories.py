@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from immuproxy.ledger.audit import TagFacts
+from immuproxy.audit.values import TagFacts
 from immuproxy.ledger.model import Claim, Committed, State, TagRecord, Tombstone
 from immuproxy.web.contexts.repositories import tag_row
 from tests.web.events import NOW, digest, in_force

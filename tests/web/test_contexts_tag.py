@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from immuproxy.ledger.audit import EventPage, TagFacts
+from immuproxy.audit.values import EventPage, TagFacts
 from immuproxy.ledger.model import Action, Claim, Committed, Event, Outcome, State, TagRecord, Tombstone
 from immuproxy.web.contexts.tag import Known, spans, standing, tag_context
 from tests.web.events import NOW, digest, in_force, push

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from immuproxy.ledger.audit import BadCursorError, Roster, TagFacts
+from immuproxy.audit.rosters import Roster
+from immuproxy.audit.values import TagFacts
+from immuproxy.ledger.cursors import BadCursorError
 from immuproxy.web.contexts.tag_list import ORDERS, Chosen, Shelf, Wish, choose, fitting_rules, natural, state_of
 from tests.web.events import in_force
 

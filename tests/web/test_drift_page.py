@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from immuproxy.ledger import keys
-from immuproxy.ledger.audit import Projector
 from immuproxy.ledger.model import Action, Event, Outcome
+from immuproxy.ledger.record import Projector
 from immuproxy.ledger.redis import Store
 from immuproxy.web.sources import Sources
 from tests.web.conftest import Console

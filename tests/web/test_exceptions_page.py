@@ -7,11 +7,12 @@ from urllib.parse import quote
 
 import pytest
 
-from immuproxy.ledger.audit import Audit, Projector, Record
+from immuproxy.audit.pruning import prune
+from immuproxy.audit.search import Search
 from immuproxy.ledger.exceptions import Allows
 from immuproxy.ledger.model import Action, ActorSource, Outcome
+from immuproxy.ledger.record import Projector, Record
 from immuproxy.ledger.redis import Store
-from immuproxy.ledger.search import Search
 from immuproxy.web.sources import Sources
 from tests.audit.following import followed
 from tests.web.conftest import Console
@@ -220,7 +221,7 @@ async def test_what_an_exception_alone_named_is_forgotten_with_its_events(store:
         await record.append(event)
         await record.append(push(time=event.time + 1))
         await found.until(lambda: known("team/app", "typo/app"))
-        async for _ in Audit(store).prune(event.time + 1):
+        async for _ in prune(store, event.time + 1):
             pass
         await found.until(lambda: known("team/app"))
 

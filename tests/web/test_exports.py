@@ -18,9 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from immuproxy.audit import Audit
+from immuproxy.audit.search import Search
 from immuproxy.ledger.model import Event, Outcome
 from immuproxy.ledger.redis import Store
-from immuproxy.ledger.search import Search
 from immuproxy.web import exports
 from immuproxy.web.app import make_console
 from immuproxy.web.sources import Sources

@@ -15,8 +15,8 @@ import pytest
 from aiohttp import ClientResponse
 
 from immuproxy.audit import Audit
+from immuproxy.audit.search import Search
 from immuproxy.ledger.model import Event
-from immuproxy.ledger.search import Search
 from immuproxy.web import exports, live, long_answers
 from immuproxy.web.long_answers import RESTS, Share
 from tests.servers import RedisServer, wait_until

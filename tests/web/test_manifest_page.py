@@ -12,7 +12,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from immuproxy.drift.service import anonymous_service
-from immuproxy.ledger.audit import Projector
+from immuproxy.ledger.record import Projector
 from immuproxy.oci.manifests import OCI_INDEX, OCI_MANIFEST
 from immuproxy.proxy.upstream import Timeouts
 from immuproxy.proxy.upstream import opened as open_upstream

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import MultiDict
 
-from immuproxy.ledger.search import SearchError, parse
+from immuproxy.audit.search import SearchError, parse
 from immuproxy.web import parameters
 from immuproxy.web.contexts.overview import LONGEST
 from immuproxy.web.problems import Problem

@@ -11,8 +11,8 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from immuproxy.ledger import keys
-from immuproxy.ledger.audit import entries, rows
 from immuproxy.ledger.model import Action, Outcome
+from immuproxy.ledger.record.rows import entry
 from immuproxy.ledger.redis import Store
 from immuproxy.web.app import make_console
 from immuproxy.web.sources import Sources
@@ -165,8 +165,8 @@ async def many_tags(store: Store) -> None:
         pipeline.zadd(keys.tags("team/app"), {name: times[name] for number, name in chunk if number % 2})
         for number, name in chunk:
             told = push(tag=name, time=times[name], digest=digest(name), actor=f"ci-{number % 30}")
-            written = entries.entry(told.to_dict()).packed
-            pipeline.xadd(entries.EVENTS, {rows.field_of(written): written}, id=f"{times[name]}-0")
+            written = entry(told.to_dict())
+            pipeline.xadd(keys.EVENTS, {written.field: written.packed}, id=f"{times[name]}-0")
     await pipeline.execute()
 
 

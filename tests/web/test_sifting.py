@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from immuproxy.audit import Audit
-from immuproxy.ledger.audit import EventPage
+from immuproxy.audit.values import EventPage
 from immuproxy.ledger.model import Outcome
 from tests.web.conftest import Console, Seed
 from tests.web.events import push

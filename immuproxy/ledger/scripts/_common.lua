@@ -209,15 +209,18 @@ local function stamped(event, now)
   return '{"time":' .. text(now) .. ',' .. string.sub(event, 2)
 end
 
--- Append an event in the same step as the change it tells of.  An outbox that the audit has emptied is gone, and with it
--- the memory of the ids it gave out; as projectors delete by id, the event itself makes the first id one of its own.
+-- Append an event in the same step as the change it tells of.  An outbox that was emptied is gone, and with it the memory
+-- of the ids it gave out; so each has a life, named by its first event, within which ids only grow.  As projectors delete
+-- by id, that event makes the first id one of its own, too.
 local function publish(outbox, event, now)
   if event == '' then return end
-  local id = '*'
-  if redis.call('EXISTS', outbox) == 0 then
-    id = text(now) .. '-' .. text(tonumber(string.sub(redis.sha1hex(event), 1, 12), 16))
+  local first = redis.call('XRANGE', outbox, '-', '+', 'COUNT', 1)[1]
+  if first then
+    redis.call('XADD', outbox, '*', 'event', stamped(event, now), 'life', first[2][4] or '')
+  else
+    local life = string.sub(redis.sha1hex(event), 1, 12)
+    redis.call('XADD', outbox, text(now) .. '-' .. text(tonumber(life, 16)), 'event', stamped(event, now), 'life', life)
   end
-  redis.call('XADD', outbox, id, 'event', stamped(event, now))
 end
 
 local function drop_claim(key, pins, manifests, record)

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from immuproxy.ledger.audit import EventPage, Tally
+from immuproxy.audit.search import KEYS, Search, SearchError
+from immuproxy.audit.values import EventPage, Tally
 from immuproxy.ledger.model import Event, Outcome
-from immuproxy.ledger.search import KEYS, Search, SearchError
 
 SHOWN_OUTCOMES = (
     Outcome.CREATED,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from immuproxy.ledger.audit import Chart, Tally
+from immuproxy.audit.values import Chart, Tally
 from immuproxy.ledger.model import Event, Outcome
 from immuproxy.web.sources import PULLS, Part, RulesInForce
 from immuproxy.web.wording import iso_minutes, iso_seconds
@@ -119,7 +119,7 @@ GROUPS: Mapping[str, str] = {
     "push failed": "failed",
     "drift found": "drift",
 }
-"""What is drawn: attempts (`immuproxy.ledger.audit.entries.attempt`), put together as people think of them."""
+"""What is drawn: attempts (`immuproxy.audit.views.chart`), put together as people think of them."""
 
 SERIES = ("accepted", "unchanged", "refused", "failed", "drift")
 

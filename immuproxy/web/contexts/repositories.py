@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from immuproxy.ledger.audit import RepositoryPage, TagFacts
+from immuproxy.audit.values import RepositoryPage, TagFacts
 from immuproxy.ledger.model import Event, TagRecord
 from immuproxy.rules.model import RuleSet
 from immuproxy.web.contexts.tag import MOVES, standing_of

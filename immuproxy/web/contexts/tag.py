@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from immuproxy.ledger.audit import EventPage, TagFacts
+from immuproxy.audit.values import EventPage, TagFacts
 from immuproxy.ledger.exceptions import Exemption
 from immuproxy.ledger.model import Action, Event, Outcome, TagRecord
 from immuproxy.rules.explain import explain

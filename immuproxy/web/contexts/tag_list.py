@@ -13,9 +13,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from immuproxy.ledger.audit import BadCursorError, Roster, TagFacts, cursors
-from immuproxy.ledger.audit.matching import value_test
-from immuproxy.ledger.search import Term, has_wildcard
+from immuproxy.audit.conditions import pattern_test
+from immuproxy.audit.rosters import Roster
+from immuproxy.audit.search import has_wildcard
+from immuproxy.audit.values import TagFacts
+from immuproxy.ledger import cursors
+from immuproxy.ledger.cursors import BadCursorError
 from immuproxy.rules.model import RuleSet
 
 COLUMNS = {"name": "Tag", "state": "State", "rule": "Rule", "set": "Set", "by": "By"}
@@ -196,7 +199,7 @@ def _passing(rows: list[Row], wish: Wish, shelf: Shelf) -> list[Row]:
 
 def _text_test(text: str) -> Callable[[str], bool]:
     if has_wildcard(text):
-        return value_test(Term("tag", text))
+        return pattern_test(text, path=False)
     part = text.casefold()
     return lambda tag: part in tag.casefold()
 

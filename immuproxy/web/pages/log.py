@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from immuproxy.ledger.search import Search, SearchError, parse
+from immuproxy.audit.search import Search, SearchError, parse
 from immuproxy.web.answers import API, SOURCES, as_page
 from immuproxy.web.contexts import log
 from immuproxy.web.links import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from immuproxy.ledger.search import Search
+from immuproxy.audit.search import Search
 from immuproxy.web.answers import API, SOURCES, as_page
 from immuproxy.web.links import Place, manifest_url
 from immuproxy.web.queries import manifests as queries

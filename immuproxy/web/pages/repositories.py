@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from immuproxy.ledger.search import Search
+from immuproxy.audit.search import Search
 from immuproxy.web.answers import API, SOURCES, as_page
 from immuproxy.web.contexts import tag_list
 from immuproxy.web.contexts.repositories import ORDERS

@@ -7,7 +7,7 @@ from dataclasses import replace
 from heapq import nlargest
 from typing import Any
 
-from immuproxy.ledger.search import Search
+from immuproxy.audit.search import Search
 from immuproxy.web.contexts import comparison as contexts
 from immuproxy.web.contexts.comparison import CHANGED, Side
 from immuproxy.web.contexts.document import Part

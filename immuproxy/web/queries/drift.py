@@ -8,10 +8,10 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
+from immuproxy.audit.search import Moment, Search, from_parameters
+from immuproxy.audit.values import Chart, EventPage
 from immuproxy.ledger.attention import Kind
-from immuproxy.ledger.audit import Chart, EventPage
 from immuproxy.ledger.model import Action, Event, Finding, TagRecord
-from immuproxy.ledger.search import Moment, Search, from_parameters
 from immuproxy.web.contexts import drift as contexts
 from immuproxy.web.sources import Sources
 

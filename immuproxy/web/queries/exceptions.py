@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from immuproxy import permission
+from immuproxy.audit.search import TEXT, Moment, Search, Term
 from immuproxy.ledger.exceptions import Allows, Exemption
 from immuproxy.ledger.model import Action, Event, Outcome
-from immuproxy.ledger.search import TEXT, Moment, Search, Term
 from immuproxy.web.contexts import exceptions as contexts
 from immuproxy.web.problems import not_found
 from immuproxy.web.sources import Sources

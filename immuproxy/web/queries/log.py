@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from immuproxy.ledger.audit import Tally
+from immuproxy.audit.search import Search
+from immuproxy.audit.values import Tally
 from immuproxy.ledger.model import Action, Outcome
-from immuproxy.ledger.search import Search
 from immuproxy.web.contexts import log
 from immuproxy.web.problems import not_found
 from immuproxy.web.queries.reach import must_be_whole, reach_of

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from immuproxy.ledger.audit import TagFacts
+from immuproxy.audit.search import Search
+from immuproxy.audit.values import TagFacts
 from immuproxy.ledger.model import TagRecord
-from immuproxy.ledger.search import Search
 from immuproxy.web.contexts import manifest as contexts
 from immuproxy.web.contexts.manifest import Around
 from immuproxy.web.contexts.referrers import About, tags_about

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from immuproxy.audit.search import Search
 from immuproxy.ledger.model import Outcome
-from immuproxy.ledger.search import Search
 from immuproxy.web.contexts import overview as overviews
 from immuproxy.web.sources import Sources
 

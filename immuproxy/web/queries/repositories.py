@@ -6,8 +6,8 @@ import asyncio
 from itertools import islice
 from typing import Any, cast
 
-from immuproxy.ledger.audit import Roster
-from immuproxy.ledger.search import Search
+from immuproxy.audit.rosters import Roster
+from immuproxy.audit.search import Search
 from immuproxy.rules.model import RuleSet
 from immuproxy.web.contexts import repositories as contexts
 from immuproxy.web.contexts.tag_list import Chosen, Shelf, Wish, choose

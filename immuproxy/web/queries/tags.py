@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from immuproxy.ledger.audit import EventPage
+from immuproxy.audit.search import Search
+from immuproxy.audit.values import EventPage
 from immuproxy.ledger.model import State
-from immuproxy.ledger.search import Search
 from immuproxy.web.contexts import tag as contexts
 from immuproxy.web.contexts.drift import OpenFinding
 from immuproxy.web.problems import unknown_repository

@@ -10,10 +10,6 @@ from dataclasses import dataclass
 from immuproxy.ledger.model import Event
 
 
-class BadCursorError(ValueError):
-    """A cursor that the audit never gave out."""
-
-
 @dataclass(frozen=True, slots=True)
 class EventPage:
     """Events newest first.
@@ -98,9 +94,17 @@ class RepositoryPage:
 
 
 @dataclass(frozen=True, slots=True)
-class PruneProgress:
-    """How far a prune has come: steps done of steps in all, and events removed so far."""
+class TagFacts:
+    """What a list of tags says of one; times in milliseconds, 0 where there is none.
 
-    done: int
-    steps: int
-    removed: int
+    ``last``: its last event of any kind but exceptions.  ``held``: since when the ledger holds it.  ``changed``: when
+    it was last set (or deleted, see ``gone``), to ``digest``, ``by`` whom.
+    """
+
+    tag: str
+    last: int = 0
+    held: int = 0
+    changed: int = 0
+    digest: str = ""
+    by: str = ""
+    gone: bool = False

@@ -7,9 +7,9 @@ import random
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from immuproxy.ledger.audit import entries
-from immuproxy.ledger.audit.project import take
 from immuproxy.ledger.model import Action, ActorSource, Event, Outcome
+from immuproxy.ledger.record.project import take
+from immuproxy.ledger.record.rows import entry
 from immuproxy.ledger.redis import Store
 
 DAY_MS = 86_400_000
@@ -104,9 +104,10 @@ def _event(
 
 
 async def fill(store: Store, events: Iterable[Event], *, batch: int = 500) -> int:
-    """Put events into an empty audit by the script of the projector; how many."""
-    numbered = ((f"{number}-1", entries.entry(event.to_dict())) for number, event in enumerate(events, 1))
-    total = 0
-    while chunk := list(islice(numbered, batch)):
-        total += await take(store, "made-up", chunk[-1][0], chunk)
+    """Put events into an empty record by the script of the projector; how many."""
+    written = (entry(event.to_dict()) for event in events)
+    total, mark = 0, ""
+    while chunk := list(islice(written, batch)):
+        added, mark = await take(store, "made-up", chunk, mark=mark, becomes=f"{total + len(chunk)}-1")
+        total += added
     return total

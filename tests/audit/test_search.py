@@ -6,8 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from immuproxy.ledger.model import Action, Outcome
-from immuproxy.ledger.search import (
+from immuproxy.audit.search import (
     LONGEST,
     MOST_TERMS,
     Moment,
@@ -18,6 +17,7 @@ from immuproxy.ledger.search import (
     has_wildcard,
     parse,
 )
+from immuproxy.ledger.model import Action, Outcome
 
 NOW = 1_767_225_600_000  # 2026-01-01T00:00Z
 DAY = 86_400_000

@@ -1,4 +1,4 @@
-"""Positions in the audit, and the opaque texts that stand for them outside.  No I/O here."""
+"""Places in the record and in lists, and the opaque texts that stand for them outside.  No I/O here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from immuproxy.ledger.audit.values import BadCursorError
+
+class BadCursorError(ValueError):
+    """A cursor that nobody gave out."""
+
 
 MOST_SEQUENCE = 0xFFFF
 MOST_MS = (1 << 48) - 1

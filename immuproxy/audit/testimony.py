@@ -1,17 +1,16 @@
-"""What is recorded of one content or tag of a repository, wherever it stands: in the audit, or still in the outbox."""
+"""What is recorded of one content or tag of a repository, wherever it stands: in the record, or still in the outbox."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
+from immuproxy.audit.search import Moment, Search
 from immuproxy.ledger import keys
-from immuproxy.ledger.audit.audit import Audit
 from immuproxy.ledger.model import Event, event_from_dict
 from immuproxy.ledger.redis import Store
-from immuproxy.ledger.search import Moment, Search
 
 MOST = 500
 """Events that are read of one, and waiting ones of its repository: some 20 ms."""
@@ -25,13 +24,20 @@ class Testimony:
     whole: bool
 
 
-class Witnesses:
-    """Asks the audit and the outboxes."""
+class Told(Protocol):
+    """Whoever can search what is recorded by now: `immuproxy.audit.Audit`, or a `immuproxy.audit.Visitor`."""
 
-    def __init__(self, store: Store, audit: Audit) -> None:
-        """``audit`` is that of ``store``."""
+    async def told(self, search: Search, since: int, most: int) -> tuple[Sequence[Event], bool]:
+        """Matching events from a time on (ms), newest first, and whether they are all."""
+
+
+class Witnesses:
+    """Asks the record and the outboxes."""
+
+    def __init__(self, store: Store, record: Told) -> None:
+        """``record`` is that of ``store``."""
         self._store = store
-        self._audit = audit
+        self._record = record
 
     async def of(self, repository: str, digest: str, *, since: int = 0) -> Testimony:
         """All that is recorded of a content by now, from a time on (ms).  Raises `LedgerUnavailableError`."""
@@ -46,18 +52,13 @@ class Witnesses:
         return await self._told(repository, lambda event: event.tag == tag, Search().with_term("tag", tag), since)
 
     async def _told(self, repository: str, names: Callable[[Event], bool], search: Search, since: int) -> Testimony:
-        """The outbox is read first: what is carried over meanwhile is found in the audit, perhaps in both."""
+        """The outbox is read first: what is carried over meanwhile is found in the record, perhaps in both."""
         waiting: Any = await self._store.do(self._store.client.xrange(keys.outbox(repository), count=MOST + 1))
         found = [_event(fields) for _, fields in waiting]
-        told = {event.id: event for event in found if event and names(event)}
         search = replace(search.with_term("repo", repository), since=Moment(since, ""))
-        read = 0
-        async for page in self._audit.export_pages(search):
-            read += len(page)
-            told |= {event.id: event for event in page}
-            if read > MOST:
-                break
-        return Testimony(tuple(told.values()), whole=len(waiting) <= MOST and read <= MOST)
+        recorded, whole = await self._record.told(search, since, MOST)
+        told = {event.id: event for event in (*found, *recorded) if event and names(event)}
+        return Testimony(tuple(told.values()), whole=whole and len(waiting) <= MOST)
 
 
 def _event(fields: dict[bytes, bytes]) -> Event | None:

@@ -8,8 +8,9 @@ for ever: a newer release puts its fields behind these, and what is missing or t
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from immuproxy.ledger.model import Action, ActorSource, Event, Outcome
@@ -51,9 +52,38 @@ def packed(texts: Mapping[str, str]) -> str:
     return SEPARATOR.join(texts[name] for name in FIELDS)
 
 
-def field_of(written: str) -> str:
-    """The name of the field that something `packed` is written to."""
-    return FIELD if written.isascii() else FIELD_BEYOND_ASCII
+class UnreadableError(ValueError):
+    """What is to be recorded is no event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An event ready to be written; ``field`` is what ``packed`` is written to, ``time`` in ms."""
+
+    event_id: str
+    time: int
+    field: str
+    packed: str
+
+
+def entry_from_json(raw: bytes) -> Entry:
+    """Read what a script of the register wrote; raises `UnreadableError`.
+
+    Actions and outcomes need not be known here: a newer proxy may have written them.
+    """
+    try:
+        return entry(json.loads(raw))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UnreadableError(str(error)) from error
+
+
+def entry(values: Mapping[str, Any]) -> Entry:
+    """The entry of an event given as `Event.to_dict` gives it."""
+    texts = {name: text(name, values.get(name)) for name in FIELDS}
+    if not (texts["id"] and texts["action"] and texts["outcome"]):
+        raise UnreadableError("id, action and outcome are needed")
+    written = packed(texts)
+    return Entry(texts["id"], int(texts["time"] or 0), FIELD if written.isascii() else FIELD_BEYOND_ASCII, written)
 
 
 def raw_of(entry: Mapping[bytes, bytes]) -> bytes:
