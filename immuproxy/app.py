@@ -241,6 +241,7 @@ async def _door(config: Config, store: Store, events: Record, metrics: Metrics) 
 async def _followed(index: Index, follower: Follower) -> None:
     """Opened only here: no push, no pull and no start waits for a disk that keeps what can be built anew."""
     await index.open()
+    log.info("audit_index", said=f"the audit's index is kept {index.place}")
     await follower.run()
 
 

@@ -59,6 +59,7 @@ class Index:
         self._folder = folder
         self._told = told
         self._memory_pages = memory_bytes // _PAGE_BYTES
+        self._why_in_memory = "" if folder else "audit.index names no folder"
         self._writing = ThreadPoolExecutor(1, "audit-index")
         self._reading = ThreadPoolExecutor(READERS, "audit-search")
         self._opened = asyncio.Event()
@@ -73,6 +74,14 @@ class Index:
     def in_memory(self) -> bool:
         """Whether it is lost with the process, and bounded."""
         return self._folder is None
+
+    @property
+    def place(self) -> str:
+        """Where it is kept, in words; known once it is open."""
+        if self._folder is not None:
+            return f"in {self._folder}"
+        most = self._memory_pages * _PAGE_BYTES >> 20
+        return f"in memory, at most {most} MiB: the newest events only, read anew at each start ({self._why_in_memory})"
 
     async def open(self) -> None:
         """Go on with the index that is there, or begin one; in memory where the folder cannot be used.
@@ -190,9 +199,8 @@ class Index:
         try:
             numbers = self._claim()
         except OSError as error:
-            self._told(f"the audit's index is kept in memory: {error}")
             self._let_go()
-            self._folder, numbers = None, []
+            self._folder, self._why_in_memory, numbers = None, str(error), []
         if numbers and self._go_on(numbers[-1]):
             return
         self._begin_anew("" if not numbers else "its file is damaged or of another version", told=bool(numbers))
@@ -230,7 +238,7 @@ class Index:
         self._forget_connection()
         try:
             connection = self._created(self._number + 1)
-        except sqlite3.DatabaseError as error:
+        except (OSError, sqlite3.DatabaseError) as error:
             self._told(f"the audit's index cannot be begun: {error}")
             return
         self._number, self._connection, self._writer = self._number + 1, connection, Writer(connection)
@@ -238,6 +246,8 @@ class Index:
 
     def _created(self, number: int) -> sqlite3.Connection:
         where = ":memory:" if self._folder is None else self._path(number)
+        if isinstance(where, Path):  # for this user alone; what SQLite makes beside it gets the same mode
+            os.close(os.open(where, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         connection = sqlite3.connect(where, isolation_level=None, check_same_thread=False)
         try:
             _configure(connection)

@@ -257,7 +257,7 @@ async def test_a_folder_that_cannot_be_used_means_memory_and_that_is_said(store:
     (tmp_path / "file").write_text("in the way")
     async with followed(store, tmp_path / "file" / "index", running=False) as here:
         assert here.index.in_memory
-        assert "kept in memory" in here.told[0]
+        assert "in memory" in here.index.place
     async with (
         followed(store, tmp_path / "shared", running=False),
         followed(store, tmp_path / "shared", running=False) as second,
