@@ -51,11 +51,13 @@ class Reach:
     """How much of the record can be searched at this moment.
 
     ``since``: milliseconds of the oldest event that is here, None where there is none; ``complete``: the record holds
-    no older ones.  ``failure`` says what keeps new ones away, and is empty where nothing does.
+    no older ones.  ``until``: milliseconds of the newest one while newer ones that are recorded are still being read,
+    else None.  ``failure`` says what keeps new ones away, and is empty where nothing does.
     """
 
     since: int | None
     complete: bool
+    until: int | None = None
     failure: str = ""
 
 
@@ -70,9 +72,10 @@ class Audit:
     async def reach(self) -> Reach:
         """What the pages say beside what they show."""
         walked = await self._walk([_ALL], 0, paging.NEWEST)
-        failed = self._follower.failed
+        behind, failed = self._follower.behind, self._follower.failed
         since = schema.ms_of(walked.since) if walked.high else None
-        return Reach(since, walked.whole, str(failed) if failed else "")
+        until = schema.ms_of(walked.high) if walked.high and behind else None
+        return Reach(since, walked.whole, until, str(failed) if failed else "")
 
     async def caught_up(self, place: int, seconds: float) -> bool:
         """Wait until all is here that stands in the stream up to a place; false where that takes too long."""

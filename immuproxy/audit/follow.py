@@ -57,6 +57,8 @@ class Follower:
         self._committed = self._uncommitted = 0
         self.bounded = False
         """Whether an index in memory has no room for older events."""
+        self.behind = True
+        """Whether events may be recorded that are newer than those that were taken, other than of this moment."""
         self._failed: Exception | None = None
 
     async def run(self) -> None:
@@ -75,6 +77,7 @@ class Follower:
 
     async def step(self) -> bool:
         """Take some of what is missing, and let go some of what is gone; false where there is neither."""
+        behind = self.behind
         low, high, complete = await self._index.write(Writer.state, commit=False)
         if high is None or low is None:
             worked = await self._begin()
@@ -84,7 +87,7 @@ class Follower:
             worked = await self._forward(high)
             worked = (not complete and await self._back(low)) or worked
             worked = await self._let_go() or worked
-        if worked:
+        if worked or self.behind != behind:
             await self._tell()
         return worked
 
@@ -122,6 +125,7 @@ class Follower:
         newest = (await stream.newest_first(self._store, None, 0, BATCH))[::-1]
         complete = len(newest) < BATCH
         await self._index.write(lambda writer: writer.take(newest, complete=complete))
+        self.behind = False
         return bool(newest)
 
     async def _forward(self, high: int) -> bool:
@@ -131,6 +135,7 @@ class Follower:
             return True
         if found[1:]:
             await self._take(found[1:])
+        self.behind = len(found) > BATCH
         return bool(found[1:])
 
     async def _take(self, batch: Sequence[Raw]) -> None:

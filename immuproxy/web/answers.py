@@ -17,7 +17,7 @@ from immuproxy.web.access.forgery import token_of
 from immuproxy.web.access.identity import visit_of
 from immuproxy.web.contexts.overview import status_dict
 from immuproxy.web.problems import Problem, bad_parameter, index_being_built, ledger_down, not_found, overloaded
-from immuproxy.web.queries.reach import reach_of
+from immuproxy.web.queries.reach import is_whole, reach_of
 from immuproxy.web.sources import Sources
 
 SOURCES: web.AppKey[Sources] = web.AppKey("sources", Sources)
@@ -59,6 +59,7 @@ async def as_page(
     """A view as HTML, with the bar on top; ``place`` is the entry of `NAVIGATION` that it belongs to."""
     sources = request.app[SOURCES]
     visit = visit_of(request)  # a stranger, at the log-in page, sees nothing of what is inside
+    reach = await _reach(sources, context) if visit else None
     chrome = {
         "viewer": visit.viewer if visit else None,
         "has_session": bool(visit and visit.secret),
@@ -70,10 +71,18 @@ async def as_page(
         "version": sources.version,
         "json_href": "",
         "problem": None,
-        "reach": await reach_of(sources) if visit else None,
+        "reach": reach,
+        "unsure": reach is not None and not is_whole(reach),
         "status": context.get("status") or (status_dict(await sources.status()) if visit else None),
     }
     return aiohttp_jinja2.render_template(template, request, chrome | dict(context), status=status)
+
+
+async def _reach(sources: Sources, context: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What is said on top of the view; nothing where the view itself is about what does not answer."""
+    if "error" in context and context["error"].status == web.HTTPServiceUnavailable.status_code:
+        return None
+    return context.get("index") or await reach_of(sources)
 
 
 async def _token(request: web.Request) -> str:

@@ -37,7 +37,7 @@ class Settled(Index):
         while follower is not None and follower.failed is None:
             seen = follower.seen
             high, complete = await super().read(lambda connection: connection.execute(_REACH).fetchone())
-            if complete and high >= end:
+            if complete and high >= end and not follower.behind:
                 return
             await follower.change(seen)
 

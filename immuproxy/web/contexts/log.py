@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,11 +39,10 @@ SYNTAX = (
 )
 
 
-def events_context(page: EventPage, search: Search, filters: Search, reach: Mapping[str, Any]) -> dict[str, Any]:
-    """One page of events, newest first; ``reach`` says how much of the record can be searched."""
+def events_context(page: EventPage, search: Search, filters: Search) -> dict[str, Any]:
+    """One page of events, newest first."""
     return {
         "query": " ".join(filter(None, (search.to_text(), filters.to_text()))),
-        "index": dict(reach),
         "events": [event.to_dict() for event in page.events],
         "complete": page.complete,
         "searched_to": page.searched_to,

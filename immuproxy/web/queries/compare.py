@@ -16,7 +16,7 @@ from immuproxy.web.contexts.manifest import Opened
 from immuproxy.web.links import Image
 from immuproxy.web.problems import Problem, not_found
 from immuproxy.web.queries.opening import open_children, open_image, open_manifest
-from immuproxy.web.queries.reach import must_be_whole
+from immuproxy.web.queries.reach import must_be_whole, reach_of
 from immuproxy.web.sources import Sources
 
 COMPARED_PLATFORMS = 12
@@ -51,12 +51,15 @@ async def _side(sources: Sources, asked: Image) -> Side:
 
 async def _held(sources: Sources, asked: Image) -> str:
     """What a tag holds, or was last set to."""
+    reach = await reach_of(sources)
     record, facts = await asyncio.gather(
         sources.register.read(asked.repository, asked.reference),
         sources.audit.last_set(asked.repository, asked.reference),
     )
     digest = record.committed.digest if record.committed else "" if record.tombstone else facts.digest
     if not digest:
+        if not record.tombstone:
+            must_be_whole(reach)
         raise unknown(f"The proxy knows no manifest of {asked}.")
     return digest
 
@@ -64,11 +67,12 @@ async def _held(sources: Sources, asked: Image) -> str:
 async def _must_know(sources: Sources, repository: str, digest: str) -> None:
     """Nothing is opened that the proxy does not know in that repository."""
     search = Search().with_term("repo", repository).with_term("digest", digest)
+    reach = await reach_of(sources)
     pinned, page = await asyncio.gather(
         sources.register.is_pinned(repository, digest), sources.audit.events(search, limit=1)
     )
     if not pinned and not page.events:
-        await must_be_whole(sources)
+        must_be_whole(reach)
         raise unknown(f"The proxy knows no manifest {digest} in {repository}.")
 
 

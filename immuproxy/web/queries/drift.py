@@ -13,6 +13,7 @@ from immuproxy.audit.values import Chart, EventPage
 from immuproxy.ledger.attention import Kind
 from immuproxy.ledger.model import Action, Event, Finding, TagRecord
 from immuproxy.web.contexts import drift as contexts
+from immuproxy.web.queries.reach import reach_of
 from immuproxy.web.sources import Sources
 
 COUNTED_MS = 30 * 86_400_000
@@ -28,6 +29,7 @@ HISTORY = from_parameters(0, action=[Action.DRIFT, Action.REPAIR])
 async def drift(sources: Sources, *, limit: int, cursor: str = "", history_cursor: str = "") -> dict[str, Any]:
     """Open findings, what became of others, and how far the comparison is; ``limit`` for both lists."""
     attention, now = sources.register.attention, sources.clock()
+    reach = await reach_of(sources)
     page, counts, compared, history, chart = await asyncio.gather(
         sources.register.open_drifts(limit=limit, cursor=cursor),
         attention.counts(Kind.DRIFT),
@@ -43,7 +45,7 @@ async def drift(sources: Sources, *, limit: int, cursor: str = "", history_curso
         rules=sources.rules().rules,
         comparison=contexts.comparison_dict(compared, sources.pace),
         cursors=(page.next_cursor, history.next_cursor),
-    )
+    ) | {"index": reach}
 
 
 def _totals(chart: Chart) -> dict[str, int]:

@@ -12,6 +12,7 @@ from immuproxy.ledger.exceptions import Allows, Exemption
 from immuproxy.ledger.model import Action, Event, Outcome
 from immuproxy.web.contexts import exceptions as contexts
 from immuproxy.web.problems import not_found
+from immuproxy.web.queries.reach import reach_of
 from immuproxy.web.sources import Sources
 
 MOST = 100
@@ -28,6 +29,7 @@ GRANTS = Search().with_term("action", Action.EXCEPTION).with_term("outcome", Out
 
 async def exceptions(sources: Sources, *, limit: int, cursor: str = "", history_cursor: str = "") -> dict[str, Any]:
     """Exceptions in force by repository and tag, and all grants, newest first; ``limit`` for both lists."""
+    reach = await reach_of(sources)
     page, count, granted = await asyncio.gather(
         sources.exceptions.standing(limit=limit, cursor=cursor),
         sources.exceptions.count(),
@@ -44,7 +46,8 @@ async def exceptions(sources: Sources, *, limit: int, cursor: str = "", history_
         contexts.standing_dict(each, by, rules, known) for each, by, known in zip(standing, used, records, strict=True)
     ]
     over = len(page.found) - len(standing)
-    return contexts.exceptions_context(shown, history, count - over, (page.next_cursor, granted.next_cursor))
+    cursors = (page.next_cursor, granted.next_cursor)
+    return contexts.exceptions_context(shown, history, count - over, cursors) | {"index": reach}
 
 
 def _place(each: Exemption | Event) -> tuple[str, str]:

@@ -19,15 +19,17 @@ async def events(
     sources: Sources, search: Search, *, limit: int, cursor: str, filters: Search = EVERYTHING
 ) -> dict[str, Any]:
     """One page of the audit log: of what both ``search`` and ``filters`` want."""
+    reach = await reach_of(sources)
     page = await sources.audit.events(search, filters=filters, limit=limit, cursor=cursor)
-    return log.events_context(page, search, filters, await reach_of(sources))
+    return log.events_context(page, search, filters) | {"index": reach}
 
 
 async def event(sources: Sources, event_id: str) -> dict[str, Any]:
     """One event."""
+    reach = await reach_of(sources)
     found = await sources.audit.event(event_id)
     if found is None:
-        await must_be_whole(sources)
+        must_be_whole(reach)
         raise not_found(f"There is no event {event_id[:80]}.", "It may have been pruned, or the address was cut short.")
     return log.event_context(found)
 

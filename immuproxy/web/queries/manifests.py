@@ -13,7 +13,7 @@ from immuproxy.web.contexts.manifest import Around
 from immuproxy.web.contexts.referrers import About, tags_about
 from immuproxy.web.problems import not_found
 from immuproxy.web.queries.opening import open_image_of_any, open_manifest, stored_children
-from immuproxy.web.queries.reach import must_be_whole
+from immuproxy.web.queries.reach import must_be_whole, reach_of
 from immuproxy.web.sources import Sources
 
 SHOWN_EVENTS = 100
@@ -22,7 +22,7 @@ SHOWN_EVENTS = 100
 async def manifest(sources: Sources, repository: str, digest: str) -> dict[str, Any]:
     """One manifest, with what is inside, around it and under which tags."""
     search = Search().with_term("repo", repository).with_term("digest", digest)
-    register = sources.register
+    register, reach = sources.register, await reach_of(sources)
     stored, pins, page, roster, about = await asyncio.gather(
         register.stored(repository, digest),
         register.pin_count(repository, digest),
@@ -31,7 +31,7 @@ async def manifest(sources: Sources, repository: str, digest: str) -> dict[str, 
         _about(sources, repository, digest),
     )
     if stored is None and not pins and not page.events:
-        await must_be_whole(sources)
+        must_be_whole(reach)
         raise not_found(
             f"The proxy knows no manifest {digest} in {repository}.",
             "It knows those that were pushed through it, and those that the index of a held tag lists.",
@@ -49,7 +49,7 @@ async def manifest(sources: Sources, repository: str, digest: str) -> dict[str, 
         children=children,
         about=about,
     )
-    return contexts.manifest_context(opened, image, around)
+    return contexts.manifest_context(opened, image, around) | {"index": reach}
 
 
 async def _about(sources: Sources, repository: str, digest: str) -> list[About]:

@@ -8,6 +8,7 @@ from typing import Any
 from immuproxy.audit.search import Search
 from immuproxy.ledger.model import Outcome
 from immuproxy.web.contexts import overview as overviews
+from immuproxy.web.queries.reach import reach_of
 from immuproxy.web.sources import Sources
 
 SHOWN_TOPS = 6
@@ -20,6 +21,7 @@ async def overview(sources: Sources, chosen: overviews.Range | overviews.Period)
     audit = sources.audit
     now = sources.clock()
     since, until = chosen.edges(now)
+    reach = await reach_of(sources)
     refused = Search().with_term("outcome", Outcome.REFUSED)
     chart, shadowed, recorded, latest, parts = await asyncio.gather(
         audit.counts(since, until, chosen.buckets, field="attempt"),
@@ -38,7 +40,7 @@ async def overview(sources: Sources, chosen: overviews.Range | overviews.Period)
         in_force=sources.rules(),
         parts=parts,
         now=now,
-    )
+    ) | {"index": reach}
 
 
 async def _tops(sources: Sources, since: int, until: int) -> overviews.Tops:

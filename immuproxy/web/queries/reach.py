@@ -1,7 +1,11 @@
-"""How much of the record can be searched at this moment."""
+"""How much of the record can be searched at this moment.
+
+It is asked for before what it speaks of: an index that was completed in between had not all of it at the question.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from immuproxy.audit import IndexDamagedError
@@ -10,25 +14,30 @@ from immuproxy.web.sources import Sources
 
 
 async def reach_of(sources: Sources) -> dict[str, Any]:
-    """What pages and API say beside what they show.
+    """What pages and API say beside what they show (``index``).
 
-    ``complete``: all that is recorded can be searched; else what is younger than ``since`` (ms, null for nothing yet).
-    ``failure`` says why new events do not arrive, and is empty where they do.
+    ``complete``: there is nothing older than what can be searched; else that is what is younger than ``since`` (ms,
+    null for nothing yet).  ``until`` (ms) is the newest event while newer ones are being read, else null.  ``failure``
+    says why new events do not arrive, and is empty where they do.
     """
     try:
         reach = await sources.audit.reach()
     except IndexDamagedError as error:
-        return {"complete": False, "since": None, "failure": str(error)}
-    return {"complete": reach.complete, "since": reach.since, "failure": reach.failure}
+        return {"complete": False, "since": None, "until": None, "failure": str(error)}
+    return {"complete": reach.complete, "since": reach.since, "until": reach.until, "failure": reach.failure}
 
 
-async def must_be_whole(sources: Sources) -> None:
+def is_whole(reach: Mapping[str, Any]) -> bool:
+    """Whether what is not found was not recorded."""
+    return bool(reach["complete"]) and reach["until"] is None and not reach["failure"]
+
+
+def must_be_whole(reach: Mapping[str, Any]) -> None:
     """Before it is said that nothing is recorded of something; raises `Problem` where nobody knows yet."""
-    reach = await reach_of(sources)
-    if not reach["complete"]:
+    if not is_whole(reach):
         raise unknown_yet()
 
 
 def unknown_yet() -> Problem:
     """It may be in a part of the record that was not looked at."""
-    return index_being_built("The part of the audit that was searched does not hold it.")
+    return index_being_built("The part of the audit that can be searched now does not hold it.")

@@ -12,7 +12,7 @@ from immuproxy.rules.model import RuleSet
 from immuproxy.web.contexts import repositories as contexts
 from immuproxy.web.contexts.tag_list import Chosen, Shelf, Wish, choose
 from immuproxy.web.problems import unknown_repository
-from immuproxy.web.queries.reach import must_be_whole
+from immuproxy.web.queries.reach import must_be_whole, reach_of
 from immuproxy.web.sources import Sources
 
 SHOWN_EVENTS = 10
@@ -23,23 +23,25 @@ LEARNT_AT_ONCE = 500
 
 async def repositories(sources: Sources, *, filter_text: str, order: str, limit: int, cursor: str) -> dict[str, Any]:
     """The list of repositories."""
+    reach = await reach_of(sources)
     page = await sources.audit.repositories(filter_text, order=order, limit=limit, cursor=cursor)
-    return contexts.repositories_context(page, filter_text=filter_text, order=order)
+    return contexts.repositories_context(page, filter_text=filter_text, order=order) | {"index": reach}
 
 
 async def repository(sources: Sources, name: str, wish: Wish, *, limit: int, cursor: str) -> dict[str, Any]:
     """One repository with its tags."""
+    reach = await reach_of(sources)
     roster, recent = await asyncio.gather(
         sources.rosters.of(name), sources.audit.events(Search().with_term("repo", name), limit=SHOWN_EVENTS)
     )
     if not roster.tags and not recent.events:
-        await must_be_whole(sources)
+        must_be_whole(reach)
         raise unknown_repository(name)
     rules = sources.rules().rules
     chosen, fitting = await _chosen(roster, rules, wish, limit, cursor)
     records = await sources.register.records(name, [facts.tag for facts in chosen.facts])
     listed = contexts.Listed(chosen, records, recent.events, fitting, len(roster.tags), roster.complete)
-    return contexts.repository_context(name, listed, wish, rules)
+    return contexts.repository_context(name, listed, wish, rules) | {"index": reach}
 
 
 async def _chosen(

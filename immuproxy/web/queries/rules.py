@@ -8,6 +8,7 @@ from typing import Any
 from immuproxy.rules.explain import explain as explain_tag
 from immuproxy.web.contexts import rules as rules_contexts
 from immuproxy.web.holdings import Holdings
+from immuproxy.web.queries.reach import reach_of
 from immuproxy.web.sources import Sources
 
 WEEK_MS = 7 * 86_400_000
@@ -17,11 +18,12 @@ SHOWN_RULES = 1000
 
 async def rules(sources: Sources, holdings: Holdings) -> dict[str, Any]:
     """The file in force, how often each rule decided in the last week, and what each holds."""
-    now = sources.clock()
+    now, reach = sources.clock(), await reach_of(sources)
     tallies, held = await asyncio.gather(
         sources.audit.top("rule", since=now - WEEK_MS, until=now, limit=SHOWN_RULES), holdings.latest()
     )
-    return rules_contexts.rules_context(sources.rules(), {tally.value: tally.count for tally in tallies}, held)
+    verdicts = {tally.value: tally.count for tally in tallies}
+    return rules_contexts.rules_context(sources.rules(), verdicts, held) | {"index": reach}
 
 
 def explain(sources: Sources, repository_name: str, tag_name: str, user: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 from immuproxy.audit.search import Search
@@ -12,7 +13,7 @@ from immuproxy.web.contexts import tag as contexts
 from immuproxy.web.contexts.drift import OpenFinding
 from immuproxy.web.problems import unknown_repository
 from immuproxy.web.queries.drift import last_attempt
-from immuproxy.web.queries.reach import must_be_whole
+from immuproxy.web.queries.reach import must_be_whole, reach_of
 from immuproxy.web.sources import Sources
 
 SHOWN_HISTORY = 100
@@ -23,6 +24,7 @@ DRAWN_HISTORY = 1_000
 
 async def tag(sources: Sources, repository: str, tag_name: str, *, limit: int, cursor: str) -> dict[str, Any]:
     """One tag with its history; it is drawn on the first page."""
+    reach = await reach_of(sources)
     record, finding, exemption, facts, history = await asyncio.gather(
         sources.register.read(repository, tag_name),
         sources.register.drift_of(repository, tag_name),
@@ -31,7 +33,7 @@ async def tag(sources: Sources, repository: str, tag_name: str, *, limit: int, c
         sources.audit.history(repository, tag_name, limit=limit, cursor=cursor),
     )
     if record.state is State.ABSENT and not record.tombstone and not history.events:
-        await _must_know(sources, repository)
+        await _must_know(sources, repository, reach)
     attempt = await last_attempt(sources, repository, finding) if finding else None
     known = contexts.Known(
         record,
@@ -42,7 +44,7 @@ async def tag(sources: Sources, repository: str, tag_name: str, *, limit: int, c
         exemption=exemption,
     )
     drawn = None if cursor else await _drawn(sources, repository, tag_name, history)
-    return contexts.tag_context(known, history, drawn)
+    return contexts.tag_context(known, history, drawn) | {"index": reach}
 
 
 async def _drawn(sources: Sources, repository: str, tag_name: str, history: EventPage) -> EventPage:
@@ -52,8 +54,8 @@ async def _drawn(sources: Sources, repository: str, tag_name: str, history: Even
     return await sources.audit.history(repository, tag_name, limit=DRAWN_HISTORY)
 
 
-async def _must_know(sources: Sources, repository: str) -> None:
+async def _must_know(sources: Sources, repository: str, reach: Mapping[str, Any]) -> None:
     page = await sources.audit.events(Search().with_term("repo", repository), limit=1)
     if not page.events:
-        await must_be_whole(sources)
+        must_be_whole(reach)
         raise unknown_repository(repository)

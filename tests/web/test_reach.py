@@ -1,0 +1,165 @@
+"""An index that does not hold all that is recorded: pages and API say so, once, and call nothing "nothing"."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from html import unescape
+from pathlib import Path
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from immuproxy.audit import Rosters
+from immuproxy.audit.follow import BATCH
+from immuproxy.ledger.model import Action, Outcome
+from immuproxy.ledger.redis import Store
+from immuproxy.web.app import make_console
+from immuproxy.web.sources import Sources
+from tests.audit.following import Followed, followed
+from tests.servers import RedisServer
+from tests.web.conftest import Console, Seed
+from tests.web.events import digest, now, push
+
+PAGES = (
+    "/",
+    "/?range=90d",
+    "/audit",
+    "/audit?q=outcome:refused",
+    "/repositories",
+    "/repositories?filter=team",
+    "/drift",
+    "/exceptions",
+    "/rules",
+)
+OF_SOMETHING = (
+    "/repositories/team/app",
+    "/repositories/team/app/tags/1.0",
+    f"/repositories/team/app/manifests/{digest('one')}",
+)
+SINGLE = ("/events/old", f"/compare?a=team/app:1.0&b=team/app@{digest('one')}")
+CLAIMS = re.compile(
+    r"Nothing has (?!been compared)|Nothing matches|No repository|No tag yet|No pushes"
+    r"|>None\.<|has never|ever drifted|Nobody has allowed|not used<"
+)
+OLD = push(Outcome.REFUSED, id="old", tag="1.0", digest=digest("one"), time=now() - 86_400_000)
+
+
+@asynccontextmanager
+async def looked_at(
+    sources: Sources, store: Store, folder: Path | None = None
+) -> AsyncIterator[tuple[Console, Followed]]:
+    """A console over an index that follows only as far as the test wants."""
+    async with followed(store, folder, running=False) as here:
+        mine = replace(sources, audit=here.audit, rosters=Rosters(store, here.audit))
+        async with TestClient(TestServer(make_console(mine))) as console:
+            yield console, here
+
+
+async def said(console: Console, path: str, status: int = 200) -> str:
+    """What stands on the page, without its head."""
+    async with console.get(path) as response:
+        text = await response.text()
+        assert response.status == status, (path, text)
+        return unescape(text).partition("<body>")[2]
+
+
+async def index_of(console: Console, path: str) -> dict[str, object]:
+    async with console.get(path) as response:
+        found: dict[str, object] = (await response.json())["index"]
+        return found
+
+
+@pytest.mark.parametrize("path", [*PAGES, *OF_SOMETHING, *SINGLE])
+async def test_before_anything_was_read_no_page_claims_that_there_is_nothing(
+    sources: Sources, store: Store, seed: Seed, path: str
+) -> None:
+    await seed([OLD])
+    async with looked_at(sources, store) as (console, here):
+        if path in PAGES:
+            text = await said(console, path)
+            assert text.count("no events can be found or counted yet") == 1
+        else:
+            text = await said(console, path, 503)
+        assert text.count("index is being built") == 1
+        assert not CLAIMS.findall(text)
+        await here.follower.step()
+        assert "index is being built" not in await said(console, path, 404 if path.startswith("/compare") else 200)
+
+
+@pytest.mark.parametrize("path", [*PAGES, *OF_SOMETHING])
+async def test_while_it_is_built_each_page_says_once_how_far_back_it_reaches(
+    sources: Sources, store: Store, seed: Seed, path: str
+) -> None:
+    times = range(now() - BATCH - 10, now() - 10)
+    await seed([OLD, *(push(repository="team/app", tag="2.0", digest=digest("one"), time=at) for at in times)])
+    async with looked_at(sources, store) as (console, here):
+        await here.follower.step()
+        text = await said(console, path)
+        assert text.count("The audit's index is being built") == 1
+        assert text.count("counts and finds events back to") == 1
+        assert not CLAIMS.findall(text)
+        while await here.follower.step():
+            pass
+        assert "index is being built" not in await said(console, path)
+
+
+async def test_an_index_that_is_behind_says_up_to_when_it_knows(
+    sources: Sources, store: Store, seed: Seed, tmp_path: Path
+) -> None:
+    first = replace(OLD, id="first", repository="team/first")
+    await seed([first])
+    async with looked_at(sources, store, tmp_path) as (_, here):
+        while await here.follower.step():
+            pass
+    later = [push(repository="team/app", tag="1.0", time=at) for at in range(now() - 2 * BATCH - 10, now() - 10)]
+    await seed(later)
+    async with looked_at(sources, store, tmp_path) as (console, here):
+        for path in ("/", "/audit?q=repo:team/app", "/repositories"):
+            text = await said(console, path)
+            assert text.count("index is catching up: what follows counts and finds events up to") == 1
+            assert not CLAIMS.findall(text)
+        await said(console, "/events/nobody", 503)
+        found = await index_of(console, "/api/v1/events")
+        assert found == {"complete": True, "since": first.time, "until": first.time, "failure": ""}
+        await here.follower.step()
+        assert here.follower.behind
+        while await here.follower.step():
+            pass
+        assert "catching up" not in await said(console, "/")
+        assert (await index_of(console, "/api/v1/events"))["until"] is None
+        await said(console, "/events/nobody", 404)
+
+
+async def test_without_redis_an_error_page_says_so_once(
+    console: Console, redis_server: RedisServer, seed: Seed
+) -> None:
+    await seed([OLD])
+    await said(console, "/audit")
+    redis_server.stop()
+    text = await said(console, "/repositories/team/app", 503)
+    assert "New events do not arrive" not in text
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"/api/v1{path}"
+        for path in ("/overview", "/events", "/repositories", "/drift", "/exceptions", "/rules", *OF_SOMETHING)
+    ],
+)
+async def test_every_answer_from_the_index_says_how_far_it_reaches(
+    sources: Sources, store: Store, seed: Seed, path: str
+) -> None:
+    granted = push(Outcome.GRANTED, action=Action.EXCEPTION, time=now() - 2)
+    times = range(now() - BATCH - 10, now() - 10)
+    await seed([OLD, *(push(repository="team/app", tag="1.0", digest=digest("one"), time=at) for at in times), granted])
+    async with looked_at(sources, store) as (console, here):
+        await here.follower.step()
+        found = await index_of(console, path)
+        assert (found["complete"], found["since"], found["until"], found["failure"]) == (False, times[1], None, "")
+        while await here.follower.step():
+            pass
+        assert (await index_of(console, path))["complete"] is True
