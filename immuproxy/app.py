@@ -19,7 +19,7 @@ import structlog
 
 from immuproxy import __version__
 from immuproxy.assembly import Choices, Parts, assemble
-from immuproxy.audit import Audit, Follower, Index, Rosters
+from immuproxy.audit import Audit, Follower, Index, Rosters, watching
 from immuproxy.config import Config
 from immuproxy.connections import (
     CannotOpenError,
@@ -153,6 +153,7 @@ async def running(path: Path, config: Config, reload: asyncio.Event) -> AsyncIte
             projector.run,
             partial(old_keys.keep_deleted, store),
             partial(_followed, index, follower),
+            partial(watching.watch, audit, follower, partial(_indexed, metrics)),
             partial(follow, [rules.look, partial(rules.tell, events.append), tls.look], reload),
             partial(rules.compare, Replicas(store)),
             *sweep.works,
@@ -243,6 +244,10 @@ async def _followed(index: Index, follower: Follower) -> None:
     await index.open()
     log.info("audit_index", said=f"the audit's index is kept {index.place}")
     await follower.run()
+
+
+def _indexed(metrics: Metrics, now: watching.Standing) -> None:
+    metrics.indexed(now.events, now.lag, whole=now.whole)
 
 
 def _not_followed(error: Exception) -> None:

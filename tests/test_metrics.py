@@ -20,7 +20,7 @@ from immuproxy.telemetry import labels
 from immuproxy.telemetry.metrics import Metrics
 from tests.conversation import RULES, edge_over, image
 from tests.proxies import ProxyServer, running_proxy
-from tests.servers import RedisServer, RegistryServer
+from tests.servers import RedisServer, RegistryServer, wait_until
 from tests.wire import Exchange, scripted
 
 DOCS = Path(__file__).parents[1] / "docs/metrics.md"
@@ -67,6 +67,15 @@ def test_the_process_and_what_was_built_are_told(proxy: ProxyServer) -> None:
     assert found["immuproxy_degraded"] == 0
     assert found["immuproxy_redis_command_duration_seconds_count"] > 0
     assert found["immuproxy_upstream_request_duration_seconds_count pool=data"] > 0
+
+
+def test_how_the_index_of_the_audit_stands_is_told(proxy: ProxyServer) -> None:
+    def found() -> dict[str, float]:
+        return values(parser.text_string_to_metric_families(scraped(proxy)))
+
+    wait_until(lambda: found()["immuproxy_audit_index_complete"] == 1, "the index to be complete")
+    assert found()["immuproxy_audit_index_lag_seconds"] == 0
+    assert "immuproxy_audit_index_events" in found()
 
 
 def test_all_that_is_known_beforehand_is_there_from_the_start() -> None:

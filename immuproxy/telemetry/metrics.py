@@ -73,6 +73,19 @@ class Metrics:
             "Age of the oldest event that the audit does not have for sure, as this process last saw; 0 without any.",
             registry=registry,
         )
+        self._index_events = Gauge(
+            "immuproxy_audit_index_events", "Events that the audit's index of this process holds.", registry=registry
+        )
+        self._index_lag = Gauge(
+            "immuproxy_audit_index_lag_seconds",
+            "Time from the newest event in the audit's index to the newest that is recorded; 0 where it follows.",
+            registry=registry,
+        )
+        self._index_complete = Gauge(
+            "immuproxy_audit_index_complete",
+            "Whether all that is recorded can be searched in the audit's index (1) or not (0).",
+            registry=registry,
+        )
         self.rules_reloads = Counter(
             "immuproxy_rules_reloads", "Changes of the rules file that were seen.", ["result"], registry=registry
         )
@@ -155,6 +168,12 @@ class Metrics:
     def asked_upstream(self, pool: str, seconds: float) -> None:
         """Count one answer of the upstream: over ``data`` (streams) or ``control`` (manifests)."""
         self._upstream_seconds.labels(pool).observe(seconds)
+
+    def indexed(self, events: int, lag: float, *, whole: bool) -> None:
+        """How the audit's index stands; ``lag`` in seconds."""
+        self._index_events.set(events)
+        self._index_lag.set(lag)
+        self._index_complete.set(whole)
 
     def ready(self, *, pulls: bool, pushes: bool, degraded: bool) -> None:
         """What can be served now."""
