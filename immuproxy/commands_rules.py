@@ -64,6 +64,7 @@ def _checked(data: bytes, source: str, *, with_files: bool) -> tuple[RuleSet, tu
         findings = Findings(warnings=list(config.warnings))
         look_at_files(config, data, findings)
         findings.raise_errors(source)
+        return config.rules, tuple(sorted(findings.warnings))
     return config.rules, config.warnings
 
 

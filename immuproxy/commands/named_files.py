@@ -5,6 +5,7 @@ Only ``immuproxy check`` asks; what serves opens each of them itself.  Nothing t
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ MAX_BYTES = 1024 * 1024
 """Of any of them; certificate chains and users files have some kilobytes."""
 
 Place = tuple[str, ...]
+_INDEX: Place = ("audit", "index")
 
 
 class _UnfitError(Exception):
@@ -35,6 +37,22 @@ def look_at_files(config: Config, data: bytes, findings: Findings) -> None:
                 check()
             except _UnfitError as unfit:
                 findings.error(_node(top, place), str(unfit), path=".".join(place))
+    _look_at_index(top, config, findings)
+
+
+def _look_at_index(top: Mapping, config: Config, findings: Findings) -> None:
+    """Where the file names the folder of the audit's index: the proxy runs without it, so it is no error."""
+    folder = config.audit.index
+    node = _node(top, _INDEX)
+    if folder is None or node is _node(top, _INDEX[:-1]):
+        return
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    why = (
+        "is no folder" if not there.is_dir() else "" if os.access(there, os.W_OK | os.X_OK) else "cannot be written to"
+    )
+    if why:
+        message = f"{there} {why}, so the audit's index would be kept in memory, the newest events only"
+        findings.warn(node, message, path=".".join(_INDEX))
 
 
 def _checks(settings: Settings, at: Place) -> Iterator[tuple[Place, Callable[[], object]]]:

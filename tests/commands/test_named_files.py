@@ -59,6 +59,33 @@ def test_all_files_are_there_and_are_what_they_are_taken_for(folder: Path) -> No
     assert (result.exit_code, result.stderr) == (0, "")
 
 
+class TestTheFolderOfTheIndex:
+    """It is no error: the proxy serves without it."""
+
+    def said(self, folder: Path, index: str) -> list[tuple[str, int, str]]:
+        (folder / "immuproxy.yml").write_text(f"{FILE}audit:\n  index: {index}\n")
+        result = run(folder, "--json")
+        assert result.exit_code == 0
+        return [(one["path"], one["line"], one["message"]) for one in json.loads(result.stdout)["warnings"]]
+
+    def test_that_is_there_or_can_be_made(self, folder: Path) -> None:
+        assert not self.said(folder, "state/audit")
+        assert not self.said(folder, ".")
+
+    def test_that_is_a_file(self, folder: Path) -> None:
+        message = (
+            f"{folder / 'users'} is no folder, so the audit's index would be kept in memory, the newest events only"
+        )
+        assert self.said(folder, "users") == [("audit.index", 9, message)]
+        assert self.said(folder, "users/audit") == [("audit.index", 9, message)]
+
+    @pytest.mark.parametrize("index", ["/proc/audit"])
+    def test_that_nobody_can_write_to(self, folder: Path, index: str) -> None:
+        if os.access("/proc", os.W_OK):
+            pytest.skip("root may write anywhere")
+        assert "cannot be written to" in self.said(folder, index)[0][2]
+
+
 @pytest.mark.parametrize(
     ("name", "places"),
     [
