@@ -24,6 +24,7 @@ from immuproxy.audit.search import Search
 from immuproxy.audit.stream import Raw
 from immuproxy.audit.writing import Writer
 from immuproxy.ledger.model import Event
+from immuproxy.ledger.record.rows import event_of, row
 from immuproxy.ledger.redis import Store
 
 BATCH = 1_000
@@ -134,10 +135,20 @@ class Visitor:
             return None
         kept = _Kept(connection)
         kept.low, kept.high = await kept.ask(_state) or (0, 0)
-        if kept.high and await stream.newest_first(self._store, kept.high, kept.high, 1):
+        if kept.high and await self._is_of_this_past(kept):
             return kept
         connection.close()
         return None
+
+    async def _is_of_this_past(self, kept: _Kept) -> bool:
+        """Whether the newest event of the index is what the stream has there: two ledgers may share a place."""
+        written = await stream.newest_first(self._store, kept.high, kept.high, 1)
+        walked = await kept.ask(partial(paging.walk, searches=[Search()], count=1, start=kept.high))
+        if not written or walked is None:
+            return False
+        indexed = next((found.event for found in walked.found if found.place == kept.high), None)
+        recorded = event_of(row(written[0][1]))
+        return (indexed and indexed.id) == (recorded and recorded.id)
 
     async def _passed_by(self, search: Search, upper: int | None, lower: int) -> AsyncIterator[Event]:
         while batch := await stream.newest_first(self._store, upper, lower, BATCH):

@@ -13,6 +13,7 @@ from immuproxy.ledger.model import Action, Event, Outcome
 from immuproxy.ledger.redis import connect
 from tests.commands.conftest import RULES, Site
 from tests.conversation import image
+from tests.servers import running_redis
 
 NOW = time.time_ns() // 1_000_000
 MOMENT = datetime.fromtimestamp(NOW / 1_000, UTC).isoformat()
@@ -69,6 +70,18 @@ def test_with_an_index_an_older_one_and_none(site: Site) -> None:
     whole, tag, changed, last, going = answers[0]
     assert [len(lines) for lines in (whole, tag, changed, last, going)] == [50, 3, 48, 32, 1]
     assert '"events":60' in going[0]
+
+
+def test_with_the_index_of_another_ledger(site: Site) -> None:
+    """As after the folder was left from another Redis: it is not asked."""
+    site.write(rules="default: mutable\n", name="loose.yml")
+    site.write(rules=f"audit: {{index: index}}\n{RULES}", name="indexed.yml")
+    with running_redis() as other:
+        with_other = replace(site, redis=other)
+        with_other.append(*(replace(event, id=f"other-{event.id}", reason="elsewhere") for event in made(30)))
+        build_index(with_other, site.folder / "index")
+    site.append(*made(60))
+    assert said(site, "indexed.yml") == said(site, "immuproxy.yml")
 
 
 def said(site: Site, config: str) -> list[list[str]]:
