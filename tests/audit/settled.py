@@ -66,6 +66,18 @@ async def searchable(store: Store, folder: Path | None = None) -> AsyncIterator[
         await index.close()
 
 
+@asynccontextmanager
+async def newest_only(store: Store) -> AsyncIterator[Searchable]:
+    """An index that stands still while it is being built: it has the newest events that are there now."""
+    index = Index(None)
+    await index.open()
+    follower = Follower(store, index)
+    await follower.step()
+    audit = Audit(index, follower)
+    yield Searchable(audit, Rosters(store, audit), Record(store), follower)
+    await index.close()
+
+
 async def _ended(task: asyncio.Task[None]) -> None:
     """Cancel, again and again: redis-py can take a cancellation for a lost connection."""
     while not task.done():

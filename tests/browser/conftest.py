@@ -73,14 +73,14 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def open_page(browser: Browser, console: RunningConsole) -> Iterator[Open]:
     """Open a page of the console; errors of its scripts and breaches of its policy fail the test at the end."""
-    with _opening(browser, console) as open_:
+    with opening(browser, console) as open_:
         yield open_
 
 
 @pytest.fixture
 def open_as(browser: Browser, closed: RunningConsole) -> Iterator[Open]:
     """The same of the console that asks for passwords; the first argument is who logs in."""
-    with _opening(browser, closed) as open_:
+    with opening(browser, closed) as open_:
 
         def log_in_and_open(name: str, path: str, **options: Any) -> Page:
             page = open_("/log-in", **options)
@@ -95,7 +95,7 @@ def open_as(browser: Browser, closed: RunningConsole) -> Iterator[Open]:
 
 
 @contextlib.contextmanager
-def _opening(browser: Browser, console: RunningConsole) -> Iterator[Open]:
+def opening(browser: Browser, console: RunningConsole) -> Iterator[Open]:
     wrong: list[str] = []
     contexts = []
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -16,16 +16,17 @@ from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.exceptions import Exceptions
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.record import Projector, Record
-from immuproxy.ledger.redis import connect
+from immuproxy.ledger.redis import Store, connect
 from immuproxy.ledger.register import Register
 from immuproxy.web.access.opening import open_door
 from immuproxy.web.app import make_console
 from immuproxy.web.settings import ConsoleAuth
 from immuproxy.web.sources import Pace, Part, RulesInForce, Sources
-from tests.audit.settled import searchable
+from tests.audit.settled import Searchable, searchable
 from tests.web.events import in_force, now
 
 _T = TypeVar("_T")
+Opened = Callable[[Store], contextlib.AbstractAsyncContextManager[Searchable]]
 UP = (Part("redis", ok=True, detail="version 7.0.15"), Part("upstream", ok=True, detail="open to all"))
 
 
@@ -60,14 +61,15 @@ def running_console(
     parts: Sequence[Part] = UP,
     edge: str = "registry.example:5000",
     auth: ConsoleAuth | None = None,
+    index: Opened = searchable,
 ) -> Iterator[RunningConsole]:
-    """Serve a console on a free loopback port."""
+    """Serve a console on a free loopback port; ``index`` is what it searches."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="console", daemon=True)
     thread.start()
     stack = contextlib.AsyncExitStack()
     try:
-        opening = _open(stack, redis_url, ruling=ruling or in_force(), parts=parts, edge=edge, auth=auth)
+        opening = _open(stack, redis_url, ruling=ruling or in_force(), parts=parts, edge=edge, auth=auth, index=index)
         url, sources, record = asyncio.run_coroutine_threadsafe(opening, loop).result(timeout=30)
         yield RunningConsole(url, sources, record, loop)
     finally:
@@ -85,6 +87,7 @@ async def _open(
     parts: Sequence[Part],
     edge: str,
     auth: ConsoleAuth | None,
+    index: Opened,
 ) -> tuple[str, Sources, Record]:
     async def status() -> Sequence[Part]:
         return parts
@@ -92,7 +95,7 @@ async def _open(
     store = await stack.enter_async_context(connect(redis_url, timeout=2.0))
     projector = Projector(store)
     stack.push_async_callback(_ended, asyncio.create_task(projector.run()))
-    found = await stack.enter_async_context(searchable(store))
+    found = await stack.enter_async_context(index(store))
     sources = Sources(
         audit=found.audit,
         rosters=found.rosters,
