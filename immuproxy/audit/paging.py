@@ -1,20 +1,20 @@
 """Walking back through the events of a search, in steps of bounded work.
 
-Each step begins at the condition that holds for the fewest events: gathered, where they are few; else along the
-postings of a word, or event by event.  It looks at `MOST_HITS` at most, so that it ends soon; what it looked at is done
+Each step is one SELECT along what holds for the fewest events: the events of a condition, where they are few; else
+those of a word, or all of them.  It reads so many of these at most, so that it ends soon; what it looked at is done
 with, and a search that has used up its time goes on there.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Any
 
 from immuproxy.audit import schema
-from immuproxy.audit.conditions import MOST_HITS, NEVER, Compiler, Condition
+from immuproxy.audit.conditions import ODD, Compiler, Condition
 from immuproxy.audit.search import Search
 from immuproxy.ledger.model import Action, ActorSource, Event, Outcome
 from immuproxy.ledger.record.rows import FIELDS
@@ -23,24 +23,26 @@ NEWEST = (1 << 63) - 1
 DEADLINE = 0.25
 """Seconds that one request takes at most, or hardly more."""
 
+MOST_HITS = 10_000
+"""Events that one step of a search looks at."""
+
+_FEWEST = 250
+"""The same of the first step, which is not cut: even a slow machine gets on."""
+
 _OPCODES = 5_000
 """Steps of SQLite between two looks at the clock."""
 
-_FEWEST = 250
-_BESIDE = "{} s CROSS JOIN events e ON e.place = s.place"
+_EVERY = Condition("1", places="SELECT place FROM events", ordered=True)
 _ACTIONS = {action.value: action for action in Action}
 _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 _SOURCES = {source.value: source for source in ActorSource}
 
 
 def _shown(name: str) -> str:
+    text = f"(SELECT text FROM words WHERE id = e.{name})"
     if name in schema.WORDS:
-        return f"(SELECT text FROM words WHERE id = e.{name})"
-    if name in schema.PACKED:
-        return (
-            f"CASE typeof(e.{name}) WHEN 'integer' THEN (SELECT text FROM words WHERE id = e.{name}) ELSE e.{name} END"
-        )
-    return f"e.{name}"
+        return text
+    return f"iif(typeof(e.{name}) = 'integer', {text}, e.{name})" if name in schema.PACKED else f"e.{name}"
 
 
 COLUMNS = ", ".join(["e.place", *map(_shown, FIELDS)])
@@ -79,16 +81,6 @@ class _Stretch:
     conditions: tuple[Condition, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Start:
-    """What a step walks along, and from where on that is enough."""
-
-    tables: str
-    place: str
-    where: str
-    lower: int
-
-
 def walk(
     connection: sqlite3.Connection,
     searches: Sequence[Search],
@@ -97,14 +89,78 @@ def walk(
     seconds: float = DEADLINE,
 ) -> Walked:
     """``count`` events at or below ``start`` that all of ``searches`` want, newest first; fewer where time runs out."""
+    deadline = monotonic() + seconds
     low, high, complete = connection.execute("SELECT low, high, complete FROM state").fetchone()
     if low is None:
         return Walked() if complete else Walked(resume=min(start, NEWEST - 1), since=NEWEST, whole=False)
     walked = Walked(high=high, since=low, whole=bool(complete))
-    _Walk(connection, searches, monotonic() + seconds).into(walked, count, start)
-    if walked.resume is None and not complete:
-        walked.resume = min(start, low - 1)
+    conditions = Compiler(connection).conditions(searches)
+    stretches = _stretches(searches, start, low)
+    stretch, most, is_late = next(stretches, None), _FEWEST, None
+    while stretch and len(walked.found) < count and not (is_late and is_late()):
+        wanted = count - len(walked.found)
+        # Only of what reads: an interrupted write would take the whole transaction with it.
+        connection.set_progress_handler(is_late, _OPCODES)
+        try:
+            rows, lower = _step(connection, stretch, [*conditions, *stretch.conditions], wanted, most)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+                raise
+            break
+        finally:
+            connection.set_progress_handler(None, 0)
+        walked.found += _read(rows)
+        if len(rows) == wanted:
+            lower = rows[-1][0]
+        stretch = replace(stretch, upper=lower - 1) if lower > stretch.lower else next(stretches, None)
+        most, is_late = MOST_HITS, lambda: monotonic() > deadline
+    walked.resume = stretch.upper if stretch else None if complete else min(start, low - 1)
     return walked
+
+
+def _step(
+    connection: sqlite3.Connection, stretch: _Stretch, conditions: Sequence[Condition], count: int, most: int
+) -> tuple[list[Any], int]:
+    """The first events of a stretch, and down to which place it has been looked at."""
+    lower, places = _way(connection, stretch, conditions, most)
+    rows = connection.execute(
+        f"SELECT {COLUMNS} FROM ({places}) s CROSS JOIN events e ON e.place = s.place"
+        f" WHERE s.place <= ? AND s.place >= ?{_all_of(conditions)} ORDER BY s.place DESC LIMIT ?",
+        [stretch.upper, lower, *_arguments(conditions), count],
+    )
+    return rows.fetchall(), lower
+
+
+def _way(
+    connection: sqlite3.Connection, stretch: _Stretch, conditions: Sequence[Condition], most: int
+) -> tuple[int, str]:
+    """What to walk along, and how far down ``most`` places of it reach."""
+    ways = []
+    for way in (*conditions, _EVERY):
+        if way.places and way.ordered:
+            ways.append((_reach(connection, stretch, way.places, most), way.places))
+        elif way.places and _gather(connection, stretch, way.places, most):
+            return stretch.lower, "SELECT place FROM hits"
+    return min(ways)
+
+
+def _reach(connection: sqlite3.Connection, stretch: _Stretch, places: str, most: int) -> int:
+    found = connection.execute(
+        f"SELECT place FROM ({places}) WHERE place <= ? AND place >= ? ORDER BY place DESC LIMIT 1 OFFSET ?",
+        (stretch.upper, stretch.lower, most - 1),
+    ).fetchone()
+    return int(found[0]) if found else stretch.lower
+
+
+def _gather(connection: sqlite3.Connection, stretch: _Stretch, places: str, most: int) -> bool:
+    """Put places in order, where they are few; there may be many, each more than once."""
+    few = f"SELECT place FROM ({places}) WHERE place <= ? AND place >= ? LIMIT ?"
+    limits = (stretch.upper, stretch.lower, most + 1)
+    if connection.execute(f"SELECT count(*) FROM ({few})", limits).fetchone()[0] > most:
+        return False
+    connection.execute("DELETE FROM hits")
+    connection.execute(f"INSERT OR IGNORE INTO hits {few}", limits)
+    return True
 
 
 def newer(connection: sqlite3.Connection, searches: Sequence[Search], after: int, most: int = MOST_HITS) -> Walked:
@@ -118,119 +174,38 @@ def newer(connection: sqlite3.Connection, searches: Sequence[Search], after: int
     if end is None:
         return Walked(high=after)
     conditions = Compiler(connection).conditions(searches)
-    where = "".join(f" AND {condition.sql}" for condition in conditions)
     rows = connection.execute(
-        f"SELECT {COLUMNS} FROM events e NOT INDEXED WHERE e.place > ? AND e.place <= ? {where} ORDER BY e.place",
-        [after, end, *(argument for condition in conditions for argument in condition.arguments)],
+        f"SELECT {COLUMNS} FROM events e NOT INDEXED"
+        f" WHERE e.place > ? AND e.place <= ?{_all_of(conditions)} ORDER BY e.place",
+        [after, end, *_arguments(conditions)],
     )
-    return Walked([Found(row[0], event) for row in rows if (event := event_of(row[1:]))], None, end)
+    return Walked(_read(rows), None, end)
 
 
-class _Walk:
-    """One request."""
-
-    def __init__(self, connection: sqlite3.Connection, searches: Sequence[Search], deadline: float) -> None:
-        self._connection = connection
-        self._deadline = deadline
-        self._searches = searches
-        compiler = Compiler(connection)
-        self._conditions = compiler.conditions(searches)
-        self._odd = compiler.odd()
-        self._many: set[int] = set()
-
-    def into(self, walked: Walked, count: int, start: int) -> None:
-        """Find events until they are enough, or time is up."""
-        stretches = _stretches(self._searches, self._odd, start, walked.since)
-        stretch = next(stretches, None) if NEVER not in self._conditions else None
-        most, begun = MOST_HITS, False
-        while stretch is not None and len(walked.found) < count and not (begun and self._late()):
-            wanted = count - len(walked.found)
-            rows, lower = self._step(stretch, wanted, most, patient=not begun and most == _FEWEST)
-            if rows is None:
-                if begun:
-                    break
-                most = _FEWEST  # even a slow machine gets on
-                continue
-            begun = True
-            walked.found += [Found(row[0], event) for row in rows if (event := event_of(row[1:]))]
-            if len(rows) == wanted:
-                lower = rows[-1][0]
-            stretch = replace(stretch, upper=lower - 1) if lower > stretch.lower else next(stretches, None)
-        walked.resume = stretch.upper if stretch else None
-
-    def _late(self) -> bool:
-        return monotonic() > self._deadline
-
-    def _step(self, stretch: _Stretch, count: int, most: int, *, patient: bool) -> tuple[list[Any] | None, int]:
-        """The first events of a stretch, and down to which place it has been looked at; None where time ran out."""
-        conditions = (*self._conditions, *stretch.conditions)
-        start = self._start(stretch, conditions, most)
-        where = "".join(f" AND {condition.sql}" for condition in conditions)
-        sql = (
-            f"SELECT {COLUMNS} FROM {start.tables} WHERE {start.where}"
-            f" AND {start.place} <= ? AND {start.place} >= ? {where} ORDER BY {start.place} DESC LIMIT ?"
-        )
-        arguments = [argument for condition in conditions for argument in condition.arguments]
-        # Only of what reads: an interrupted write would take the whole transaction with it.
-        self._connection.set_progress_handler(None if patient else self._late, _OPCODES)
-        try:
-            return self._connection.execute(
-                sql, [stretch.upper, start.lower, *arguments, count]
-            ).fetchall(), start.lower
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
-                raise
-            return None, start.lower
-        finally:
-            self._connection.set_progress_handler(None, 0)
-
-    def _start(self, stretch: _Stretch, conditions: Sequence[Condition], most: int) -> _Start:
-        for condition in conditions:
-            if condition.word is None and self._gather(condition, stretch):
-                return _Start(_BESIDE.format("hits"), "s.place", "1", stretch.lower)
-        walks = [_Start("events e NOT INDEXED", "e.place", "1", self._reach("events", "1", stretch, most))]
-        for word in dict.fromkeys(condition.word for condition in conditions if condition.word is not None):
-            where = f"s.word = {word}"
-            walks.append(_Start(_BESIDE.format("uses"), "s.place", where, self._reach("uses", where, stretch, most)))
-        return min(walks, key=lambda start: start.lower)
-
-    def _reach(self, table: str, where: str, stretch: _Stretch, most: int) -> int:
-        """How far down ``most`` rows reach."""
-        found = self._connection.execute(
-            f"SELECT s.place FROM {table} s WHERE {where} AND s.place <= ? AND s.place >= ?"
-            " ORDER BY s.place DESC LIMIT 1 OFFSET ?",
-            (stretch.upper, stretch.lower, most - 1),
-        ).fetchone()
-        return int(found[0]) if found else stretch.lower
-
-    def _gather(self, condition: Condition, stretch: _Stretch) -> bool:
-        """Gather all places where a condition may hold; false where they are too many, or not known."""
-        if condition.starts is None or id(condition) in self._many:
-            return False
-        self._connection.execute("DELETE FROM hits")
-        for sql, arguments in condition.starts:
-            self._connection.execute(
-                f"INSERT OR IGNORE INTO hits SELECT place FROM ({sql}) WHERE place <= ? AND place >= ? LIMIT ?",
-                (*arguments, stretch.upper, stretch.lower, MOST_HITS + 1),
-            )
-            if self._connection.execute("SELECT count(*) FROM hits").fetchone()[0] > MOST_HITS:
-                self._many.add(id(condition))
-                return False
-        return True
+def _all_of(conditions: Sequence[Condition]) -> str:
+    return "".join(f" AND {condition.sql}" for condition in conditions)
 
 
-def _stretches(searches: Sequence[Search], odd: Condition, start: int, low: int) -> Iterator[_Stretch]:
+def _arguments(conditions: Sequence[Condition]) -> list[object]:
+    return [argument for condition in conditions for argument in condition.arguments]
+
+
+def _read(rows: Iterable[Any]) -> list[Found]:
+    return [Found(row[0], event) for row in rows if (event := event_of(row[1:]))]
+
+
+def _stretches(searches: Sequence[Search], start: int, low: int) -> Iterator[_Stretch]:
     """Newest first.  Outside of the times that are asked for stand odd events only (`schema.is_odd`)."""
     since = max((search.since.at for search in searches if search.since), default=None)
     until = min((search.until.at for search in searches if search.until), default=None)
     upper = start if until is None else min(start, schema.place_of(until + schema.NEAR_MS + 1, 0) - 1)
     lower = low if since is None else min(NEWEST, max(low, schema.place_of(max(0, since - schema.NEAR_MS), 0)))
-    if start > upper and odd is not NEVER:
-        yield _Stretch(start, max(upper + 1, low), (odd,))
+    if start > upper:
+        yield _Stretch(start, max(upper + 1, low), (ODD,))
     if upper >= lower:
         yield _Stretch(upper, lower)
-    if lower > low and odd is not NEVER and min(start, lower - 1) >= low:
-        yield _Stretch(min(start, lower - 1), low, (odd,))
+    if lower > low and min(start, lower - 1) >= low:
+        yield _Stretch(min(start, lower - 1), low, (ODD,))
 
 
 def event_of(row: Sequence[Any]) -> Event | None:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from immuproxy.audit import schema
-from immuproxy.audit.conditions import COLUMN_OF, pattern_test
-from immuproxy.audit.search import has_wildcard
+from immuproxy.audit.conditions import COLUMN_OF
+from immuproxy.audit.search import has_wildcard, pattern_test
 from immuproxy.audit.values import Chart, RepositorySummary, Series, TagFacts, Tally
 
 MOST_BUCKETS = 400

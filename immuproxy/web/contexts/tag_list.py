@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from immuproxy.audit.conditions import pattern_test
+from immuproxy.audit.search import pattern_test
 from immuproxy.audit.rosters import Roster
 from immuproxy.audit.search import has_wildcard
 from immuproxy.audit.values import TagFacts
