@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from sqlite3 import Connection
 
 from immuproxy.audit import paging, schema, views
 from immuproxy.audit.follow import Follower
@@ -18,13 +17,12 @@ from immuproxy.audit.values import (
     Chart,
     EventPage,
     RepositoryPage,
-    RepositorySummary,
     TagFacts,
     Tally,
 )
 from immuproxy.audit.views import TagView
 from immuproxy.ledger import cursors
-from immuproxy.ledger.cursors import BadCursorError, Position
+from immuproxy.ledger.cursors import Position
 from immuproxy.ledger.model import Event
 
 _EXPORT_PAGE = 100
@@ -32,9 +30,6 @@ _EXPORT_PAGE = 100
 
 _ALL = Search()
 _OLDER, _NEWER = "older", "newer"
-
-ORDERS = ("activity", "name", "events", "refusals")
-"""Of repositories; ``name`` ascends, the others descend."""
 
 MOST_TAGS = 100_000
 """Tags of one repository, the last active ones, and tags of all repositories together that are kept (some 350 bytes
@@ -198,20 +193,18 @@ class Audit:
 
         ``order`` is activity, name, events or refusals; a cursor belongs to its order.
         """
-        if order not in ORDERS:
-            raise ValueError(f"{order!r} is no order; choose one of {', '.join(ORDERS)}")
-        behind = _rank_of(cursors.read(order, (int, str), cursor)) if cursor else None
-
-        def ask(connection: Connection) -> RepositoryPage:
-            known = views.repositories(connection, pattern)
-            rows = sorted(((_rank(order, summary), summary, word) for summary, word in known), key=lambda row: row[0])
-            following = [row for row in rows if behind is None or row[0] > behind]
-            shown = [replace(summary, tags=views.tag_count(connection, word)) for _, summary, word in following[:limit]]
-            weight = -following[limit - 1][0][0] if len(following) > limit else 0
-            last = shown[-1].repository if len(following) > limit else ""
-            return RepositoryPage(tuple(shown), len(rows), cursors.write(order, weight, last) if last else "")
-
-        return await self._index.read(ask)
+        if order not in views.ORDERS:
+            raise ValueError(f"{order!r} is no order; choose one of {', '.join(views.ORDERS)}")
+        behind = None
+        if cursor:
+            weight, name = cursors.read(order, (int, str), cursor)
+            behind = -int(weight), str(name)
+        found, matching = await self._index.read(
+            partial(views.repositories, pattern=pattern, order=order, limit=limit + 1, behind=behind)
+        )
+        shown = found[:limit]
+        following = cursors.write(order, views.weight(order, shown[-1]), shown[-1].repository) if found[limit:] else ""
+        return RepositoryPage(tuple(shown), matching, following)
 
     async def tags(self, repository: str, *, most: int = MOST_TAGS) -> list[TagFacts]:
         """What the events say of the tags of a repository, last active first; ``held`` is the register's to say."""
@@ -250,16 +243,3 @@ def _page(walked: Walked, limit: int) -> EventPage:
         return EventPage(events, "", complete=True)
     searched_to = schema.ms_of(walked.resume) if walked.high else None
     return EventPage(events, _written(_OLDER, max(0, walked.resume)), complete=False, searched_to=searched_to)
-
-
-def _rank(order: str, summary: RepositorySummary) -> tuple[int, str]:
-    """``name`` ascends; the others descend."""
-    weights = {"activity": summary.last, "events": summary.events, "refusals": summary.refusals}
-    return -weights.get(order, 0), summary.repository
-
-
-def _rank_of(parts: Sequence[str | int]) -> tuple[int, str]:
-    weight, name = parts
-    if not isinstance(weight, int) or not isinstance(name, str):
-        raise BadCursorError("this cursor is damaged")
-    return -weight, name

@@ -208,30 +208,51 @@ def _known_tags(connection: sqlite3.Connection, part: str, repository: str, limi
     return [(text, schema.ms_of(last)) for text, last in rows]
 
 
-def repositories(connection: sqlite3.Connection, pattern: str) -> list[tuple[RepositorySummary, int]]:
-    """Those that contain ``pattern``, or match it where it has wildcards, without their ``tags``; each with its word.
+_KNOWN = f"""
+SELECT w.id, w.text AS name, sum(c.n) AS events, (SELECT max(place) FROM uses WHERE word = w.id) >> 16 AS last,
+  ifnull((SELECT sum(n) FROM counts
+    WHERE kind = {schema.PLACES["refused"]} AND unit = {schema.EVER} AND at = 0 AND word = w.id), 0) AS refusals
+FROM counts c JOIN words w ON w.id = c.word
+WHERE c.kind = {schema.REPOSITORIES} AND c.unit = {schema.EVER} AND c.at = 0 AND w.text <> '' AND fits(w.text)
+GROUP BY w.id HAVING min(c.other) = 0
+"""
 
-    A repository that exceptions alone name may be nobody's, and is not listed.
+
+def repositories(
+    connection: sqlite3.Connection, pattern: str, order: str, limit: int, behind: tuple[int, str] | None
+) -> tuple[list[RepositorySummary], int]:
+    """Those that contain ``pattern``, or match it where it has wildcards, and how many these are in all.
+
+    ``order`` is one of `ORDERS`; ``behind``: the value that the order begins with of the last one before, negative, and
+    its name.  A repository that exceptions alone name may be nobody's, and is not listed.
     """
-    matches = pattern_test(pattern, path=True) if has_wildcard(pattern) else None
-    part = schema.folded(pattern)
+    connection.create_function("fits", 1, _fitting(pattern), deterministic=True)
     rows = connection.execute(
-        "SELECT w.id, w.text, sum(c.n), (SELECT max(place) FROM uses WHERE word = w.id),"
-        " (SELECT sum(n) FROM counts WHERE kind = ? AND unit = ? AND at = 0 AND word = w.id)"
-        " FROM counts c JOIN words w ON w.id = c.word WHERE c.kind = ? AND c.unit = ? AND c.at = 0 AND w.text <> ''"
-        " GROUP BY w.id HAVING min(c.other) = 0",
-        (schema.PLACES["refused"], schema.EVER, schema.REPOSITORIES, schema.EVER),
-    )
-    return [
-        (RepositorySummary(text, 0, events, refusals or 0, schema.ms_of(last)), word)
-        for word, text, events, last, refusals in rows
-        if (matches(text) if matches else part in schema.folded(text))
-    ]
+        f"WITH known AS MATERIALIZED ({_KNOWN})"
+        " SELECT name, (SELECT count(*) FROM tags WHERE repository = id), events, refusals, last,"
+        f" (SELECT count(*) FROM known) FROM known WHERE ? IS NULL OR (-{ORDERS[order]}, name) > (?, ?)"
+        f" ORDER BY -{ORDERS[order]}, name LIMIT ?",
+        [behind and 1, *(behind or (0, "")), limit],
+    ).fetchall()
+    if behind and not rows:
+        return [], repositories(connection, pattern, order, 1, None)[1]
+    return [RepositorySummary(*row[:-1]) for row in rows], rows[0][-1] if rows else 0
 
 
-def tag_count(connection: sqlite3.Connection, repository: int) -> int:
-    """How many tags the events of a repository name, exceptions left out."""
-    return int(connection.execute("SELECT count(*) FROM tags WHERE repository = ?", (repository,)).fetchone()[0])
+ORDERS = {"activity": "last", "name": "0.0", "events": "events", "refusals": "refusals"}
+"""Orders of repositories, and the columns that they begin with, descending; then come names, ascending."""
+
+
+def weight(order: str, summary: RepositorySummary) -> int:
+    """What an order begins with, as a cursor has it."""
+    return {"activity": summary.last, "events": summary.events, "refusals": summary.refusals}.get(order, 0)
+
+
+def _fitting(pattern: str) -> Callable[[str], bool]:
+    if has_wildcard(pattern):
+        return pattern_test(pattern, path=True)
+    part = schema.folded(pattern)
+    return lambda name: part in schema.folded(name)
 
 
 _FACTS = (
@@ -287,7 +308,7 @@ class TagView:
 def tags_since(connection: sqlite3.Connection, repository: str, since: int, *, most: int) -> TagView:
     """At most ``most`` tags, last active first."""
     word = _word(connection, "repository", repository)
-    total = tag_count(connection, word) if word is not None else 0
+    total = connection.execute("SELECT count(*) FROM tags WHERE repository = ?", (word,)).fetchone()[0]
     mark = connection.execute("SELECT low, complete FROM state").fetchone()
     return TagView(tuple(tags(connection, repository, most=most, since=since)), total, tuple(mark))
 

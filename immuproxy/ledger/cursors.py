@@ -18,29 +18,10 @@ MOST_MS = (1 << 48) - 1
 
 
 class Position(NamedTuple):
-    """The id of a stream entry, comparable."""
+    """The id of a stream entry."""
 
     ms: int
     sequence: int
-
-    def __str__(self) -> str:
-        """As Redis writes it."""
-        return f"{self.ms}-{self.sequence}"
-
-
-NEWEST = Position(MOST_MS, MOST_SEQUENCE)
-OLDEST = Position(0, 0)
-
-
-def position(entry_id: bytes) -> Position:
-    """Read what Redis wrote."""
-    ms, _, sequence = entry_id.partition(b"-")
-    return Position(int(ms), int(sequence))
-
-
-def before(place: Position) -> Position:
-    """The greatest id below it."""
-    return Position(place.ms, place.sequence - 1) if place.sequence else Position(place.ms - 1, MOST_SEQUENCE)
 
 
 def write(kind: str, *parts: str | int) -> str:

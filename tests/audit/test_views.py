@@ -102,12 +102,30 @@ def test_repositories_are_listed_with_all_that_happened_to_them(made: World) -> 
         if any(event.action is not Action.EXCEPTION for _, event in events):
             refused = sum(event.outcome is Outcome.REFUSED for _, event in events)
             wanted[name] = (len(events), refused, schema.ms_of(max(place for place, _ in events)))
-    found = views.repositories(made.connection, "")
-    assert {each.repository: (each.events, each.refusals, each.last) for each, _ in found} == wanted
-    for each, word in found:
-        assert views.tag_count(made.connection, word) == len(facts_of(made, each.repository))
-    assert {each.repository for each, _ in views.repositories(made.connection, "team/*")} == {"team/app", "team/web"}
-    assert {each.repository for each, _ in views.repositories(made.connection, "STRASSE")} == {"Straße/x"}
+    found, matching = views.repositories(made.connection, "", "activity", 100, None)
+    assert {each.repository: (each.events, each.refusals, each.last) for each in found} == wanted
+    assert matching == len(wanted)
+    for each in found:
+        assert each.tags == len(facts_of(made, each.repository))
+    assert listed(made, "team/*") == ["team/app", "team/web"]
+    assert listed(made, "STRASSE") == ["Straße/x"]
+
+
+def listed(made: World, pattern: str) -> list[str]:
+    return [each.repository for each in views.repositories(made.connection, pattern, "name", 100, None)[0]]
+
+
+@pytest.mark.parametrize("order", views.ORDERS)
+def test_pages_of_repositories_have_each_once_in_their_order(made: World, order: str) -> None:
+    every, matching = views.repositories(made.connection, "", order, 100, None)
+    ranks = [(-views.weight(order, each), each.repository) for each in every]
+    assert len(every) == matching == len(set(ranks))
+    assert ranks == sorted(ranks)
+    behind = None
+    for wanted, rank in zip(every, ranks, strict=True):
+        assert views.repositories(made.connection, "", order, 1, behind) == ([wanted], matching)
+        behind = rank
+    assert views.repositories(made.connection, "", order, 1, behind) == ([], matching)
 
 
 def facts_of(made: World, repository: str) -> dict[str, TagFacts]:

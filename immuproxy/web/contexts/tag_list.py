@@ -13,9 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from immuproxy.audit.search import pattern_test
 from immuproxy.audit.rosters import Roster
-from immuproxy.audit.search import has_wildcard
+from immuproxy.audit.search import has_wildcard, pattern_test
 from immuproxy.audit.values import TagFacts
 from immuproxy.ledger import cursors
 from immuproxy.ledger.cursors import BadCursorError
