@@ -22,7 +22,7 @@ What pages, API and commands ask::
     await audit.counts(since, until, buckets, field="attempt")    -> Chart
     await audit.shadowed(since, until)                            -> int
     await audit.top(field, since=, until=, outcome=None, limit=)  -> list[Tally]
-    await audit.facet_values(key, prefix, repository="", limit=)  -> list[Tally]
+    await audit.facet_values(key, prefix, limit=)                 -> list[Tally]
     await audit.repositories(pattern, order=, limit=, cursor=)    -> RepositoryPage
     await audit.tags(repository)                                  -> list[TagFacts]    without what the register holds
     await audit.last_set(repository, tag)                         -> TagFacts

@@ -180,11 +180,9 @@ class Audit:
             partial(views.top, field=field, since=since, until=until, outcome=outcome, limit=limit)
         )
 
-    async def facet_values(self, field: str, prefix: str = "", *, repository: str = "", limit: int = 20) -> list[Tally]:
+    async def facet_values(self, field: str, prefix: str = "", *, limit: int = 20) -> list[Tally]:
         """See `views.known_values`."""
-        return await self._index.read(
-            partial(views.known_values, key=field, part=prefix, repository=repository, limit=limit)
-        )
+        return await self._index.read(partial(views.known_values, key=field, part=prefix, limit=limit))
 
     async def repositories(
         self, pattern: str = "", *, order: str = "activity", limit: int = 50, cursor: str = ""

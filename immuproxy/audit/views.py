@@ -29,10 +29,9 @@ _RANKED_EVENTS = (
 )
 _SUMS = "SELECT word, other, sum(n) FROM counts WHERE kind = ? AND unit = ? AND at >= ? AND at < ? GROUP BY 1, 2"
 _RECENT_TAGS = (
-    "SELECT tag, max(place) AS last FROM (SELECT tag, place FROM events ORDER BY place DESC LIMIT 300) GROUP BY 1"
+    "SELECT tag, max(place) AS last_place FROM (SELECT tag, place FROM events ORDER BY place DESC LIMIT 300) GROUP BY 1"
 )
-_TAGS_OF = "SELECT tag, last FROM tags WHERE repository = ?"
-_BEGINNINGS_FIRST = "ORDER BY instr(coalesce(folded, text), ?) = 1 DESC, last DESC, text DESC LIMIT ?"
+_USES = "(SELECT count(*) FROM uses WHERE word = id)"
 
 Pair = tuple[int, int]
 """``word`` and ``other`` of ``counts``."""
@@ -173,39 +172,24 @@ def _named(
             yield text, n
 
 
-def known_values(connection: sqlite3.Connection, key: str, part: str, repository: str, limit: int) -> list[Tally]:
+def known_values(connection: sqlite3.Connection, key: str, part: str, limit: int) -> list[Tally]:
     """Values of a key that contain ``part``: beginnings first, then the last active; for completion.
 
-    Tags are those of ``repository``, or recent ones, and come without counts.  Raises `ValueError` for other keys.
+    Tags are recent ones, and come without counts.  Raises `ValueError` for other keys.
     """
     if key not in COLUMN_OF:
         raise ValueError(f"{key!r} has no known values; choose one of {', '.join(COLUMN_OF)}")
+    tables, last, count = "words", "(SELECT max(place) FROM uses WHERE word = id)", _USES
     if key == "tag":
-        return [Tally(text, 0, last or None) for text, last in _known_tags(connection, part, repository, limit)]
+        tables, last, count = f"({_RECENT_TAGS}) JOIN words ON id = tag", "last_place", "0"
+    part = schema.folded(part)
     rows = connection.execute(
-        "SELECT id, text, (SELECT max(place) FROM uses WHERE word = id) AS last FROM words"
+        f"SELECT text, {count}, last >> 16 FROM (SELECT id, text, {last} AS last FROM {tables}"
         " WHERE field = ? AND text <> '' AND instr(coalesce(folded, text), ?)"
-        f" {_BEGINNINGS_FIRST}",
-        (schema.NUMBER_OF[COLUMN_OF[key]], schema.folded(part), schema.folded(part), limit),
-    ).fetchall()
-    return [Tally(text, _uses(connection, word), schema.ms_of(last or 0)) for word, text, last in rows]
-
-
-def _uses(connection: sqlite3.Connection, word: int) -> int:
-    return int(connection.execute("SELECT count(*) FROM uses WHERE word = ?", (word,)).fetchone()[0])
-
-
-def _known_tags(connection: sqlite3.Connection, part: str, repository: str, limit: int) -> list[tuple[str, int]]:
-    source, arguments = _RECENT_TAGS, list[object]()
-    if repository:
-        source, arguments = _TAGS_OF, [_word(connection, "repository", repository)]
-    wanted = schema.folded(part)
-    rows = connection.execute(
-        f"SELECT text, last FROM ({source}) JOIN words ON id = tag"
-        f" WHERE text <> '' AND instr(coalesce(folded, text), ?) {_BEGINNINGS_FIRST}",
-        [*arguments, wanted, wanted, limit],
+        " ORDER BY instr(coalesce(folded, text), ?) = 1 DESC, last DESC, text DESC LIMIT ?)",
+        (schema.NUMBER_OF[COLUMN_OF[key]], part, part, limit),
     )
-    return [(text, schema.ms_of(last)) for text, last in rows]
+    return [Tally(*row) for row in rows]
 
 
 _KNOWN = f"""
