@@ -16,15 +16,13 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from immuproxy.ledger.audit import entries
-from tests.ledger.audit_loading import Line, command
-
 from immuproxy.audit.audit import Audit
 from immuproxy.audit.follow import Follower
 from immuproxy.audit.index import Index
 from immuproxy.audit.search import Search, parse
-from immuproxy.ledger.record import rows
+from immuproxy.ledger.keys import EVENTS
 from immuproxy.ledger.redis import Store, connect
+from tests.audit.loading import Line, written
 from tests.audit.made_up import DAY_MS, made_up_events
 from tests.servers import running_redis
 
@@ -63,8 +61,7 @@ Question = Callable[[], Awaitable[object]]
 def load(url: str, count: int) -> None:
     line = Line(url)
     for event in made_up_events(count, start=START):
-        packed = rows.packed({name: rows.text(name, value) for name, value in event.to_dict().items()})
-        line.send(command("XADD", entries.EVENTS, f"{event.time}-*", rows.field_of(packed), packed))
+        line.send(written(event))
     line.close()
 
 
@@ -139,8 +136,9 @@ async def build(store: Store, folder: Path, count: int) -> dict[str, str]:
 async def measure(url: str, count: int) -> dict[str, str]:
     load(url, count)
     async with connect(url, timeout=30) as store:
+        stream = int(await store.client.memory_usage(EVENTS, samples=0)) / count
         with tempfile.TemporaryDirectory() as folder:
-            return await build(store, Path(folder), count)
+            return {"stream, bytes an event": f"{stream:.0f}"} | await build(store, Path(folder), count)
 
 
 def main(sizes: list[int]) -> None:
