@@ -16,7 +16,7 @@ from immuproxy.audit.stream import Raw
 from immuproxy.audit.writing import Writer
 from immuproxy.ledger.redis import LedgerUnavailableError, Store
 
-BATCH = 500
+BATCH = 1_000
 """Events that are read and taken at once."""
 
 MOST_UNCOMMITTED = 20_000

@@ -1,6 +1,7 @@
 """The one writer of the index: takes batches of events in, and old ones out, each with all that follows from them.
 
-Everything here runs in the writer's thread.  What is taken is seen by searches after `Writer.commit`.
+Everything here runs in the writer's thread.  What is taken is seen by searches after `Writer.commit`.  A batch is
+worked on column by column: a million events are read here, and a function for each value would take most of the time.
 """
 
 from __future__ import annotations
@@ -9,24 +10,23 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import compress, repeat
 from typing import Any
 
 from immuproxy.audit import schema
 from immuproxy.audit.stream import Raw
 from immuproxy.audit.tags import Key, Setting, Tags, moment, sets
+from immuproxy.audit.words import Words, forget_word
 from immuproxy.ledger.model import Action
 from immuproxy.ledger.record.rows import FIELDS, FLAGS, SEPARATOR
 
-Values = dict[str, Any]
-"""An event as ``events`` has it, with its ``place``: words are numbers."""
+Columns = Mapping[str, Sequence[Any]]
+"""Events as ``events`` has them, the values of each field in the order of ``place``: words are numbers."""
 
-_MOST_KNOWN = 50_000
-"""Words of one field that are remembered with their numbers."""
+_COLUMNS = ("place", *FIELDS)
+_NO_TEXTS = ("",) * len(FIELDS)
 
-_SHORTEST = 3
-"""Characters of a word that has trigrams."""
-
-_INSERT = f"INSERT INTO events VALUES (:place, {', '.join(f':{name}' for name in FIELDS)})"
+_INSERT = f"INSERT INTO events VALUES ({', '.join('?' * len(_COLUMNS))})"
 _COUNT = (
     "INSERT INTO counts VALUES (?, ?, ?, ?, ?, ?)"
     " ON CONFLICT (kind, unit, at, word, other) DO UPDATE SET n = n + excluded.n"
@@ -39,7 +39,7 @@ class Writer:
     def __init__(self, connection: sqlite3.Connection) -> None:
         """``connection`` has the tables of `schema.TABLES`."""
         self._connection = connection
-        self._known: dict[str, dict[str, int]] = {name: {} for name in FIELDS}
+        self._words = {name: Words(connection, name) for name in FIELDS}
         self._readers = [self._reader(name) for name in FIELDS]
 
     def take(self, batch: Sequence[Raw], *, complete: bool | None = None) -> int:
@@ -48,8 +48,8 @@ class Writer:
         ``complete``: whether there are older ones in the stream no more; None leaves it as it was.
         """
         self._begin()
-        taken = [values for place, raw in batch if (values := self._values(place, raw))]
-        self._connection.executemany(_INSERT, taken)
+        taken = self._read(batch)
+        self._connection.executemany(_INSERT, zip(*(taken[name] for name in _COLUMNS), strict=True))
         self._connection.executemany("INSERT INTO uses VALUES (?, ?)", sorted(self._postings(taken)))
         self._count(taken, 1)
         self._note_tags(taken, going=False)
@@ -59,23 +59,26 @@ class Writer:
             "UPDATE state SET low = ?, high = ?, complete = ?",
             (min(places, default=None), max(places, default=None), was_complete if complete is None else complete),
         )
-        return len(taken)
+        return len(taken["place"])
 
     def forget(self, before: int, most: int) -> int:
         """Take out some of the oldest events, those whose place is below ``before``; how many went."""
         self._begin()
         cursor = self._connection.execute("SELECT * FROM events WHERE place < ? ORDER BY place LIMIT ?", (before, most))
-        going = [dict(zip(("place", *FIELDS), row, strict=True)) for row in cursor]
-        if not going:
+        rows = cursor.fetchall()
+        if not rows:
             return 0
-        postings = set(self._postings(going))
+        going, end = _by_column(rows), rows[-1][0] + 1
+        postings = self._postings(going)
         self._connection.executemany("DELETE FROM uses WHERE word = ? AND place = ?", postings)
-        self._connection.execute("DELETE FROM events WHERE place <= ?", (going[-1]["place"],))
+        self._connection.execute("DELETE FROM events WHERE place < ?", (end,))
         self._count(going, -1)
-        self._connection.execute("UPDATE state SET low = ?", (going[-1]["place"] + 1,))
+        self._connection.execute("UPDATE state SET low = ?", (end,))
         self._note_tags(going, going=True)
-        self._forget_words({word for word, _ in postings})
-        return len(going)
+        for word in {word for word, _ in postings}:
+            forget_word(self._connection, word)
+        self._forget_known()
+        return len(rows)
 
     def state(self) -> tuple[int | None, int | None, bool]:
         """``low``, ``high`` and ``complete`` of `schema.TABLES`."""
@@ -104,131 +107,101 @@ class Writer:
         if not self._connection.in_transaction:
             self._connection.execute("BEGIN IMMEDIATE")
 
-    def _values(self, place: int, raw: bytes) -> Values | None:
-        """None for what is no event: the audit's script writes none such."""
+    def _read(self, batch: Sequence[Raw]) -> Columns:
+        """What is no event is left out; the audit's script writes none such."""
         try:
-            texts = raw.decode().split(SEPARATOR)
-            missing = len(FIELDS) - len(texts)
-            if missing > 0:
-                texts += [""] * missing
-            read = zip(FIELDS, self._readers, texts, strict=False)  # a newer release may have written more
-            values: Values = {name: reader(text) for name, reader, text in read}
+            return self._columns(batch)
         except ValueError:
-            return None
-        values["place"] = place
-        values["time"] = values["time"] or 0
-        return values
+            return self._columns([raw for raw in batch if _is_readable(raw[1])])
 
-    def _reader(self, name: str) -> Callable[[str], Any]:
-        """What makes the value in ``events`` of the text of a field."""
+    def _columns(self, batch: Sequence[Raw]) -> Columns:
+        texts = zip(*(_texts(raw) for _, raw in batch), strict=True) if batch else repeat(())
+        columns = {name: reader(column) for name, reader, column in zip(FIELDS, self._readers, texts, strict=False)}
+        columns["time"] = [time or 0 for time in columns["time"]]
+        return columns | {"place": [place for place, _ in batch]}
+
+    def _reader(self, name: str) -> Callable[[Iterable[str]], list[Any]]:
+        """What makes the values in ``events`` of the texts of a field."""
         if name in schema.NUMERIC:
-            return schema.number
+            return lambda texts: [schema.number(text) for text in texts]
         if name in FLAGS:
-            return _flag
+            return lambda texts: [int(text == "1") for text in texts]
+        words = self._words[name]
         if name in schema.PACKED:
-            return partial(self._packed, name)
-        return partial(self._word if name in schema.EMPTY_TOO else self._word_or_none, name)
-
-    def _packed(self, name: str, text: str) -> bytes | int | None:
-        return (schema.packed(name, text) or self._word(name, text)) if text else None
-
-    def _word_or_none(self, name: str, text: str) -> int | None:
-        return self._word(name, text) if text else None
+            return lambda texts: [(schema.packed(name, text) or words[text]) if text else None for text in texts]
+        return lambda texts: list(map(words.__getitem__, texts))
 
     def _word(self, name: str, text: str) -> int:
-        known = self._known[name]
-        if (word := known.get(text)) is None:
-            if len(known) >= _MOST_KNOWN:
-                known.clear()
-            word = known[text] = self._find_word(name, text) or self._new_word(name, text)
-        return word
+        return self._words[name].number(text)
 
-    def _find_word(self, name: str, text: str) -> int | None:
-        found = self._connection.execute(
-            "SELECT id FROM words WHERE field = ? AND text = ?", (schema.NUMBER_OF[name], text)
-        ).fetchone()
-        return int(found[0]) if found else None
-
-    def _new_word(self, name: str, text: str) -> int:
-        folded = schema.folded(text)
-        address = schema.address_of(text) if name == "client_address" else None
-        word = self._connection.execute(
-            "INSERT INTO words (field, text, folded, address) VALUES (?, ?, ?, ?)",
-            (schema.NUMBER_OF[name], text, None if folded == text else folded, address),
-        ).lastrowid
-        if word is None:
-            raise RuntimeError("a row has a number")
-        if name not in schema.NOT_SHOWN and len(folded) >= _SHORTEST:
-            self._connection.execute(
-                "INSERT INTO trigrams (rowid, text) VALUES (?, ?)", (word, schema.trigram_text(folded))
-            )
-        return word
-
-    def _postings(self, events: Iterable[Values]) -> Iterator[tuple[int, int]]:
+    def _postings(self, events: Columns) -> list[tuple[int, int]]:
+        """Words and places, ascending."""
+        places, found = events["place"], []
+        for name in schema.POSTED:
+            found += [(word, place) for word, place in zip(events[name], places, strict=True) if type(word) is int]
         shadow, odd = self._word("shadow", schema.YES), self._word("time", schema.ODD)
-        for values in events:
-            place = values["place"]
-            for name in schema.POSTED:
-                word = values[name]
-                if type(word) is int:
-                    yield word, place
-            if values["shadow"]:
-                yield shadow, place
-            if schema.is_odd(place, values["time"]):
-                yield odd, place
+        found += [(shadow, place) for place in compress(places, events["shadow"])]
+        times = zip(places, events["time"], strict=True)
+        found += [(odd, place) for place, time in times if schema.is_odd(place, time)]
+        return sorted(found)
 
-    def _count(self, events: Sequence[Values], sign: int) -> None:
-        counted = Counter(
-            (kind, unit, schema.ms_of(values["place"]) // unit if unit else 0, word, other)
-            for values in events
-            for kind, word, other in self._kinds(values)
-            for unit in schema.UNITS[kind]
-        )
-        self._connection.executemany(_COUNT, [(*key, sign * n) for key, n in counted.items()])
+    def _count(self, events: Columns, sign: int) -> None:
+        counted: Counter[tuple[int, int, int, int, int]] = Counter()
+        for kind, found in self._kinds(events):
+            hours = Counter((schema.ms_of(place) // schema.HOUR, word, other) for place, word, other in found)
+            for unit in schema.UNITS[kind]:
+                for (hour, word, other), n in hours.items():
+                    counted[kind, unit, hour * schema.HOUR // unit if unit else 0, word, other] += n
+        self._connection.executemany(_COUNT, [(*key, sign * n) for key, n in sorted(counted.items())])
         if sign < 0:
             self._connection.executemany(
                 "DELETE FROM counts WHERE kind = ? AND unit = ? AND at = ? AND word = ? AND other = ? AND n <= 0",
                 list(counted),
             )
 
-    def _kinds(self, values: Values) -> Iterator[tuple[int, int, int]]:
-        outcome, repository = values["outcome"], values["repository"]
-        yield schema.ATTEMPTS, values["action"], outcome
-        yield schema.REPOSITORIES, repository, int(values["action"] == self._exception)
-        yield schema.RULES, values["rule"], 0
-        if values["shadow"]:
-            yield schema.SHADOWED, 0, 0
+    def _kinds(self, events: Columns) -> Iterator[tuple[int, Iterable[tuple[int, int, int]]]]:
+        """Kinds of ``counts``, each with the place, word and other of the events that count there."""
+        place, action, outcome = events["place"], events["action"], events["outcome"]
+        repository, rule = events["repository"], events["rule"]
+        exception = self._exception
+        yield schema.ATTEMPTS, zip(place, action, outcome, strict=True)
+        yield schema.REPOSITORIES, zip(place, repository, [int(each == exception) for each in action], strict=True)
+        yield schema.RULES, zip(place, rule, repeat(0), strict=False)
+        yield schema.SHADOWED, zip(compress(place, events["shadow"]), repeat(0), repeat(0), strict=False)
         for ranked in schema.RANKED:
-            if outcome == self._word("outcome", ranked):
-                yield schema.PLACES[ranked], repository, values["tag"]
-                yield schema.PEOPLE[ranked], values["actor"], values["rule"]
+            word = self._word("outcome", ranked)
+            chosen = [each == word for each in outcome]
+            yield schema.PLACES[ranked], compress(zip(place, repository, events["tag"], strict=True), chosen)
+            yield schema.PEOPLE[ranked], compress(zip(place, events["actor"], rule, strict=True), chosen)
 
     @property
     def _exception(self) -> int:
         return self._word("action", Action.EXCEPTION)
 
-    def _note_tags(self, events: Sequence[Values], *, going: bool) -> None:
+    def _note_tags(self, events: Columns, *, going: bool) -> None:
         tags, exception, untagged = Tags(self._connection), self._exception, self._word("tag", "")
         note = tags.drop if going else tags.take
         words = {word: text for field in ("action", "outcome") for text, word in self._texts(field)}
-        for values in events:
-            if values["tag"] != untagged and values["action"] != exception:
-                note((values["repository"], values["tag"]), values["place"], _setting(values, words))
+        keys = zip(events["repository"], events["tag"], strict=True)
+        for key, action, place, setting in zip(
+            keys, events["action"], events["place"], _settings(events, words), strict=True
+        ):
+            if key[1] != untagged and action != exception:
+                note(key, place, setting)
         tags.write(partial(self._events_of, words))
 
     def _texts(self, field: str) -> list[tuple[str, int]]:
         rows = self._connection.execute("SELECT text, id FROM words WHERE field = ?", (schema.NUMBER_OF[field],))
         return [(text, word) for text, word in rows]
 
-    def _events_of(self, words: Mapping[int, str], key: Key) -> Iterator[tuple[int, Setting | None]]:
+    def _events_of(self, words: Mapping[int, str], key: Key) -> Iterable[tuple[int, Setting | None]]:
         cursor = self._connection.execute(
             "SELECT e.* FROM uses u CROSS JOIN events e ON e.place = u.place"
             " WHERE u.word = ? AND e.repository = ? AND e.tag = ? AND e.action <> ?",
             (self._rarer(key), *key, self._exception),
         )
-        for row in cursor:
-            values = dict(zip(("place", *FIELDS), row, strict=True))
-            yield values["place"], _setting(values, words)
+        events = _by_column(cursor.fetchall())
+        return zip(events["place"], _settings(events, words), strict=True)
 
     def _rarer(self, words: Sequence[int]) -> int:
         def many(word: int) -> int:
@@ -239,38 +212,38 @@ class Writer:
 
         return min(words, key=many)
 
-    def _forget_words(self, words: Iterable[int]) -> None:
-        """Forget those that no event has any more."""
-        for word in words:
-            found = self._connection.execute(
-                "SELECT field, coalesce(folded, text) FROM words"
-                " WHERE id = ? AND NOT EXISTS (SELECT 1 FROM uses WHERE word = ?)",
-                (word, word),
-            ).fetchone()
-            if found and found[0] not in {schema.NUMBER_OF["shadow"], schema.NUMBER_OF["time"]}:
-                self._forget_word(word, *found)
-        self._forget_known()
-
-    def _forget_word(self, word: int, field: int, text: str) -> None:
-        if FIELDS[field] not in schema.NOT_SHOWN and len(text) >= _SHORTEST:
-            self._connection.execute(
-                "INSERT INTO trigrams (trigrams, rowid, text) VALUES ('delete', ?, ?)",
-                (word, schema.trigram_text(text)),
-            )
-        self._connection.execute("DELETE FROM words WHERE id = ?", (word,))
-
     def _forget_known(self) -> None:
-        for known in self._known.values():
-            known.clear()
+        for words in self._words.values():
+            words.forget()
 
 
-def _flag(text: str) -> int:
-    return int(text == "1")
+def _texts(raw: bytes) -> Sequence[str]:
+    """The values of an event, as many as there are `FIELDS`: a newer release may have written more."""
+    texts = raw.decode().split(SEPARATOR)
+    return (*texts, *_NO_TEXTS[len(texts) :])[: len(FIELDS)]
 
 
-def _setting(values: Values, words: Mapping[int, str]) -> Setting | None:
-    digest, time = values["digest"], values["time"]
-    gone = sets(words[values["action"]], words[values["outcome"]], has_digest=digest is not None)
-    if gone is None or isinstance(time, str):
-        return None
-    return Setting(moment(time, values["place"]), None if gone else digest, values["actor"], gone)
+def _is_readable(raw: bytes) -> bool:
+    try:
+        texts = dict(zip(FIELDS, _texts(raw), strict=True))
+        for name in schema.NUMERIC:
+            schema.number(texts[name])
+    except ValueError:
+        return False
+    return True
+
+
+def _by_column(rows: Sequence[Sequence[Any]]) -> Columns:
+    """Rows of ``events``."""
+    columns = zip(*rows, strict=True) if rows else repeat(())
+    return dict(zip(_COLUMNS, columns, strict=False))
+
+
+def _settings(events: Columns, words: Mapping[int, str]) -> Iterator[Setting | None]:
+    names = ("action", "outcome", "digest", "time", "place", "actor")
+    for action, outcome, digest, time, place, actor in zip(*(events[name] for name in names), strict=True):
+        gone = sets(words[action], words[outcome], has_digest=digest is not None)
+        if gone is None or isinstance(time, str):
+            yield None
+        else:
+            yield Setting(moment(time, place), None if gone else digest, actor, gone)

@@ -19,6 +19,7 @@ from immuproxy.audit.index import Index, IndexDamagedError, IndexFullError
 from immuproxy.audit.pruning import prune
 from immuproxy.audit.search import Search, parse
 from immuproxy.audit.writing import Writer
+from immuproxy.ledger.keys import EVENTS
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.record import Record
 from immuproxy.ledger.redis import LedgerUnavailableError, Store, connect
@@ -263,6 +264,18 @@ async def test_a_folder_that_cannot_be_used_means_memory_and_that_is_said(store:
         followed(store, tmp_path / "shared", running=False) as second,
     ):
         assert second.index.in_memory
+
+
+@pytest.mark.parametrize("spoilt", [b"\xff", b"\x1f".join([b"id", b"push", b"created", b"when?"])])
+async def test_what_is_no_event_is_left_out_and_what_stands_beside_it_is_found(
+    store: Store, tmp_path: Path, spoilt: bytes
+) -> None:
+    events = some(30)
+    await fill(store, events)
+    await store.client.xadd(EVENTS, {"event": spoilt}, id=f"{events[-1].time + 1}-0")
+    async with followed(store, tmp_path) as here:
+        await here.until_all(30)
+        assert await here.found() == events[::-1]
 
 
 async def test_two_proxies_answer_the_same_and_take_each_others_cursors(store: Store, tmp_path: Path) -> None:
