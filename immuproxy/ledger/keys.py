@@ -173,8 +173,13 @@ AUDIT = PREFIX + "{audit}:"
 EVENTS = AUDIT + "events"
 """Stream: every event that was recorded, as `immuproxy.ledger.record.rows` says."""
 
-WATERMARK = AUDIT + "watermark"
+WATERMARK = AUDIT + "taken"
 """Hash: repository -> how far its outbox was taken (`immuproxy.ledger.record.project`)."""
+
+OLD_WATERMARK = AUDIT + "watermark"
+"""The same hash of older releases.  Since a newer one took it over, a string, at which an older proxy beside that stops
+before it takes what is taken (H126).
+"""
 
 UNREADABLE = AUDIT + "unreadable"
 """Stream: what stood in an outbox and was no event; the newest thousand or so."""

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-import immuproxy.ledger
+import immuproxy
 from immuproxy.ledger.redis import Durability, LedgerRefusedError, LedgerUnavailableError, connect
 from immuproxy.status import Health
 from immuproxy.telemetry.metrics import Metrics
@@ -21,6 +21,9 @@ from tests.servers import RedisServer, RegistryServer
 
 ALL = ("~immuproxy:*", "+@all", "-@dangerous", "+info", "+role")
 NO_ROUND_TRIP = {"EVAL", "EVALSHA", "INFO", "PING", "PIPELINE", "EXECUTE", "EXECUTE_COMMAND", "ACLOSE", "INITIALIZE"}
+NO_STEP_NEEDS = {"SCAN"}
+"""Only for deleting what older releases left; where it may not be run, that stays."""
+
 OF_THE_LIBRARY = NO_ROUND_TRIP | {"GET_NODE_FROM_KEY", "GET_PRIMARIES", "DELETE", "PUBSUB"}
 
 
@@ -105,10 +108,10 @@ async def test_h98_out_of_memory_is_no_readiness_for_pushes(redis_server: RedisS
 
 
 def test_h98_every_command_that_is_used_is_tried() -> None:
-    folder = Path(str(files(immuproxy.ledger)))
+    folder = Path(str(files(immuproxy)))
     scripts = {path.name: path.read_text() for path in folder.rglob("*.lua")}
     tried = set(re.findall(r"\{'([A-Z]+)'", scripts.pop("rights.lua")))
     used = set(re.findall(r"redis\.p?call\('([A-Za-z]+)'", "".join(scripts.values())))
     for path in folder.rglob("*.py"):
         used |= {name.upper() for name in re.findall(r"(?:client|pipeline)\.([a-z_]+)\(", path.read_text())}
-    assert used - tried <= OF_THE_LIBRARY
+    assert used - tried <= OF_THE_LIBRARY | NO_STEP_NEEDS

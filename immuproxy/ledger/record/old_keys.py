@@ -14,7 +14,7 @@ from immuproxy.ledger.redis import LedgerUnavailableError, Store
 
 log = structlog.get_logger("immuproxy.ledger")
 
-_KEPT = frozenset(name.encode() for name in (keys.EVENTS, keys.WATERMARK, keys.UNREADABLE))
+_KEPT = frozenset(name.encode() for name in (keys.EVENTS, keys.WATERMARK, keys.OLD_WATERMARK, keys.UNREADABLE))
 _KEYS_A_STEP = 1_000
 """Keys that are looked at in one call: less than a millisecond of Redis."""
 

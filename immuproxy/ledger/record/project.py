@@ -6,7 +6,8 @@ somebody has moved that meanwhile (``record_take.lua``).  What was taken is dele
 so what a killed projector left is deleted by the next one.
 
 An outbox that was emptied forgets the ids it gave out, and the clock may go back.  So a watermark is of one life of an
-outbox, which ends when it is emptied, and what is of another life is new.
+outbox, which ends when it is emptied, and what is of another life is new (H125).  Older releases gave no life to what
+they wrote: of that, what is not above the watermark is looked for in the record (H126).
 
 On a cluster the record's node may be taken over by one that has not got everything, and an event that stands in no
 outbox any more is gone.  So an outbox is emptied when the record surely keeps what it took (`Durability`); where that
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -50,8 +51,12 @@ class Place(NamedTuple):
         return f"{self.ms}-{self.sequence}".encode()
 
     def is_behind(self, mark: Place) -> bool:
-        """Whether it is yet to be taken, where everything up to ``mark`` was."""
-        return self.life != mark.life or self > mark
+        """Whether it is yet to be taken, where everything up to ``mark`` was; perhaps so where it `is_doubtful`."""
+        return not self.life or self.life != mark.life or self > mark
+
+    def is_doubtful(self, mark: Place) -> bool:
+        """Whether it may be of the life that ``mark`` is of, or of one before, or of one after."""
+        return not self.life and self[1:] <= mark[1:]
 
 
 class Waiting(NamedTuple):
@@ -208,11 +213,18 @@ class Projector:
 
     async def _take_batch(self, repository: str, batch: Sequence[Waiting], mark: str) -> tuple[int, str]:
         """How many were new, and the watermark; -1 where somebody else has moved that since it was ``mark``."""
-        new = [each for each in batch if each.place.is_behind(mark_of(mark))]
+        reached = mark_of(mark)
+        new = [each for each in batch if each.place.is_behind(reached)]
         if not new:
             return 0, mark
-        entries = [entry for each in new if (entry := await self._readable(repository, each))]
-        return await take(self._store, repository, entries, mark=mark, becomes=as_mark(batch[-1].place))
+        entries, doubtful = list[Entry](), set[str]()
+        for each in new:
+            if entry := await self._readable(repository, each):
+                entries.append(entry)
+                if each.place.is_doubtful(reached):
+                    doubtful.add(entry.event_id)
+        becomes = as_mark(batch[-1].place)
+        return await take(self._store, repository, entries, mark=mark, becomes=becomes, doubtful=doubtful)
 
     def _note(self, repository: str, batch: Sequence[Waiting]) -> None:
         """It is to be deleted.  What was taken of an earlier life is deleted: it ends no sooner."""
@@ -233,9 +245,10 @@ class Projector:
                 return False
             for repository, is_kept in kept.items():
                 if is_kept:
-                    await self._delete(repository, self._taken[repository].ids)
-                else:
-                    self.notify(repository)  # the record has gone back: once more, from the beginning
+                    await self._delete(repository, self._taken[repository])
+                else:  # the record has gone back: once more, from the beginning
+                    self._marks.pop(repository, None)
+                    self.notify(repository)
                 del self._taken[repository]
             return all(kept.values())
 
@@ -287,9 +300,10 @@ class Projector:
         await self._store.do(client.xadd(keys.UNREADABLE, kept, maxlen=_MOST_UNREADABLE))
         self._on_failure(UnreadableError(f"an outbox entry of {repository} holds no event: {outbox_id.decode()}"))
 
-    async def _delete(self, repository: str, ids: Sequence[bytes]) -> None:
-        for at in range(0, len(ids), BATCH):
-            await self._store.script("record_emptied", [keys.outbox(repository)], ids[at : at + BATCH])
+    async def _delete(self, repository: str, taken: _Taken) -> None:
+        for at in range(0, len(taken.ids), BATCH):
+            some: list[Argument] = [taken.life, *taken.ids[at : at + BATCH]]
+            await self._store.script("record_emptied", [keys.outbox(repository)], some)
 
     async def _since(self, ms: int) -> float:
         return max(0, await self._store.now_ms() - ms) / 1000  # its clock made the ids
@@ -329,15 +343,24 @@ def _is_wanted() -> bool:
 
 
 async def take(
-    store: Store, repository: str, entries: Sequence[Entry], *, mark: str = "", becomes: str = ""
+    store: Store,
+    repository: str,
+    entries: Sequence[Entry],
+    *,
+    mark: str = "",
+    becomes: str = "",
+    doubtful: Collection[str] | None = None,
 ) -> tuple[int, str]:
     """Run ``record_take``; how many were new, and the watermark: -1 where it was another than ``mark``.
 
-    ``repository`` and the marks are empty for events that come from no outbox.
+    ``repository`` and the marks are empty for events that come from no outbox.  ``doubtful``: ids of the events that
+    may be there already, None for all; they are looked for among the newest.
     """
     flat: list[Argument] = []
     for each in entries:
-        flat += [each.event_id, each.time, each.field, each.packed]
+        in_doubt = doubtful is None or each.event_id in doubtful
+        flat += [int(in_doubt), each.event_id, each.time, each.field, each.packed]
     arguments = [repository, mark, becomes, *flat]
-    added, found = await store.script("record_take", [keys.EVENTS, keys.WATERMARK], arguments)
+    used = [keys.EVENTS, keys.WATERMARK, keys.OLD_WATERMARK]
+    added, found = await store.script("record_take", used, arguments)
     return int(added), found.decode() if isinstance(found, bytes) else found

@@ -218,6 +218,7 @@ local function publish(outbox, event, now)
   if first then
     redis.call('XADD', outbox, '*', 'event', stamped(event, now), 'life', first[2][4] or '')
   else
+    redis.call('DEL', outbox)  -- one without entries, which others left, knows its last id
     local life = string.sub(redis.sha1hex(event), 1, 12)
     redis.call('XADD', outbox, text(now) .. '-' .. text(tonumber(life, 16)), 'event', stamped(event, now), 'life', life)
   end

@@ -4,13 +4,14 @@
 -- is written once more, because Redis waits for what a connection wrote itself, and for all that came before that.
 --
 -- KEYS 1 watermark (hash)
--- ARGV for each outbox: repository, its life, the id in it up to which it was taken
+-- ARGV for each outbox: repository, its life (empty for what an older release wrote), the id in it up to which it was taken
 -- Returns for each 1 where the record has it, else 0: also where somebody went on to the next life, and emptied this one.
 local watermark = KEYS[1]
 
 local function parse(mark)
-  local life, ms, seq = string.match(mark, '^(%x*) ?(%d+)%-(%d+)$')
-  return life, tonumber(ms), tonumber(seq)
+  local life, ms, seq = string.match(mark, '^(%x*) (%d+)%-(%d+)$')
+  if not life then ms, seq = string.match(mark, '^(%d+)%-(%d+)$') end
+  return life or '', tonumber(ms) or 0, tonumber(seq) or 0
 end
 
 local found = {}
