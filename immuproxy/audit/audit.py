@@ -9,7 +9,7 @@ from functools import partial
 
 from immuproxy.audit import paging, schema, views
 from immuproxy.audit.follow import Follower
-from immuproxy.audit.index import Index, IndexFullError
+from immuproxy.audit.index import Index, IndexDamagedError, IndexFullError
 from immuproxy.audit.paging import Walked
 from immuproxy.audit.search import Search, Term
 from immuproxy.audit.values import (
@@ -73,14 +73,17 @@ class Audit:
         return Reach(since, walked.whole, until, str(failed) if failed else "")
 
     async def caught_up(self, place: int, seconds: float) -> bool:
-        """Wait until all is here that stands in the stream up to a place; false where that takes too long."""
+        """Wait until all is here that stands in the stream up to its event at ``place``, or nothing where that is 0.
+
+        False where that takes too long, or the index cannot be asked: newer events alone may be of another past.
+        """
         try:
             async with asyncio.timeout(seconds):
                 seen = self._follower.seen
-                while (await self._walk([_ALL], 0, paging.NEWEST)).high < place:
+                while not await self._index.read(partial(views.reaches, place=place)):
                     await self._follower.change(seen)
                     seen = self._follower.seen
-        except TimeoutError:
+        except (TimeoutError, IndexDamagedError):
             return False
         return True
 
@@ -129,10 +132,17 @@ class Audit:
                 yield event
 
     async def told(self, search: Search, since: int, most: int) -> tuple[Sequence[Event], bool]:
-        """At most ``most`` events that are recorded by now, from a time on (ms), newest first; whether they are all."""
-        if not await self.caught_up(await self._follower.end(), _WAITED):
+        """At most ``most`` events that are recorded by now, from a time on (ms), newest first; whether they are all.
+
+        None, and that they are not all, where the index is not there within a second.  Raises `LedgerUnavailableError`.
+        """
+        try:
+            async with asyncio.timeout(_WAITED):
+                if not await self.caught_up(await self._follower.end(), _WAITED):
+                    return (), False
+                walked = await self._walk([search], most + 1, paging.NEWEST)
+        except (TimeoutError, IndexDamagedError):
             return (), False
-        walked = await self._walk([search], most + 1, paging.NEWEST)
         whole = walked.resume is None or schema.ms_of(walked.resume) < since
         return [found.event for found in walked.found[:most]], whole and len(walked.found) <= most
 

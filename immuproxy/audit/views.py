@@ -127,6 +127,14 @@ def count(connection: sqlite3.Connection, since: int, until: int) -> int:
     return _counted(connection, schema.ATTEMPTS, since, until).total()
 
 
+def reaches(connection: sqlite3.Connection, place: int) -> bool:
+    """Whether the index has followed the stream to its event at ``place``, or to its having none, where that is 0."""
+    high, complete = connection.execute("SELECT ifnull(high, 0), complete FROM state").fetchone()
+    if not place:
+        return bool(complete) and not high
+    return connection.execute("SELECT 1 FROM events WHERE place = ?", (place,)).fetchone() is not None
+
+
 def total(connection: sqlite3.Connection) -> int:
     """How many events are here."""
     found = connection.execute(

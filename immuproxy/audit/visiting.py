@@ -97,8 +97,12 @@ class Visitor:
 
     async def told(self, search: Search, since: int, most: int) -> tuple[Sequence[Event], bool]:
         """As `immuproxy.audit.Audit.told`."""
-        found = [event async for event in self._passed_by(search, None, schema.place_of(max(0, since), 0))]
-        return found[:most], len(found) <= most
+        found = list[Event]()
+        async for event in self._passed_by(search, None, schema.place_of(max(0, since), 0)):
+            if len(found) == most:
+                return found, False
+            found.append(event)
+        return found, True
 
     async def count(self, before: int) -> int:
         """How many events entered the audit before a time (ms)."""

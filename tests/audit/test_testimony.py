@@ -1,0 +1,165 @@
+"""What is recorded of a push, as those hear it who tell how it ended: all of it, or that it is not all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from time import monotonic
+
+import pytest
+import pytest_asyncio
+
+from immuproxy.audit import Audit, Follower, Index, Visitor, testimony
+from immuproxy.audit.testimony import MOST, Told, Witnesses
+from immuproxy.ledger import keys
+from immuproxy.ledger.model import Event
+from immuproxy.ledger.record import Projector, Record
+from immuproxy.ledger.redis import Store, connect
+from tests.audit.made_up import made_up_events
+from tests.ledger.recording import publish
+from tests.servers import RedisServer
+
+SOON = 1.5
+"""Seconds: a push waits for one of them, and this machine is slow."""
+
+
+@pytest_asyncio.fixture
+async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
+    async with connect(redis_server.url, timeout=5) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture
+async def index(tmp_path: Path) -> AsyncIterator[Index]:
+    opened = Index(tmp_path)
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+@asynccontextmanager
+async def following(follower: Follower) -> AsyncIterator[None]:
+    task = asyncio.create_task(follower.run())
+    try:
+        yield
+    finally:
+        while not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=0.5)
+        with suppress(asyncio.CancelledError):
+            task.result()
+
+
+def pushes(count: int) -> list[Event]:
+    """Of one tag, one after the other."""
+    like = next(made_up_events(1))
+    return [replace(like, id=f"push-{n}", time=like.time + n, tag="1.0", repository="team/app") for n in range(count)]
+
+
+async def told(store: Store, record: Told) -> testimony.Testimony:
+    began = monotonic()
+    found = await Witnesses(store, record).of_tag("team/app", "1.0")
+    assert monotonic() - began < SOON
+    return found
+
+
+def damage(folder: Path) -> None:
+    files = list(folder.rglob("*.sqlite3*"))
+    assert files
+    for file in files:
+        file.write_bytes(b"\xff" * 8192)
+
+
+def ids(found: testimony.Testimony) -> set[str]:
+    return {event.id for event in found.events}
+
+
+async def test_all_is_told_wherever_it_stands(store: Store, index: Index) -> None:
+    events = pushes(6)
+    follower = Follower(store, index)
+    await publish(store, *events[:4], replace(events[0], id="other", tag="2.0"))
+    await Projector(store).drain("team/app")
+    await publish(store, *events[4:])
+    async with following(follower):
+        for record in (Audit(index, follower), Visitor(store, None)):
+            found = await told(store, record)
+            assert found.whole
+            assert ids(found) == {event.id for event in events}
+
+
+@pytest.mark.parametrize("events", [MOST, MOST + 1])
+async def test_more_than_can_be_read_is_not_all(store: Store, index: Index, events: int) -> None:
+    for event in pushes(events):
+        await Record(store).append(event)
+    follower = Follower(store, index)
+    while await follower.step():
+        pass
+    for record in (Audit(index, follower), Visitor(store, None)):
+        found = await told(store, record)
+        assert (len(found.events), found.whole) == (MOST, events == MOST)
+
+
+async def test_an_index_that_is_behind_tells_that_it_is_not_all(store: Store, index: Index) -> None:
+    first, second = pushes(2)
+    follower = Follower(store, index)
+    await Record(store).append(first)
+    while await follower.step():
+        pass
+    assert (await told(store, Audit(index, follower))).whole
+    await Record(store).append(second)
+    assert not (await told(store, Audit(index, follower))).whole
+    async with following(follower):
+        assert ids(await told(store, Audit(index, follower))) == {first.id, second.id}
+
+
+async def test_an_index_that_is_being_built_tells_that_it_is_not_all(store: Store, index: Index) -> None:
+    """The newest events are there already."""
+    for event in pushes(501):
+        await Record(store).append(event)
+    follower = Follower(store, index)
+    assert not (await told(store, Audit(index, follower))).whole
+    await follower.step()
+    found = await told(store, Audit(index, follower))
+    assert not found.whole
+    since = max(event.time for event in found.events)
+    newest = await Witnesses(store, Audit(index, follower)).of_tag("team/app", "1.0", since=since)
+    assert newest.whole
+    assert not (await Witnesses(store, Audit(index, follower)).of_tag("team/app", "1.0", since=0)).whole
+
+
+async def test_an_index_that_is_damaged_or_not_open_tells_that_it_is_not_all(store: Store, tmp_path: Path) -> None:
+    (event,) = pushes(1)
+    await Record(store).append(event)
+    index = Index(tmp_path)
+    follower = Follower(store, index)
+    assert await told(store, Audit(index, follower)) == testimony.Testimony((), whole=False)
+    await index.open()
+    try:
+        while await follower.step():
+            pass
+        damage(tmp_path)
+        assert await told(store, Audit(index, follower)) == testimony.Testimony((), whole=False)
+    finally:
+        await index.close()
+
+
+@pytest.mark.parametrize("later", [0, 1])
+async def test_an_index_of_another_past_tells_nothing_of_it(store: Store, index: Index, later: int) -> None:
+    """Redis went back, and maybe on: that the index has newer events does not mean that it has these."""
+    *before, after = pushes(3)
+    follower = Follower(store, index)
+    for event in before:
+        await Record(store).append(event)
+    while await follower.step():
+        pass
+    await store.do(store.client.delete(keys.EVENTS))
+    for _ in range(later):
+        await Record(store).append(replace(after, time=before[0].time - 10))
+    found = await told(store, Audit(index, follower))
+    assert found == testimony.Testimony((), whole=False)
+    async with following(follower):
+        found = await told(store, Audit(index, follower))
+    assert (ids(found), found.whole) == ({after.id} if later else set(), True)
