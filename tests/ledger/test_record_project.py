@@ -521,3 +521,13 @@ async def test_h126_an_event_of_no_outbox_that_is_sent_again_is_found_where_time
     sent = replace(event, time=seconds * 1000)
     assert await Record(store).append(sent)
     assert not await Record(store).append(sent)
+
+
+async def test_h126_all_watermarks_of_an_older_release_are_taken_over_at_once(store: Store) -> None:
+    """They may be more than one call of Redis takes."""
+    (event,) = of_one(1)
+    old: dict[Any, Any] = {f"team/app-{number}": f"{number}-1" for number in range(12_345)}
+    await store.do(store.client.hset(keys.OLD_WATERMARK, mapping=old))
+    assert await Record(store).append(event)
+    found = await store.do(store.client.hgetall(keys.WATERMARK))
+    assert {name.decode(): mark.decode() for name, mark in found.items()} == old
