@@ -24,6 +24,7 @@ from immuproxy.audit.views import TagView
 from immuproxy.ledger import cursors
 from immuproxy.ledger.cursors import Position
 from immuproxy.ledger.model import Event
+from immuproxy.ledger.redis import LedgerUnavailableError
 
 _EXPORT_PAGE = 100
 """Events of an export that are read in one go: about a millisecond for everybody else on the loop (H88)."""
@@ -91,12 +92,18 @@ class Audit:
         """A page of at most ``limit`` events that both ``search`` and ``filters`` want, newest first, from ``cursor``.
 
         New events never shift a page.  Order is the order of arrival: after an outage an event may stand above others
-        that are younger.
+        that are younger.  What a cursor of another proxy points at may be yet to come here (H129): then the page is
+        empty, and goes on at the same cursor.
         """
         start = _place(cursors.read_position(_OLDER, cursor)) if cursor else paging.NEWEST
         walked = await self._walk([search, filters], limit + 1, start)
-        page = _page(walked, limit)
-        return page if cursor else replace(page, live_cursor=_written(_NEWER, walked.high))
+        if not cursor:
+            return replace(_page(walked, limit), live_cursor=_written(_NEWER, await self._end_of(walked)))
+        if walked.high < start:
+            if not await self._has_come_to(start):
+                return EventPage((), cursor, complete=False)
+            walked = await self._walk([search, filters], limit + 1, start)
+        return _page(walked, limit)
 
     async def history(self, repository: str, tag: str, *, limit: int = 100, cursor: str = "") -> EventPage:
         """Every event of one tag, newest first."""
@@ -120,9 +127,7 @@ class Audit:
             walked = await self._walk([search, filters], _EXPORT_PAGE, start)
             yield [found.event for found in walked.found]
             if walked.resume is not None and walked.resume < walked.since:
-                if self._follower.bounded:
-                    raise IndexFullError("there is room in memory for the newest events only")
-                await self._changed(seen)
+                await self._rest_of(seen)
             start = walked.resume
 
     async def export(self, search: Search, *, filters: Search = _ALL) -> AsyncIterator[Event]:
@@ -155,15 +160,38 @@ class Audit:
         return self._tail([search, filters], _place(cursors.read_position(_NEWER, after)) if after else None)
 
     async def _tail(self, searches: Sequence[Search], place: int | None) -> AsyncIterator[Arrival]:
-        place = (await self._walk([_ALL], 0, paging.NEWEST)).high if place is None else place
+        place = await self._end() if place is None else place
         while True:
             seen = self._follower.seen
             walked = await self._index.read(partial(paging.newer, searches=searches, after=place))
+            if not walked.whole and place < walked.since - 1:  # what lies between is still being read
+                await self._rest_of(seen)
+                continue
             for found in walked.found:
                 yield Arrival(found.event, _written(_NEWER, found.place))
             if walked.high == place:
                 await self._changed(seen)
             place = walked.high
+
+    async def _has_come_to(self, place: int) -> bool:
+        """Whether all is here by now that is recorded up to a place; that is waited for a little."""
+        try:
+            return await self.caught_up(await self._follower.end(place), _WAITED)
+        except LedgerUnavailableError:
+            return False
+
+    async def _end(self) -> int:
+        return await self._end_of(await self._walk([_ALL], 0, paging.NEWEST))
+
+    async def _end_of(self, walked: Walked) -> int:
+        """The newest place that is here; that of the record while nothing is here yet."""
+        return walked.high if walked.high or walked.whole else await self._follower.end()
+
+    async def _rest_of(self, seen: int) -> None:
+        """Wait for older events."""
+        if self._follower.bounded:
+            raise IndexFullError("there is room in memory for the newest events only")
+        await self._changed(seen)
 
     async def _changed(self, seen: int) -> None:
         await self._follower.change(seen)
@@ -172,7 +200,7 @@ class Audit:
 
     async def end(self) -> str:
         """The cursor of `tail` for what comes from now on."""
-        return _written(_NEWER, (await self._walk([_ALL], 0, paging.NEWEST)).high)
+        return _written(_NEWER, await self._end())
 
     async def counts(self, since: int, until: int, buckets: int, *, field: str = "outcome") -> Chart:
         """See `views.chart`."""

@@ -106,9 +106,12 @@ class Follower:
         async with self._looked:
             await self._looked.wait_for(lambda: self._seen != seen)
 
-    async def end(self) -> int:
-        """The place of the newest event that is recorded; 0 where there is none.  Raises `LedgerUnavailableError`."""
-        newest = await stream.newest_first(self._store, None, 0, 1)
+    async def end(self, upper: int | None = None) -> int:
+        """The place of the newest event that is recorded, at or below ``upper``; 0 where there is none.
+
+        Raises `LedgerUnavailableError`.
+        """
+        newest = await stream.newest_first(self._store, upper, 0, 1)
         return newest[0][0] if newest else 0
 
     async def _recover(self) -> None:

@@ -168,18 +168,19 @@ def newer(connection: sqlite3.Connection, searches: Sequence[Search], after: int
 
     ``high`` is how far it looked.
     """
+    low, complete = connection.execute("SELECT ifnull(low, 0), complete FROM state").fetchone()
     end = connection.execute(
         "SELECT max(place) FROM (SELECT place FROM events WHERE place > ? ORDER BY place LIMIT ?)", (after, most)
     ).fetchone()[0]
     if end is None:
-        return Walked(high=after)
+        return Walked(high=after, since=low, whole=bool(complete))
     conditions = Compiler(connection).conditions(searches)
     rows = connection.execute(
         f"SELECT {COLUMNS} FROM events e NOT INDEXED"
         f" WHERE e.place > ? AND e.place <= ?{_all_of(conditions)} ORDER BY e.place",
         [after, end, *_arguments(conditions)],
     )
-    return Walked(_read(rows), None, end)
+    return Walked(_read(rows), None, end, low, bool(complete))
 
 
 def _all_of(conditions: Sequence[Condition]) -> str:
