@@ -62,7 +62,7 @@ class Follower:
         self._failed: Exception | None = None
 
     async def run(self) -> None:
-        """Work until cancelled; Redis being away, and a full disk, are waited out."""
+        """Work until cancelled; Redis being away, and a disk that takes nothing, are waited out."""
         while True:
             try:
                 worked = await self.step()
@@ -70,10 +70,12 @@ class Follower:
                 if not worked:
                     await self._wait_for_news()
             except (LedgerUnavailableError, IndexFullError, IndexDamagedError) as error:
-                self._failed = error
                 self._on_failure(error)
-                await self._tell()
+                await self._fail(error)
                 await asyncio.sleep(self._retry_seconds)
+            except Exception as error:  # a fault of ours: nothing is taken until it has passed, and that is said
+                await self._fail(IndexDamagedError(str(error)))
+                raise
 
     async def step(self) -> bool:
         """Take some of what is missing, and let go some of what is gone; false where there is neither."""
@@ -113,6 +115,10 @@ class Follower:
         """
         newest = await stream.newest_first(self._store, upper, 0, 1)
         return newest[0][0] if newest else 0
+
+    async def _fail(self, error: Exception) -> None:
+        self._failed = error
+        await self._tell()
 
     async def _recover(self) -> None:
         if self._failed is not None:

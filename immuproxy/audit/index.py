@@ -13,6 +13,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,19 +31,34 @@ OPENING = 2.0
 
 _CACHE_KIB = 64 << 10
 _PAGE_BYTES = 4_096
+_BUSY = 5.0
+"""Seconds for which a file is waited for that another program has locked."""
+
 _NAME = "audit-{}.sqlite3"
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-_FULL = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
+_REFUSED = frozenset(
+    {
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PERM,
+    }
+)
+"""What the system or another program does not let us do for now, while the file is as it should be."""
 
 T = TypeVar("T")
 
 
 class IndexFullError(Exception):
-    """There is no room for more; what was to be written was not, and can be tried again."""
+    """There is no room for more, or no way to write it now; what was to be written was not, and can be tried again."""
 
 
 class IndexDamagedError(Exception):
-    """There is no index to ask at this moment: it is not open yet, or no index any more and another one is begun."""
+    """There is no index to ask at this moment: it is not open yet, or cannot be read, or another one is begun."""
 
 
 def _nobody(_: str) -> None:
@@ -145,9 +161,10 @@ class Index:
             finally:
                 connection.rollback()
         except sqlite3.DatabaseError as error:
-            if _code(error) not in _DAMAGED:
+            if _code(error) in _DAMAGED:
+                self._writing.submit(self._begin_anew, f"it is damaged ({error})", number)
+            elif _code(error) not in _REFUSED:
                 raise
-            self._writing.submit(self._begin_anew, f"it is damaged ({error})", number)
             raise IndexDamagedError(str(error)) from error
 
     def _written(self, work: Callable[[Writer], T], *, commit: bool) -> T:
@@ -164,7 +181,7 @@ class Index:
                 self._begin_anew(f"it is damaged ({error})")
                 raise IndexDamagedError(str(error)) from error
             self._writer.roll_back()
-            if _code(error) in _FULL:
+            if _code(error) in _REFUSED:
                 raise IndexFullError(str(error)) from error
             raise
         except BaseException:
@@ -188,6 +205,7 @@ class Index:
         number, connection = getattr(self._asking, "open", (-1, None))
         if connection is None or number != self._number:
             if connection is not None:
+                self._asking.open = -1, None  # whether or not another one can be opened
                 self._readers.remove(connection)
                 connection.close()
             number, connection = self._number, _reading(self._path(self._number))
@@ -215,18 +233,21 @@ class Index:
         return _numbers(self._folder)
 
     def _go_on(self, number: int) -> bool:
-        connection = sqlite3.connect(self._path(number), isolation_level=None, check_same_thread=False)
+        self._number = number
+        try:
+            connection = _writing(self._path(number))
+        except sqlite3.DatabaseError:
+            return False
         try:
             if _is_ours(connection):
                 _configure(connection)
                 writer = Writer(connection)
                 writer.state()
-                self._number, self._connection, self._writer = number, connection, writer
+                self._connection, self._writer = connection, writer
                 return True
         except sqlite3.DatabaseError:
             pass
         connection.close()
-        self._number = number
         return False
 
     def _begin_anew(self, reason: str, number: int | None = None, *, told: bool = True) -> None:
@@ -248,7 +269,7 @@ class Index:
         where = ":memory:" if self._folder is None else self._path(number)
         if isinstance(where, Path):  # for this user alone; what SQLite makes beside it gets the same mode
             os.close(os.open(where, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        connection = sqlite3.connect(where, isolation_level=None, check_same_thread=False)
+        connection = _writing(where)
         try:
             _configure(connection)
             if self._folder is None:
@@ -270,7 +291,8 @@ class Index:
         if self._folder is not None:
             for path in self._folder.glob(_NAME.format("*") + "*"):
                 if not path.name.startswith(_NAME.format(self._number)):
-                    path.unlink(missing_ok=True)
+                    with suppress(OSError):  # it is not ours to remove, and is not read any more
+                        path.unlink()
 
     def _path(self, number: int) -> Path:
         if self._folder is None:
@@ -327,6 +349,10 @@ def _reading(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _writing(where: Path | str) -> sqlite3.Connection:
+    return sqlite3.connect(where, timeout=_BUSY, isolation_level=None, check_same_thread=False)
 
 
 def _is_ours(connection: sqlite3.Connection) -> bool:

@@ -16,6 +16,7 @@ from immuproxy.ledger.model import Action, Outcome
 
 SETTING = frozenset({Outcome.CREATED.value, Outcome.OVERWRITTEN.value, Outcome.UNCHANGED.value, Outcome.ADOPTED.value})
 _SEQUENCES = 0xFFFF
+_MOST_MS = (1 << 47) - 1
 
 Digest = bytes | int | None
 Key = tuple[int, int]
@@ -34,7 +35,7 @@ class Setting:
 
 def moment(time: int, place: int) -> int:
     """An event's own time, and its sequence: no two events of a tag at the same time are taken for one."""
-    return time << 16 | place & _SEQUENCES
+    return max(-1, min(time, _MOST_MS)) << 16 | place & _SEQUENCES  # no more than SQLite can hold
 
 
 def sets(action: str, outcome: str, *, has_digest: bool) -> bool | None:
