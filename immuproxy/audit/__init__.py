@@ -11,7 +11,7 @@ the same.  Put together so (all of it on one event loop)::
 
 What pages, API and commands ask::
 
-    await audit.reach()                                           -> Reach         since, complete, failure
+    await audit.reach()                                           -> Reach         how much of the record is here
     await audit.events(search, filters=, limit=50, cursor="")     -> EventPage     newest first; both must hold
     await audit.history(repository, tag, limit=100, cursor="")    -> EventPage     one tag's life
     await audit.event(event_id)                                   -> Event | None

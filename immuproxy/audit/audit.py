@@ -47,13 +47,15 @@ class Reach:
     """How much of the record can be searched at this moment.
 
     ``since``: milliseconds of the oldest event that is here, None where there is none; ``complete``: the record holds
-    no older ones.  ``until``: milliseconds of the newest one while newer ones that are recorded are still being read,
+    no older ones; ``bounded``: it does, and they will not be here, because an index in memory has no room for them.
+    ``until``: milliseconds of the newest one while newer ones that are recorded are still being read,
     else None.  ``failure`` says what keeps new ones away, and is empty where nothing does.
     """
 
     since: int | None
     complete: bool
     until: int | None = None
+    bounded: bool = False
     failure: str = ""
 
 
@@ -71,7 +73,8 @@ class Audit:
         behind, failed = self._follower.behind, self._follower.failed
         since = schema.ms_of(walked.since) if walked.high else None
         until = schema.ms_of(walked.high) if walked.high and behind else None
-        return Reach(since, walked.whole, until, str(failed) if failed else "")
+        bounded = self._follower.bounded and walked.high > 0 and not walked.whole
+        return Reach(since, walked.whole, until, bounded, str(failed) if failed else "")
 
     async def caught_up(self, place: int, seconds: float) -> bool:
         """Wait until all is here that stands in the stream up to its event at ``place``, or nothing where that is 0.
@@ -93,17 +96,19 @@ class Audit:
 
         New events never shift a page.  Order is the order of arrival: after an outage an event may stand above others
         that are younger.  What a cursor of another proxy points at may be yet to come here (H129): then the page is
-        empty, and goes on at the same cursor.
+        empty, and goes on at the same cursor.  Where an index in memory has no room for older ones, the search ends,
+        and is not complete.
         """
         start = _place(cursors.read_position(_OLDER, cursor)) if cursor else paging.NEWEST
         walked = await self._walk([search, filters], limit + 1, start)
         if not cursor:
-            return replace(_page(walked, limit), live_cursor=_written(_NEWER, await self._end_of(walked)))
+            page = _page(walked, limit, ends=self._at_its_bound(walked))
+            return replace(page, live_cursor=_written(_NEWER, await self._end_of(walked)))
         if walked.high < start:
             if not await self._has_come_to(start):
                 return EventPage((), cursor, complete=False)
             walked = await self._walk([search, filters], limit + 1, start)
-        return _page(walked, limit)
+        return _page(walked, limit, ends=self._at_its_bound(walked))
 
     async def history(self, repository: str, tag: str, *, limit: int = 100, cursor: str = "") -> EventPage:
         """Every event of one tag, newest first."""
@@ -126,8 +131,10 @@ class Audit:
             seen = self._follower.seen
             walked = await self._walk([search, filters], _EXPORT_PAGE, start)
             yield [found.event for found in walked.found]
+            if self._at_its_bound(walked):
+                raise IndexFullError("there is room in memory for the newest events only")
             if walked.resume is not None and walked.resume < walked.since:
-                await self._rest_of(seen)
+                await self._changed(seen)
             start = walked.resume
 
     async def export(self, search: Search, *, filters: Search = _ALL) -> AsyncIterator[Event]:
@@ -259,6 +266,11 @@ class Audit:
         """How many events can be searched."""
         return await self._index.read(views.total)
 
+    def _at_its_bound(self, walked: Walked) -> bool:
+        """Whether all was looked at that an index in memory has room for; one that is begun anew has nothing yet."""
+        is_through = walked.resume is not None and walked.resume < walked.since
+        return self._follower.bounded and walked.high > 0 and is_through
+
     async def _walk(self, searches: Sequence[Search], count: int, start: int) -> Walked:
         return await self._index.read(partial(paging.walk, searches=searches, count=count, start=start))
 
@@ -271,11 +283,14 @@ def _written(kind: str, place: int) -> str:
     return cursors.write_position(kind, Position(schema.ms_of(place), place & schema.MOST_SEQUENCE))
 
 
-def _page(walked: Walked, limit: int) -> EventPage:
+def _page(walked: Walked, limit: int, *, ends: bool) -> EventPage:
+    """``ends``: what is older than all that was looked at will not be there."""
     events = tuple(each.event for each in walked.found[:limit])
     if len(walked.found) > limit:
         return EventPage(events, _written(_OLDER, walked.found[limit].place), complete=True)
     if walked.resume is None:
         return EventPage(events, "", complete=True)
+    if ends:
+        return EventPage(events, "", complete=False, searched_to=schema.ms_of(walked.since))
     searched_to = schema.ms_of(walked.resume) if walked.high else None
     return EventPage(events, _written(_OLDER, max(0, walked.resume)), complete=False, searched_to=searched_to)

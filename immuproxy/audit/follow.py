@@ -134,7 +134,7 @@ class Follower:
         newest = (await stream.newest_first(self._store, None, 0, BATCH))[::-1]
         complete = len(newest) < BATCH
         await self._index.write(lambda writer: writer.take(newest, complete=complete))
-        self.behind = False
+        self.behind = self.bounded = False
         return bool(newest)
 
     async def _forward(self, high: int) -> bool:

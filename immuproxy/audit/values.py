@@ -15,9 +15,9 @@ class EventPage:
     """Events newest first.
 
     ``next_cursor`` is where to go on, empty at the end of the result.  ``complete`` is false when the page is short
-    because the search had done its share of work: there may be more behind ``next_cursor``.  ``searched_to`` is how
-    far back it looked then.  ``live_cursor``, on a first page, is where the live tail goes on: what comes behind it is
-    what the page does not show yet.
+    because the search had done its share of work: there may be more behind ``next_cursor``; without one, more is
+    recorded than there is room for.  ``searched_to`` is how far back it looked then.  ``live_cursor``, on a first page,
+    is where the live tail goes on: what comes behind it is what the page does not show yet.
     """
 
     events: tuple[Event, ...]

@@ -77,6 +77,18 @@ def index_being_built(reason: str) -> Problem:
     )
 
 
+def index_too_small() -> Problem:
+    """What is asked for may be older than all that there is room for: to ask again would not help."""
+    return Problem(
+        503,
+        "audit_out_of_reach",
+        "Older events cannot be searched here",
+        "The audit's index is in memory and has room for the newest events only. They do not tell of this.",
+        "Let audit.index in the configuration name a folder to have all of them searched; until then "
+        "`immuproxy history` on the command line reads all that is recorded.",
+    )
+
+
 def ledger_down(reason: str) -> Problem:
     """Redis did not answer."""
     return Problem(

@@ -199,7 +199,13 @@ async def test_a_redis_that_could_not_be_asked_is_not_said_to_be_away(
 
 
 async def test_without_redis_the_api_says_so(console: Console, redis_server: RedisServer) -> None:
-    assert (await ask(console, "/events"))["index"] == {"complete": True, "since": None, "until": None, "failure": ""}
+    assert (await ask(console, "/events"))["index"] == {
+        "complete": True,
+        "since": None,
+        "until": None,
+        "bounded": False,
+        "failure": "",
+    }
     redis_server.stop()
     assert (await ask(console, "/repositories/team/app", 503))["error"]["code"] == "ledger_unavailable"
     async with asyncio.timeout(5):

@@ -8,12 +8,14 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from immuproxy.audit import Rosters
 from immuproxy.audit.follow import BATCH
+from immuproxy.audit.index import MEMORY_BYTES
 from immuproxy.ledger.model import Action, Outcome
 from immuproxy.ledger.redis import Store
 from immuproxy.web.app import make_console
@@ -49,10 +51,10 @@ OLD = push(Outcome.REFUSED, id="old", tag="1.0", digest=digest("one"), time=now(
 
 @asynccontextmanager
 async def looked_at(
-    sources: Sources, store: Store, folder: Path | None = None
+    sources: Sources, store: Store, folder: Path | None = None, *, memory_bytes: int = MEMORY_BYTES
 ) -> AsyncIterator[tuple[Console, Followed]]:
     """A console over an index that follows only as far as the test wants."""
-    async with followed(store, folder, running=False) as here:
+    async with followed(store, folder, running=False, memory_bytes=memory_bytes) as here:
         mine = replace(sources, audit=here.audit, rosters=Rosters(store, here.audit))
         async with TestClient(TestServer(make_console(mine))) as console:
             yield console, here
@@ -66,10 +68,15 @@ async def said(console: Console, path: str, status: int = 200) -> str:
         return unescape(text).partition("<body>")[2]
 
 
-async def index_of(console: Console, path: str) -> dict[str, object]:
+async def answered(console: Console, path: str) -> dict[str, Any]:
     async with console.get(path) as response:
-        found: dict[str, object] = (await response.json())["index"]
+        found: dict[str, Any] = await response.json()
         return found
+
+
+async def index_of(console: Console, path: str) -> dict[str, Any]:
+    found: dict[str, Any] = (await answered(console, path))["index"]
+    return found
 
 
 @pytest.mark.parametrize("path", [*PAGES, *OF_SOMETHING, *SINGLE])
@@ -123,7 +130,7 @@ async def test_an_index_that_is_behind_says_up_to_when_it_knows(
             assert not CLAIMS.findall(text)
         await said(console, "/events/nobody", 503)
         found = await index_of(console, "/api/v1/events")
-        assert found == {"complete": True, "since": first.time, "until": first.time, "failure": ""}
+        assert found == {"complete": True, "since": first.time, "until": first.time, "bounded": False, "failure": ""}
         await here.follower.step()
         assert here.follower.behind
         while await here.follower.step():
@@ -131,6 +138,55 @@ async def test_an_index_that_is_behind_says_up_to_when_it_knows(
         assert "catching up" not in await said(console, "/")
         assert (await index_of(console, "/api/v1/events"))["until"] is None
         await said(console, "/events/nobody", 404)
+
+
+@asynccontextmanager
+async def full(sources: Sources, store: Store, seed: Seed) -> AsyncIterator[Console]:
+    """A console over an index in memory that has no room for older events."""
+    times = range(now() - 4_000, now())
+    await seed([OLD, *(push(repository="team/app", tag="2.0", digest=digest("one"), time=at) for at in times)])
+    async with looked_at(sources, store, memory_bytes=1 << 20) as (console, here):
+        while await here.follower.step():
+            pass
+        assert here.follower.bounded
+        yield console
+
+
+async def test_an_index_that_is_full_says_so_and_is_not_called_unfinished(
+    sources: Sources, store: Store, seed: Seed
+) -> None:
+    async with full(sources, store, seed) as console:
+        for path in (*PAGES, *OF_SOMETHING):
+            text = await said(console, path)
+            assert text.count("has room for the newest events only: what follows counts and finds events back to") == 1
+            assert "being built" not in text
+            assert not CLAIMS.findall(text)
+        index = await index_of(console, "/api/v1/events")
+        assert (index["complete"], index["bounded"]) == (False, True)
+
+
+async def test_what_a_full_index_has_no_room_for_is_not_promised_for_later(
+    sources: Sources, store: Store, seed: Seed
+) -> None:
+    async with full(sources, store, seed) as console:
+        text = await said(console, "/events/old", 503)
+        assert "being built" not in text
+        assert "audit.index" in text
+        async with console.get("/api/v1/events/old") as response:
+            assert (await response.json())["error"]["code"] == "audit_out_of_reach"
+            assert "Retry-After" not in response.headers
+
+
+async def test_a_search_ends_where_a_full_index_ends(sources: Sources, store: Store, seed: Seed) -> None:
+    async with full(sources, store, seed) as console:
+        path = "/api/v1/events?limit=500&q=tag:2.0"
+        page = await answered(console, path)
+        for _ in range(9):
+            if page["next_cursor"]:
+                page = await answered(console, f"{path}&cursor={page['next_cursor']}")
+        assert page["next_cursor"] is None
+        assert (page["complete"], page["searched_to"]) == (False, page["index"]["since"])
+        assert "Search older events" not in await said(console, "/audit?q=tag:none")
 
 
 async def test_without_redis_an_error_page_says_so_once(

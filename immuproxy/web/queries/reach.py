@@ -6,10 +6,11 @@ It is asked for before what it speaks of: an index that was completed in between
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
-from immuproxy.audit import IndexDamagedError
-from immuproxy.web.problems import Problem, index_being_built
+from immuproxy.audit import IndexDamagedError, Reach
+from immuproxy.web.problems import index_being_built, index_too_small
 from immuproxy.web.sources import Sources
 
 
@@ -17,14 +18,14 @@ async def reach_of(sources: Sources) -> dict[str, Any]:
     """What pages and API say beside what they show (``index``).
 
     ``complete``: there is nothing older than what can be searched; else that is what is younger than ``since`` (ms,
-    null for nothing yet).  ``until`` (ms) is the newest event while newer ones are being read, else null.  ``failure``
-    says why new events do not arrive, and is empty where they do.
+    null for nothing yet), and ``bounded`` that no more will be.  ``until`` (ms) is the newest event while newer ones
+    are being read, else null.  ``failure`` says why new events do not arrive, and is empty where they do.
     """
     try:
         reach = await sources.audit.reach()
     except IndexDamagedError as error:
-        return {"complete": False, "since": None, "until": None, "failure": str(error)}
-    return {"complete": reach.complete, "since": reach.since, "until": reach.until, "failure": reach.failure}
+        reach = Reach(None, complete=False, failure=str(error))
+    return asdict(reach)
 
 
 def is_whole(reach: Mapping[str, Any]) -> bool:
@@ -34,10 +35,8 @@ def is_whole(reach: Mapping[str, Any]) -> bool:
 
 def must_be_whole(reach: Mapping[str, Any]) -> None:
     """Before it is said that nothing is recorded of something; raises `Problem` where nobody knows yet."""
-    if not is_whole(reach):
-        raise unknown_yet()
-
-
-def unknown_yet() -> Problem:
-    """It may be in a part of the record that was not looked at."""
-    return index_being_built("The part of the audit that can be searched now does not hold it.")
+    if is_whole(reach):
+        return
+    if reach["bounded"]:
+        raise index_too_small()
+    raise index_being_built("The part of the audit that can be searched now does not hold it.")
