@@ -91,7 +91,7 @@ class Reader:
         return [name.decode() for name in found]
 
     def standing_tags(self, repository: str) -> AsyncIterator[list[str]]:
-        """The names of the tags that the repository has now, in parts; mutable ones as the audit knows them."""
+        """The names of the tags that the repository has now, in parts; moving ones as they were pushed and deleted."""
         return standing_tags(self._store, repository)
 
     async def records(self, repository: str, tags: Sequence[str]) -> list[TagRecord]:

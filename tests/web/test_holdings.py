@@ -11,28 +11,29 @@ from immuproxy.ledger.redis import Store
 from immuproxy.web.holdings import Holdings, count
 from immuproxy.web.sources import Sources
 from tests.servers import RedisServer
-from tests.web.conftest import Console, Seed
-from tests.web.events import in_force, push
+from tests.web.conftest import Console
+from tests.web.events import digest, in_force
 
 
-async def filled(store: Store, seed: Seed) -> None:
+async def filled(store: Store) -> None:
     client: Any = store.client
     await client.sadd(keys.REPOSITORIES, "team/app", "team/api", "other")
     await client.zadd(keys.tags("team/app"), {"1.0": 1, "2.0": 2})
     await client.zadd(keys.tags("other"), {"1.0": 1})
-    await seed([push(repository="team/app", tag="latest", id="l1"), push(repository="team/api", tag="latest", id="l2")])
+    for repository in ("team/app", "team/api"):
+        await client.hset(keys.moved(repository), "latest", digest("one"))
 
 
-async def test_tags_and_repositories_of_each_rule(sources: Sources, store: Store, seed: Seed) -> None:
-    await filled(store, seed)
+async def test_tags_and_repositories_of_each_rule(sources: Sources, store: Store) -> None:
+    await filled(store)
     found = await count(sources)
     assert dict(found.tags) == {"releases": 2, "moving": 2, "default": 1}
     assert dict(found.repositories) == {"releases": 1, "moving": 2, "default": 1}
     assert found.rules == sources.rules().rules.digest
 
 
-async def test_a_count_is_kept_for_a_while(sources: Sources, store: Store, seed: Seed) -> None:
-    await filled(store, seed)
+async def test_a_count_is_kept_for_a_while(sources: Sources, store: Store) -> None:
+    await filled(store)
     holdings = Holdings(sources)
     first = None
     while first is None:
@@ -41,8 +42,8 @@ async def test_a_count_is_kept_for_a_while(sources: Sources, store: Store, seed:
     await holdings.close()
 
 
-async def test_a_count_by_other_rules_is_not_shown(sources: Sources, store: Store, seed: Seed) -> None:
-    await filled(store, seed)
+async def test_a_count_by_other_rules_is_not_shown(sources: Sources, store: Store) -> None:
+    await filled(store)
     ruling = [sources.rules()]
     holdings = Holdings(replace(sources, rules=lambda: ruling[0]))
     while await holdings.latest() is None:
@@ -62,8 +63,8 @@ async def test_a_redis_that_is_away_is_waited_out(sources: Sources, redis_server
     await holdings.close()
 
 
-async def test_the_page_and_the_api_say_the_same(console: Console, store: Store, seed: Seed) -> None:
-    await filled(store, seed)
+async def test_the_page_and_the_api_say_the_same(console: Console, store: Store) -> None:
+    await filled(store)
     found: dict[str, Any] = {"counted": None}
     async with asyncio.timeout(20):
         while not found["counted"]:
