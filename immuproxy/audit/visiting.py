@@ -24,7 +24,6 @@ from immuproxy.audit.search import Search
 from immuproxy.audit.stream import Raw
 from immuproxy.audit.writing import Writer
 from immuproxy.ledger.model import Event
-from immuproxy.ledger.record.rows import event_of, row
 from immuproxy.ledger.redis import Store
 
 BATCH = 1_000
@@ -123,7 +122,7 @@ class Visitor:
         while True:
             await stream.wait_for_news(self._store, after)
             if batch := await stream.oldest_first(self._store, after + 1, BATCH):
-                for found in reversed(await asyncio.to_thread(_matching, batch, search)):
+                for found in reversed(await asyncio.to_thread(matching, batch, search)):
                     yield found.event
                 after = batch[-1][0]
 
@@ -150,13 +149,12 @@ class Visitor:
         walked = await kept.ask(partial(paging.walk, searches=[Search()], count=1, start=kept.high))
         if not written or walked is None:
             return False
-        indexed = next((found.event for found in walked.found if found.place == kept.high), None)
-        recorded = event_of(row(written[0][1]))
-        return (indexed and indexed.id) == (recorded and recorded.id)
+        indexed = [found for found in walked.found if found.place == kept.high]
+        return indexed == await asyncio.to_thread(matching, written, Search())
 
     async def _passed_by(self, search: Search, upper: int | None, lower: int) -> AsyncIterator[Event]:
         while batch := await stream.newest_first(self._store, upper, lower, BATCH):
-            for found in await asyncio.to_thread(_matching, batch, search):
+            for found in await asyncio.to_thread(matching, batch, search):
                 yield found.event
             await self._tell(len(batch))
             upper = batch[-1][0] - 1
@@ -183,8 +181,8 @@ def _state(connection: sqlite3.Connection) -> tuple[int, int]:
     return low, high
 
 
-def _matching(batch: Sequence[Raw], search: Search) -> list[Found]:
-    """Those that match, newest first."""
+def matching(batch: Sequence[Raw], search: Search) -> list[Found]:
+    """The events of a part of the stream that match, newest first."""
     likely = [(place, raw) for place, raw in batch if _may_match(raw, search)]
     if not likely:
         return []

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from immuproxy.audit import Index, schema, visiting
+from immuproxy.audit import Index, follow, schema, visiting
 from immuproxy.audit.follow import Follower
 from immuproxy.audit.search import Search, parse
 from immuproxy.audit.visiting import Visitor
@@ -36,6 +36,7 @@ async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
 @pytest.fixture(autouse=True)
 def short_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(visiting, "BATCH", 64)
+    monkeypatch.setattr(follow, "BATCH", 500)
 
 
 async def put(store: Store, placed: Placed) -> None:

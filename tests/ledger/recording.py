@@ -6,9 +6,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from immuproxy.audit import Visitor
+from immuproxy.audit.search import Search
 from immuproxy.ledger import keys
 from immuproxy.ledger.model import Event
-from immuproxy.ledger.record import rows
 from immuproxy.ledger.redis import Store
 
 
@@ -30,8 +31,7 @@ async def publish_as_older(store: Store, event: Event, outbox_id: str = "*") -> 
 
 async def recorded(store: Store) -> list[Event]:
     """All events of the record, in its order."""
-    found = await store.do(store.client.xrange(keys.EVENTS))
-    return [event for _, fields in found if (event := rows.event_of(rows.row(rows.raw_of(fields))))]
+    return [event async for event in Visitor(store, None).export(Search())][::-1]
 
 
 async def waiting(store: Store, events: Sequence[Event]) -> int:

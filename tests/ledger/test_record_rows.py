@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import pytest
 
+from immuproxy.audit.search import Search
+from immuproxy.audit.visiting import matching
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.record import rows
 from tests.audit.made_up import made_up_events
@@ -15,7 +17,8 @@ def written(event: Event) -> bytes:
 
 
 def read(raw: bytes) -> Event | None:
-    return rows.event_of(rows.row(raw))
+    found = matching([(1, raw)], Search())
+    return found[0].event if found else None
 
 
 def test_an_event_survives_its_entry() -> None:
@@ -47,9 +50,9 @@ def test_what_separates_values_is_replaced_in_them() -> None:
 @pytest.mark.parametrize(("name", "value"), [("action", b"teleport"), ("outcome", b"vanished"), ("time", b"noon")])
 def test_what_a_newer_proxy_wrote_is_no_event_of_ours(name: str, value: bytes) -> None:
     (event,) = made_up_events(1)
-    row = list(rows.row(written(event)))
-    row[rows.FIELDS.index(name)] = value
-    assert rows.event_of(row) is None
+    values = written(event).split(b"\x1f")
+    values[rows.FIELDS.index(name)] = value
+    assert read(b"\x1f".join(values)) is None
 
 
 def test_what_is_not_all_ascii_stands_in_a_field_of_its_own() -> None:

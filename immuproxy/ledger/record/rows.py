@@ -9,11 +9,11 @@ for ever: a newer release puts its fields behind these, and what is missing or t
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from immuproxy.ledger.model import Action, ActorSource, Event, Outcome
+from immuproxy.ledger.model import Event
 
 FIELDS = tuple(field.name for field in fields(Event))
 FIELD, FIELD_BEYOND_ASCII = "event", "unicode"
@@ -23,15 +23,7 @@ SEPARATOR = "\x1f"
 NUMBERS = ("size", "rule_line", "duration_ms")
 FLAGS = ("shadow", "actor_confirmed")
 
-Row = Sequence[bytes]
-"""The values of an event in the order of `FIELDS`."""
-
-_BETWEEN = SEPARATOR.encode()
 _FIELD, _FIELD_BEYOND_ASCII = FIELD.encode(), FIELD_BEYOND_ASCII.encode()
-_DECODE = bytes.decode
-_ACTIONS = {action.value: action for action in Action}
-_OUTCOMES = {outcome.value: outcome for outcome in Outcome}
-_SOURCES = {source.value: source for source in ActorSource}
 
 
 def text(name: str, value: Any) -> str:
@@ -89,33 +81,3 @@ def entry(values: Mapping[str, Any]) -> Entry:
 def raw_of(entry: Mapping[bytes, bytes]) -> bytes:
     """The written value, of a stream entry's fields; empty where it has none."""
     return entry.get(_FIELD) or entry.get(_FIELD_BEYOND_ASCII, b"")
-
-
-def row(raw: bytes) -> Row:
-    """What was packed."""
-    found = raw.split(_BETWEEN)
-    if len(found) == len(FIELDS):
-        return found
-    return [*found[: len(FIELDS)], *(b"" for _ in range(len(FIELDS) - len(found)))]
-
-
-def event_of(values: Row) -> Event | None:
-    """The event of a row, or None where a newer proxy wrote an action or outcome that this one does not know."""
-    try:
-        return _event(dict(zip(FIELDS, map(_DECODE, values), strict=True)))
-    except (ValueError, KeyError):
-        return None
-
-
-def _event(texts: dict[str, Any]) -> Event:
-    # An export makes a million of these: in place, and without asking the enumerations.
-    for name in NUMBERS:
-        texts[name] = int(texts[name]) if texts[name] else None
-    for name in FLAGS:
-        texts[name] = texts[name] == "1"
-    texts["time"] = int(texts["time"] or 0)
-    texts["platforms"] = tuple(texts["platforms"].split())
-    texts["action"] = _ACTIONS[texts["action"]]
-    texts["outcome"] = _OUTCOMES[texts["outcome"]]
-    texts["actor_source"] = _SOURCES[texts["actor_source"] or "anonymous"]
-    return Event(**texts)
