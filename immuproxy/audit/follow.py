@@ -1,16 +1,17 @@
 """From the stream of events in Redis into the index: what is new at once, what is old newest first, until all is there.
 
 The last event that was taken has to be the first one that is read next; where it is not, Redis came back with another
-past, and the index is built anew.
+past (`immuproxy.audit.past`), and the index is built anew.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from time import monotonic
 
-from immuproxy.audit import stream
+from immuproxy.audit import past, stream
 from immuproxy.audit.index import Index, IndexDamagedError, IndexFullError
 from immuproxy.audit.stream import Raw
 from immuproxy.audit.writing import Writer
@@ -55,6 +56,7 @@ class Follower:
         self._looked = asyncio.Condition()
         self._seen = 0
         self._committed = self._uncommitted = 0
+        self._doubtful = True
         self.bounded = False
         """Whether an index in memory has no room for older events."""
         self.behind = True
@@ -86,9 +88,9 @@ class Follower:
             if not (worked or complete):
                 await self._tell()  # that there is nothing is news, too
         else:
-            worked = await self._forward(high)
+            worked = await self._forward(low, high)
             worked = (not complete and await self._back(low)) or worked
-            worked = await self._let_go() or worked
+            worked = await self._let_go(low, complete=complete) or worked
         if worked or self.behind != behind:
             await self._tell()
         return worked
@@ -117,7 +119,7 @@ class Follower:
         return newest[0][0] if newest else 0
 
     async def _fail(self, error: Exception) -> None:
-        self._failed = error
+        self._failed, self._doubtful = error, True
         await self._tell()
 
     async def _recover(self) -> None:
@@ -137,15 +139,37 @@ class Follower:
         self.behind = self.bounded = False
         return bool(newest)
 
-    async def _forward(self, high: int) -> bool:
+    async def _forward(self, low: int, high: int) -> bool:
         found = await stream.oldest_first(self._store, high, BATCH + 1)
-        if not found or found[0][0] != high:
+        if not await self._is_as_read(low, high, found):
             await self._index.begin_anew("the stream of events is another one than before")
             return True
+        self._doubtful = False
         if found[1:]:
             await self._take(found[1:])
         self.behind = len(found) > BATCH
         return bool(found[1:])
+
+    async def _is_as_read(self, low: int, high: int, found: Sequence[Raw]) -> bool:
+        """Whether the stream still has what was read from it; ``found`` is what it has from ``high`` on."""
+        if not found or found[0][0] != high:
+            return False
+        known = found[:1]
+        if self._doubtful:
+            known = (await stream.newest_first(self._store, high, low, past.COMPARED))[::-1]
+        return await self._has(known) and (not found[1:] or await self._are_new(found[1:]))
+
+    async def _has(self, entries: Sequence[Raw]) -> bool:
+        same = partial(past.is_as_read, entries=entries)
+        return bool(entries) and await self._index.write(lambda writer: writer.ask(same), commit=False)
+
+    async def _are_new(self, entries: Sequence[Raw]) -> bool:
+        """Or, where they were read elsewhere, whether the stream has them there still, and so twice."""
+        places = partial(past.places_of, entries=entries)
+        for place in await self._index.write(lambda writer: writer.ask(places), commit=False):
+            if not await self._has(await stream.newest_first(self._store, place, place, 1)):
+                return False
+        return True
 
     async def _take(self, batch: Sequence[Raw]) -> None:
         try:
@@ -173,12 +197,15 @@ class Follower:
         await asyncio.sleep(min(monotonic() - begun, _PAUSE))  # pulls and pushes share the processor with it
         return True
 
-    async def _let_go(self) -> bool:
-        """What was pruned from the stream goes from here, too."""
+    async def _let_go(self, low: int, *, complete: bool) -> bool:
+        """What was pruned from the stream goes from here, too; in an older copy of it that is there again."""
         first = await stream.oldest_first(self._store, 0, 1)
         if not first:
             return False
         before = first[0][0]
+        if complete and before < low:
+            await self._index.write(Writer.reopen)
+            return True
         return bool(await self._index.write(lambda writer: writer.forget(before, FORGOTTEN)))
 
     async def _wait_for_news(self) -> None:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import compress, repeat
-from typing import Any
+from typing import Any, TypeVar
 
 from immuproxy.audit import schema
 from immuproxy.audit.stream import Raw
@@ -22,6 +22,8 @@ from immuproxy.ledger.record.rows import FIELDS, FLAGS, SEPARATOR
 
 Columns = Mapping[str, Sequence[Any]]
 """Events as ``events`` has them, the values of each field in the order of ``place``: words are numbers."""
+
+T = TypeVar("T")
 
 _COLUMNS = ("place", *FIELDS)
 _NO_TEXTS = ("",) * len(FIELDS)
@@ -85,6 +87,15 @@ class Writer:
         low, high, complete = self._connection.execute("SELECT low, high, complete FROM state").fetchone()
         return low, high, bool(complete)
 
+    def ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
+        """Ask what searches may not see yet."""
+        return question(self._connection)
+
+    def reopen(self) -> None:
+        """There are older events in the stream after all."""
+        self._begin()
+        self._connection.execute("UPDATE state SET complete = 0")
+
     def pages(self) -> int:
         """How many pages are in use."""
         used = self._connection.execute(
@@ -112,7 +123,7 @@ class Writer:
         try:
             return self._columns(batch)
         except ValueError:
-            return self._columns([raw for raw in batch if _is_readable(raw[1])])
+            return self._columns([raw for raw in batch if is_readable(raw[1])])
 
     def _columns(self, batch: Sequence[Raw]) -> Columns:
         texts = zip(*(_texts(raw) for _, raw in batch), strict=True) if batch else repeat(())
@@ -223,7 +234,8 @@ def _texts(raw: bytes) -> Sequence[str]:
     return (*texts, *_NO_TEXTS[len(texts) :])[: len(FIELDS)]
 
 
-def _is_readable(raw: bytes) -> bool:
+def is_readable(raw: bytes) -> bool:
+    """Whether what stands in the stream is an event."""
     try:
         texts = dict(zip(FIELDS, _texts(raw), strict=True))
         for name in schema.NUMERIC:
