@@ -38,9 +38,16 @@ def read(kind: str, types: Sequence[type], cursor: str) -> list[str | int]:
     except (binascii.Error, ValueError, RecursionError):
         found = None
     well_formed = isinstance(found, list) and found[:1] == [kind] and [type(part) for part in found[1:]] == list(types)
-    if not isinstance(found, list) or not well_formed:
+    if not isinstance(found, list) or not well_formed or not all(map(_can_be_asked_for, found)):
         raise BadCursorError("this cursor does not come from here, or from another kind of list")
     return found[1:]
+
+
+def _can_be_asked_for(part: str | int) -> bool:
+    """Whether a database takes it: 64 bits, and no half of a surrogate pair."""
+    if isinstance(part, int):
+        return abs(part) < 1 << 63
+    return part.isascii() or not any("\ud800" <= character <= "\udfff" for character in part)
 
 
 def write_position(kind: str, place: Position) -> str:
