@@ -96,6 +96,9 @@ async def test_h130_events_that_are_taken_again_in_another_order_are_found_once(
         await record(store, [last, first])
         await catch_up(here)
         assert await here.found() == [first, last, *events[::-1]]
+        await put_back(store, copy)
+        await record(store, [first, last])
+        await catch_up(here)
         # And with one that has come in between, at a failover, which no follower sleeps through.
         following = asyncio.create_task(here.follower.run())
         redis_server.stop()
