@@ -69,10 +69,24 @@ async def searchable(store: Store, folder: Path | None = None) -> AsyncIterator[
 @asynccontextmanager
 async def newest_only(store: Store) -> AsyncIterator[Searchable]:
     """An index that stands still while it is being built: it has the newest events that are there now."""
-    index = Index(None)
+    async with _still(store, Index(None)) as here:
+        await here.follower.step()
+        yield here
+
+
+@asynccontextmanager
+async def full(store: Store) -> AsyncIterator[Searchable]:
+    """An index in memory without room for older events, where there are thousands; it stands still, too."""
+    async with _still(store, Index(None, memory_bytes=1 << 20)) as here:
+        while await here.follower.step():
+            pass
+        yield here
+
+
+@asynccontextmanager
+async def _still(store: Store, index: Index) -> AsyncIterator[Searchable]:
     await index.open()
     follower = Follower(store, index)
-    await follower.step()
     audit = Audit(index, follower)
     yield Searchable(audit, Rosters(store, audit), Record(store), follower)
     await index.close()
