@@ -57,6 +57,8 @@ class Follower:
         self._seen = 0
         self._committed = self._uncommitted = 0
         self._doubtful = True
+        self._followed = False
+        """Whether the last step took all that was new, and nothing else is left to do: no other one has to look."""
         self.bounded = False
         """Whether an index in memory has no room for older events."""
         self.behind = True
@@ -69,7 +71,7 @@ class Follower:
             try:
                 worked = await self.step()
                 await self._recover()
-                if not worked:
+                if not worked or self._followed:
                     await self._wait_for_news()
             except (LedgerUnavailableError, IndexFullError, IndexDamagedError) as error:
                 self._on_failure(error)
@@ -81,7 +83,7 @@ class Follower:
 
     async def step(self) -> bool:
         """Take some of what is missing, and let go some of what is gone; false where there is neither."""
-        behind = self.behind
+        behind, self._followed = self.behind, False
         low, high, complete = await self._index.write(Writer.state, commit=False)
         if high is None or low is None:
             worked = await self._begin()
@@ -90,7 +92,9 @@ class Follower:
         else:
             worked = await self._forward(low, high)
             worked = (not complete and await self._back(low)) or worked
-            worked = await self._let_go(low, complete=complete) or worked
+            forgot = await self._let_go(low, complete=complete)
+            self._followed = complete and not (forgot or self.behind)
+            worked = forgot or worked
         if worked or self.behind != behind:
             await self._tell()
         return worked

@@ -61,6 +61,23 @@ async def test_all_events_are_there_newest_first_and_new_ones_within_a_tenth_of_
         assert not here.told + here.failures
 
 
+async def test_an_event_costs_redis_one_look_at_what_is_new_one_at_what_is_gone_and_one_wait(
+    store: Store, tmp_path: Path
+) -> None:
+    events = some(30)
+    await fill(store, events[:10])
+    async with followed(store, tmp_path) as here:
+        await here.until_all(10)
+        await here.audit.end()
+        await store.client.config_resetstat()
+        for number, event in enumerate(events[10:], 11):
+            await Record(store).append(event)
+            await here.until_all(number)
+        calls = {name: counted["calls"] for name, counted in (await store.client.info("commandstats")).items()}
+        idle = calls["cmdstat_xread"] - 20  # it looks again each time that nothing came for a while
+        assert calls["cmdstat_xrange"] <= 2 * (20 + max(0, idle)) + 2
+
+
 async def test_while_it_is_built_the_newest_are_found_and_it_says_how_far_back_it_reaches(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
