@@ -20,6 +20,7 @@ from typing import Any
 import aiohttp
 import redis as redis_client
 
+from immuproxy.ledger.keys import EVENTS
 from immuproxy.oci.manifests import ACCEPT_ALL
 from tests.conversation import Client, Image, image, index
 from tests.proxies import ProxyServer, running_proxy
@@ -144,7 +145,31 @@ class Arena:
             yield Client(self.proxy.url, session, {} if anonymous else dict(self.credentials))
 
     async def api(self, path: str) -> Any:
-        """JSON of the console."""
+        """JSON of the console, which shows all events that were recorded by now."""
+        if path.startswith("events"):
+            await self._shown()
+        return await self._asked(path)
+
+    async def _shown(self) -> None:
+        """Wait until all is in the record, and the newest of it in the index; not where either does not come."""
+        with contextlib.suppress(TimeoutError, redis_client.RedisError):
+            async with asyncio.timeout(10):
+                while self._is_waiting() or await self._shown_newest() != self._newest():
+                    await asyncio.sleep(0.05)
+
+    def _is_waiting(self) -> bool:
+        return any(key.endswith(":outbox") for key in self._all_keys())
+
+    async def _shown_newest(self) -> list[str]:
+        return [event["id"] for event in (await self._asked("events?limit=1"))["events"]]
+
+    def _newest(self) -> list[str]:
+        """The id of the newest event that is recorded, which stands before all else in its entry."""
+        with redis_client.Redis.from_url(self.redis.url) as client:
+            found: Any = client.xrevrange(EVENTS, count=1)
+        return [next(iter(fields.values())).split(b"\x1f")[0].decode() for _, fields in found]
+
+    async def _asked(self, path: str) -> Any:
         async with aiohttp.ClientSession() as session:
             client = Client(self.proxy.console_url, session, dict(self.console_credentials))
             answer = await client.ask("GET", f"/api/v1/{path}")
