@@ -291,7 +291,7 @@ class Stopped(Store):
 
 
 @pytest.mark.parametrize("lives", [0, 1, 5])
-async def test_h125_who_was_stopped_between_reading_and_taking_takes_nothing_again(store: Store, lives: int) -> None:
+async def test_h128_who_was_stopped_between_reading_and_taking_takes_nothing_again(store: Store, lives: int) -> None:
     """Others have taken it meanwhile, and ``lives`` more lives of the outbox."""
     events = of_one(4 + 2 * lives)
     name, stopped = events[0].repository, Stopped(store)
@@ -311,7 +311,7 @@ async def test_h125_who_was_stopped_between_reading_and_taking_takes_nothing_aga
     assert await waiting(store, events) == 0
 
 
-async def test_h125_ten_at_once_take_each_event_once(store: Store) -> None:
+async def test_h128_ten_at_once_take_each_event_once(store: Store) -> None:
     events = of_one(250)
     projectors = [Projector(Store(store.client)) for _ in range(10)]
     for part in range(0, 250, 50):
@@ -323,7 +323,7 @@ async def test_h125_ten_at_once_take_each_event_once(store: Store) -> None:
 
 
 @pytest.mark.parametrize("count", [99, 100, 101, 200])
-async def test_h125_a_batch_that_is_just_full_is_the_end_or_not(store: Store, count: int) -> None:
+async def test_h128_a_batch_that_is_just_full_is_the_end_or_not(store: Store, count: int) -> None:
     events = of_one(count + 1)
     projector = Projector(store)
     await publish(store, *events[:count])
@@ -334,7 +334,7 @@ async def test_h125_a_batch_that_is_just_full_is_the_end_or_not(store: Store, co
     assert await waiting(store, events) == 0
 
 
-async def test_h125_a_remembered_watermark_that_redis_no_longer_has_is_forgotten(store: Store) -> None:
+async def test_h128_a_remembered_watermark_that_redis_no_longer_has_is_forgotten(store: Store) -> None:
     """The record went back after it was read: without anything new in the outbox, it is taken once more."""
     events = of_one(3)
     name, stopped = events[0].repository, Stopped(store, before="record_confirm")
@@ -352,7 +352,7 @@ async def test_h125_a_remembered_watermark_that_redis_no_longer_has_is_forgotten
     assert await waiting(store, events) == 0
 
 
-async def test_h125_who_was_stopped_before_deleting_deletes_nothing_of_another_life(store: Store) -> None:
+async def test_h128_who_was_stopped_before_deleting_deletes_nothing_of_another_life(store: Store) -> None:
     """Time went back, so an id of an earlier life is given out again."""
     events = of_one(4)
     name, stopped = events[0].repository, Stopped(store, before="record_emptied")
@@ -379,7 +379,7 @@ async def begin_anew(
         await store.do(store.client.xadd(keys.outbox(event.repository), fields, id=outbox_id))
 
 
-async def test_h125_time_that_went_back_between_two_lives_loses_and_repeats_nothing(store: Store) -> None:
+async def test_h128_time_that_went_back_between_two_lives_loses_and_repeats_nothing(store: Store) -> None:
     events = of_one(5)
     name, projector, other = events[0].repository, Projector(store), Projector(store)
     await publish(store, events[0])
@@ -391,7 +391,7 @@ async def test_h125_time_that_went_back_between_two_lives_loses_and_repeats_noth
     assert await recorded(store) == events
 
 
-async def test_h125_an_outbox_begun_anew_between_watermark_and_reading_is_taken_once(store: Store) -> None:
+async def test_h128_an_outbox_begun_anew_between_watermark_and_reading_is_taken_once(store: Store) -> None:
     """What stands in it is of another life than the remembered watermark, whatever the ids."""
     events = of_one(4)
     name, first, second = events[0].repository, Projector(store), Projector(store)
@@ -403,7 +403,7 @@ async def test_h125_an_outbox_begun_anew_between_watermark_and_reading_is_taken_
     assert await recorded(store) == events
 
 
-async def test_h125_nothing_but_unreadable_entries_is_set_aside_once(store: Store) -> None:
+async def test_h128_nothing_but_unreadable_entries_is_set_aside_once(store: Store) -> None:
     (event,) = of_one(1)
     name, client = event.repository, store.client
     for number in range(100):
@@ -422,7 +422,7 @@ async def test_h125_nothing_but_unreadable_entries_is_set_aside_once(store: Stor
     assert await recorded(store) == [event]
 
 
-async def test_h125_an_emptied_outbox_that_was_left_behind_is_begun_anew(store: Store) -> None:
+async def test_h128_an_emptied_outbox_that_was_left_behind_is_begun_anew(store: Store) -> None:
     """Redis keeps a stream without entries, and its last id, which may be of a time to come."""
     first, second = of_one(2)
     outbox = keys.outbox(first.repository)

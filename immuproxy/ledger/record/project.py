@@ -6,7 +6,7 @@ somebody has moved that meanwhile (``record_take.lua``).  What was taken is dele
 so what a killed projector left is deleted by the next one.
 
 An outbox that was emptied forgets the ids it gave out, and the clock may go back.  So a watermark is of one life of an
-outbox, which ends when it is emptied, and what is of another life is new (H125).  Older releases gave no life to what
+outbox, which ends when it is emptied, and what is of another life is new (H128).  Older releases gave no life to what
 they wrote: of that, what is not above the watermark is looked for in the record (H126).
 
 On a cluster the record's node may be taken over by one that has not got everything, and an event that stands in no
