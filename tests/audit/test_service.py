@@ -16,9 +16,11 @@ def _events(file: Path) -> int:
     """How many events a finished or running index holds."""
     if not file.exists():
         return 0
-    with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as connection:
-        with suppress(sqlite3.OperationalError):  # its tables are not made yet
-            return int(connection.execute("SELECT count(*) FROM events").fetchone()[0])
+    with (
+        closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as connection,
+        suppress(sqlite3.OperationalError),  # its tables are not made yet
+    ):
+        return int(connection.execute("SELECT count(*) FROM events").fetchone()[0])
     return 0
 
 
