@@ -34,6 +34,7 @@ from immuproxy.ledger import keys as names
 from immuproxy.ledger import rights, steady
 from immuproxy.ledger.cluster import in_cluster, key_for_each_node
 from immuproxy.ledger.sentinel import following
+from immuproxy.ledger.tls import share_context
 from immuproxy.ledger.turns import AT_ONCE, OverloadedError, SilenceError, Turns
 from immuproxy.ledger.urls import ClusterAddress, SentinelAddress, SingleAddress, parse_url
 from immuproxy.ledger.watch import Sample
@@ -431,14 +432,17 @@ async def _opened(
     durability: Durability,
     turns: Turns | None,
 ) -> Store:
+    client: Client
     match address:
         case SingleAddress(url=single):
-            return Store(Redis.from_url(single, **options), durability, turns)
+            client = Redis.from_url(single, **options)
         case ClusterAddress(url=cluster):
-            return Store(RedisCluster.from_url(cluster, **options), durability, turns)
+            client = RedisCluster.from_url(cluster, **options)
         case SentinelAddress():
             client, sentinels = await stack.enter_async_context(following(address, options))
             return Store(client, durability, turns, confirming=sentinels.confirm)
+    share_context(client)
+    return Store(client, durability, turns)
 
 
 @asynccontextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import shutil
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,9 +19,19 @@ from immuproxy.ledger import keys
 from immuproxy.ledger.content import Content
 from immuproxy.ledger.embedded import running
 from immuproxy.ledger.model import Action, Outcome, Step
-from immuproxy.ledger.redis import Durability, LedgerUnavailableError, ProxyOverloadedError
+from immuproxy.ledger.redis import Durability, LedgerUnavailableError, ProxyOverloadedError, connect
+from immuproxy.ledger.tls import READ_EVERY
 from immuproxy.proxy import record
-from tests.clusters import cluster_url, master_of, started_cluster, take_over, wait_until_whole
+from tests.clusters import (
+    SLOTS,
+    cluster_settings,
+    cluster_url,
+    is_whole,
+    master_of,
+    started_cluster,
+    take_over,
+    wait_until_whole,
+)
 from tests.conversation import Answer, Image, RunningEdge, edge_over, image
 from tests.servers import RedisServer, RegistryServer, wait_until
 
@@ -49,6 +60,32 @@ async def test_a_unix_socket(registry: RegistryServer, redis_server: RedisServer
 async def test_tls(registry: RegistryServer, start_redis: Callable[..., RedisServer]) -> None:
     server = start_redis(tls=True)
     await push_and_refuse(registry, f"{server.url}?ssl_ca_certs={server.ca_path}")
+
+
+@pytest.mark.parametrize("form", ["single", "cluster"])
+async def test_h131_a_burst_over_tls_reads_the_authorities_once(
+    start_redis: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """Once more where ten seconds end meanwhile."""
+    in_cluster = {**cluster_settings(), "tls-cluster": "yes"} if form == "cluster" else {}
+    server, made = start_redis(tls=True, more=in_cluster), list[ssl.SSLContext]()
+    authority, create = f"ssl_ca_certs={server.ca_path}", ssl.create_default_context
+    if in_cluster:
+        with Redis.from_url(f"{server.url}?{authority}") as client:
+            client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, SLOTS - 1)
+            wait_until(lambda: is_whole(client), "the cluster to be whole")
+
+    def counted() -> ssl.SSLContext:
+        made.append(create())
+        return made[-1]
+
+    monkeypatch.setattr(ssl, "create_default_context", counted)
+    url = server.url.replace("rediss", "rediss+cluster" if in_cluster else "rediss")
+    async with connect(f"{url}?{authority}", timeout=30) as store:
+        began = time.monotonic()
+        await asyncio.gather(*(store.do(store.client.get("x")) for _ in range(300)))
+        assert (await store.information())["connected_clients"] > 20
+        assert 1 <= len(made) <= 2 + (time.monotonic() - began) // READ_EVERY
 
 
 async def test_the_embedded_server_keeps_what_it_was_told(registry: RegistryServer, tmp_path: Path) -> None:
