@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 
 import pytest
@@ -13,7 +13,7 @@ from redis.crc import key_slot
 from immuproxy.ledger import keys
 from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.redis import LedgerUnavailableError, Store, connect
-from tests.conversation import RunningEdge, edge_over, image
+from tests.conversation import Answer, RunningEdge, edge_over, image
 from tests.ledger.test_sentinel import fail, is_master, until
 from tests.servers import RedisServer, RegistryServer
 
@@ -175,6 +175,14 @@ async def taken_over(edge: RunningEdge, replica: RedisServer) -> None:
             await asyncio.sleep(0.05)
 
 
+async def answered(ask: Callable[[], Awaitable[Answer]]) -> int:
+    """The status, once it is no 503: on a busy machine the Sentinels soon take the new master for down as well."""
+    async with asyncio.timeout(30):
+        while (status := (await ask()).status) == 503:
+            await asyncio.sleep(0.05)
+    return status
+
+
 @pytest.mark.parametrize("fate", ["planned", "killed"])
 async def test_h107_a_failover_that_lost_nothing_starts_no_quarantine(
     failing_over: RunningEdge, redis_server: RedisServer, replica: RedisServer, sentinel: int, fate: str
@@ -187,8 +195,8 @@ async def test_h107_a_failover_that_lost_nothing_starts_no_quarantine(
     fail(fate, redis_server, sentinel)
     await taken_over(edge, replica)
     assert edge.parts.epoch.recovering() == 0
-    assert (await edge.client.push("team/app", "2.0", image("two"))).status == 201
-    assert (await edge.client.push("team/app", "1.0", image("two"))).status == 409
+    assert await answered(lambda: edge.client.push("team/app", "2.0", image("two"))) == 201
+    assert await answered(lambda: edge.client.push("team/app", "1.0", image("two"))) == 409
 
 
 @pytest.mark.parametrize("beats", [0, 1])
@@ -211,7 +219,7 @@ async def test_h107_what_a_failover_lost_is_not_deleted_and_a_lost_beat_starts_t
     replica.resume()
     await taken_over(edge, replica)
     assert (edge.parts.epoch.recovering() > 0) == bool(beats)
-    assert (await edge.client.ask("DELETE", f"/v2/team/app/manifests/{ours.digest}")).status == 405
+    assert await answered(lambda: edge.client.ask("DELETE", f"/v2/team/app/manifests/{ours.digest}")) == 405
     assert (await edge.direct.pull("team/app", "1.0")).digest == ours.digest
 
 

@@ -17,7 +17,7 @@ from redis.crc import key_slot
 from redis.exceptions import ResponseError
 
 from immuproxy.audit.pruning import prune
-from immuproxy.ledger import keys
+from immuproxy.ledger import cancelling, keys
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.record import Projector, Record
 from immuproxy.ledger.redis import _SCRIPTS, Argument, LedgerUnavailableError, Store, connect
@@ -408,10 +408,10 @@ async def test_h128_nothing_but_unreadable_entries_is_set_aside_once(store: Stor
     name, client = event.repository, store.client
     for number in range(100):
         await client.xadd(keys.outbox(name), {"event": f"{number}", "life": "abc"})
-    before = Projector(Stopped(store, before="record_emptied"))
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(0.5):
-            await before.drain(name)
+    stopped = Stopped(store, before="record_emptied")
+    before = asyncio.create_task(Projector(stopped).drain(name))
+    await stopped.stands.wait()
+    await cancelling.end({before})
     assert await client.xlen(keys.UNREADABLE) == 100
     assert (await watermark(store, name)).startswith("abc ")
     projector = Projector(store)
