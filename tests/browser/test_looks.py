@@ -56,3 +56,15 @@ def test_the_keyboard_shows_where_it_is(open_page: Open, path: str) -> None:
             )
         )
     assert seen == {True}
+
+
+@pytest.mark.parametrize("width", [768, 1000, 1440])
+def test_what_happened_stays_in_its_column(open_page: Open, width: int) -> None:
+    page = open_page("/audit?q=shadow:yes")
+    page.set_viewport_size({"width": width, "height": 900})
+    beyond = page.evaluate(
+        """() => [...document.querySelectorAll(".log td .chip")].map(
+          chip => chip.getBoundingClientRect().right - chip.closest("td").getBoundingClientRect().right)"""
+    )
+    assert beyond
+    assert max(beyond) <= 0
