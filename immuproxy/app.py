@@ -250,8 +250,11 @@ def _indexed(metrics: Metrics, now: watching.Standing) -> None:
     metrics.indexed(now.events, now.lag, whole=now.whole)
 
 
-def _not_followed(error: Exception) -> None:
-    log.warning("the audit's index does not follow", error=str(error))
+def _not_followed(error: Exception | None) -> None:
+    if error is None:
+        log.info("the audit's index follows again")
+    else:
+        log.warning("the audit's index does not follow", error=str(error))
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import inf
 from time import monotonic
 
 from immuproxy.audit import past, stream
@@ -32,8 +33,17 @@ _PAUSE = 0.03
 FORGOTTEN = 200
 """Events that are taken out at once."""
 
+GATHERED = 0.07
+"""Seconds from one look at what is new to the next: what comes meanwhile is taken together."""
 
-def _nobody(_: Exception) -> None:
+CHECKED = 1.0
+"""Seconds after which it is looked, without news, whether stream and files are still the same, and what was pruned."""
+
+TOLD_AGAIN = 300.0
+"""Seconds after which a failure that lasts is told once more."""
+
+
+def _nobody(_: Exception | None) -> None:
     """Failures are tried again anyway."""
 
 
@@ -46,19 +56,24 @@ class Follower:
         index: Index,
         *,
         retry_seconds: float = 1.0,
-        on_failure: Callable[[Exception], None] = _nobody,
+        on_failure: Callable[[Exception | None], None] = _nobody,
     ) -> None:
-        """``on_failure`` is told of each failed try: of Redis, or of a full disk."""
+        """``on_failure`` is told why nothing is taken, at once and every few minutes; of None when that is over."""
         self._store = store
         self._index = index
         self._retry_seconds = retry_seconds
         self._on_failure = on_failure
+        self._told, self._told_at = "", -inf
         self._looked = asyncio.Condition()
         self._seen = 0
+        self._begun = 0
+        """The index (`Index.begun`) of which the next three are known; 0: of none."""
+        self._low: int | None = None
+        self._high: int | None = None
+        self._complete = False
         self._committed = self._uncommitted = 0
-        self._doubtful = True
-        self._followed = False
-        """Whether the last step took all that was new, and nothing else is left to do: no other one has to look."""
+        self._doubtful = self._more = True
+        self._forgot = False
         self.bounded = False
         """Whether an index in memory has no room for older events."""
         self.behind = True
@@ -67,34 +82,44 @@ class Follower:
 
     async def run(self) -> None:
         """Work until cancelled; Redis being away, and a disk that takes nothing, are waited out."""
+        due = -inf
         while True:
             try:
-                worked = await self.step()
+                check = self._forgot or monotonic() >= due
+                due = monotonic() + CHECKED if check else due
+                worked = await self.step(check=check)
                 await self._recover()
-                if not worked or self._followed:
-                    await self._wait_for_news()
-            except (LedgerUnavailableError, IndexFullError, IndexDamagedError) as error:
-                self._on_failure(error)
+                if not (worked and self._more):
+                    await self._wait_for_news(GATHERED if worked else 0, due)
+            except (LedgerUnavailableError, IndexDamagedError) as error:
+                self._tell_failure(error)
                 await self._fail(error)
                 await asyncio.sleep(self._retry_seconds)
             except Exception as error:  # a fault of ours: nothing is taken until it has passed, and that is said
                 await self._fail(IndexDamagedError(str(error)))
                 raise
 
-    async def step(self) -> bool:
-        """Take some of what is missing, and let go some of what is gone; false where there is neither."""
-        behind, self._followed = self.behind, False
-        low, high, complete = await self._index.write(Writer.state, commit=False)
-        if high is None or low is None:
+    async def step(self, *, check: bool = True) -> bool:
+        """Take some of what is missing, and let go some of what is gone; false where there is neither.
+
+        ``check``: look for what is gone at all, be it events of the stream or the files of the index.
+        """
+        behind, self._forgot = self.behind, False
+        if check:
+            await self._index.look_after()
+        if self._begun != self._index.begun:
+            self._begun = self._index.begun
+            self._low, self._high, self._complete = await self._index.write(Writer.state, commit=False)
+        if self._low is None or self._high is None:
             worked = await self._begin()
-            if not (worked or complete):
-                await self._tell()  # that there is nothing is news, too
         else:
-            worked = await self._forward(low, high)
-            worked = (not complete and await self._back(low)) or worked
-            forgot = await self._let_go(low, complete=complete)
-            self._followed = complete and not (forgot or self.behind)
-            worked = forgot or worked
+            worked = await self._forward(self._low, self._high)
+            if self._begun and not self._complete:
+                worked = await self._back(self._low) or worked
+            if self._begun and check:
+                self._forgot = await self._let_go(self._low)
+        worked = worked or self._forgot
+        self._more = not self._begun or self.behind or self._forgot or not (self._complete or self.bounded)
         if worked or self.behind != behind:
             await self._tell()
         return worked
@@ -122,13 +147,20 @@ class Follower:
         newest = await stream.newest_first(self._store, upper, 0, 1)
         return newest[0][0] if newest else 0
 
+    def _tell_failure(self, error: Exception) -> None:
+        if str(error) != self._told or monotonic() >= self._told_at + TOLD_AGAIN:
+            self._told, self._told_at = str(error), monotonic()
+            self._on_failure(error)
+
     async def _fail(self, error: Exception) -> None:
         self._failed, self._doubtful = error, True
+        self._begun = self._uncommitted = 0
         await self._tell()
 
     async def _recover(self) -> None:
         if self._failed is not None:
-            self._failed = None
+            self._failed, self._told = None, ""
+            self._on_failure(None)
             await self._tell()
 
     async def _tell(self) -> None:
@@ -138,50 +170,49 @@ class Follower:
 
     async def _begin(self) -> bool:
         newest = (await stream.newest_first(self._store, None, 0, BATCH))[::-1]
-        complete = len(newest) < BATCH
-        await self._index.write(lambda writer: writer.take(newest, complete=complete))
+        was_complete, self._complete = self._complete, len(newest) < BATCH
+        await self._index.write(lambda writer: writer.take(newest, complete=self._complete))
         self.behind = self.bounded = False
+        if newest:
+            self._low, self._high = newest[0][0], newest[-1][0]
+        elif not was_complete:
+            await self._tell()  # that there is nothing is news, too
         return bool(newest)
 
     async def _forward(self, low: int, high: int) -> bool:
         found = await stream.oldest_first(self._store, high, BATCH + 1)
-        if not await self._is_as_read(low, high, found):
-            await self._index.begin_anew("the stream of events is another one than before")
-            return True
-        self._doubtful = False
-        if found[1:]:
-            await self._take(found[1:])
-        self.behind = len(found) > BATCH
-        return bool(found[1:])
-
-    async def _is_as_read(self, low: int, high: int, found: Sequence[Raw]) -> bool:
-        """Whether the stream still has what was read from it; ``found`` is what it has from ``high`` on."""
-        if not found or found[0][0] != high:
-            return False
-        known = found[:1]
-        if self._doubtful:
-            known = (await stream.newest_first(self._store, high, low, past.COMPARED))[::-1]
-        return await self._has(known) and (not found[1:] or await self._are_new(found[1:]))
-
-    async def _has(self, entries: Sequence[Raw]) -> bool:
-        same = partial(past.is_as_read, entries=entries)
-        return bool(entries) and await self._index.write(lambda writer: writer.ask(same), commit=False)
-
-    async def _are_new(self, entries: Sequence[Raw]) -> bool:
-        """Or, where they were read elsewhere, whether the stream has them there still, and so twice."""
-        places = partial(past.places_of, entries=entries)
-        for place in await self._index.write(lambda writer: writer.ask(places), commit=False):
-            if not await self._has(await stream.newest_first(self._store, place, place, 1)):
-                return False
-        return True
-
-    async def _take(self, batch: Sequence[Raw]) -> None:
         try:
-            await self._index.write(lambda writer: writer.take(batch))
+            is_taken = await self._is_taken(low, high, found)
         except IndexFullError:
             if not self._index.in_memory:
                 raise
-            await self._index.begin_anew("it has grown to its bound in memory")
+            return await self._begin_anew("it has grown to its bound in memory")
+        if not is_taken:
+            return await self._begin_anew("the stream of events is another one than before")
+        self._high, self._doubtful, self.behind = found[-1][0], False, len(found) > BATCH
+        return len(found) > 1
+
+    async def _is_taken(self, low: int, high: int, found: Sequence[Raw]) -> bool:
+        """Take what is new; not where the stream has not what was read from it.  ``found``: from ``high`` on."""
+        known = found[:1]
+        if self._doubtful:
+            known = (await stream.newest_first(self._store, high, low, past.COMPARED))[::-1]
+        if not known or not found or found[0][0] != high:
+            return False
+        take = partial(past.take, known=known, new=found[1:])
+        places = await self._index.write(partial(take, sure=False), commit=len(found) > 1)
+        if not places:
+            return places is not None
+        for place in places:  # where they were read before, they have to be still
+            there = await stream.newest_first(self._store, place, place, 1)
+            if not there or await self._index.write(partial(past.take, known=there, new=(), sure=True)) is None:
+                return False
+        return await self._index.write(partial(take, sure=True)) is not None
+
+    async def _begin_anew(self, reason: str) -> bool:
+        self._begun = 0
+        await self._index.begin_anew(reason)
+        return True
 
     async def _back(self, low: int) -> bool:
         """Half of what an index may take in memory is kept for news."""
@@ -196,22 +227,28 @@ class Follower:
         self._uncommitted += len(older)
         commit = complete or self._uncommitted >= min(MOST_UNCOMMITTED, self._committed // _SHARE)
         await self._index.write(lambda writer: writer.take(older, complete=complete), commit=commit)
+        self._low, self._complete = older[0][0] if older else low, complete
         if commit:
             self._committed, self._uncommitted = self._committed + self._uncommitted, 0
         await asyncio.sleep(min(monotonic() - begun, _PAUSE))  # pulls and pushes share the processor with it
         return True
 
-    async def _let_go(self, low: int, *, complete: bool) -> bool:
+    async def _let_go(self, low: int) -> bool:
         """What was pruned from the stream goes from here, too; in an older copy of it that is there again."""
         first = await stream.oldest_first(self._store, 0, 1)
-        if not first:
-            return False
-        before = first[0][0]
-        if complete and before < low:
+        before = first[0][0] if first else low
+        if before < low and self._complete:
             await self._index.write(Writer.reopen)
+            self._complete = False
             return True
-        return bool(await self._index.write(lambda writer: writer.forget(before, FORGOTTEN)))
+        if before > low:
+            if await self._index.write(lambda writer: writer.forget(before, FORGOTTEN)):
+                self._begun = 0
+                return True
+            self._low = before
+        return False
 
-    async def _wait_for_news(self) -> None:
-        _, high, _ = await self._index.write(Writer.state)
-        await stream.wait_for_news(self._store, high or 0)
+    async def _wait_for_news(self, gathered: float, until: float) -> None:
+        await asyncio.sleep(gathered)
+        while not await stream.wait_for_news(self._store, self._high or 0) and monotonic() < until:
+            pass

@@ -1,14 +1,16 @@
-"""The index as a file (or in memory), its writer's thread, and the threads that ask it.
+"""The index as a file (or in memory), the thread that writes it, and the thread that asks it.
 
-It may be thrown away at any time, and is when it is damaged, was written by another version, or does not fit the
-stream: then a new one is begun under another name, so that whoever still reads the old one is not disturbed.
+It may be thrown away at any time, and is when it is damaged, was written by another version, does not fit the stream,
+or its file was taken away: then a new one takes the file's name.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import os
+import shutil
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -20,45 +22,40 @@ from typing import TypeVar
 from immuproxy.audit import conditions, schema
 from immuproxy.audit.writing import Writer
 
-READERS = 2
-"""Searches that run at once; others wait for them."""
-
 MEMORY_BYTES = 256 << 20
 """How large an index in memory may become: some 400,000 events, the newest."""
 
 OPENING = 2.0
 """Seconds for which a question waits until the index has been opened."""
 
+LOG_BYTES = 16 << 20
+"""What the write-ahead log is cut down to once nobody reads what it had to keep."""
+
 _CACHE_KIB = 64 << 10
 _PAGE_BYTES = 4_096
 _BUSY = 5.0
 """Seconds for which a file is waited for that another program has locked."""
 
-_NAME = "audit-{}.sqlite3"
-_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-_REFUSED = frozenset(
-    {
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_LOCKED,
-        sqlite3.SQLITE_PROTOCOL,
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_PERM,
-    }
-)
-"""What the system or another program does not let us do for now, while the file is as it should be."""
+_NAME = "audit.sqlite3"
+_LOCK = "lock"
+_FILES = (_NAME, f"{_NAME}-wal", f"{_NAME}-shm", _LOCK)
+_NO_ROOM = 16 * _PAGE_BYTES
+"""A disk with less room than that is full: SQLite makes files of this size, and calls what happens an I/O error."""
+
+_NICENESS = 10
 
 T = TypeVar("T")
 
 
-class IndexFullError(Exception):
-    """There is no room for more, or no way to write it now; what was to be written was not, and can be tried again."""
-
-
 class IndexDamagedError(Exception):
     """There is no index to ask at this moment: it is not open yet, or cannot be read, or another one is begun."""
+
+
+class IndexFullError(IndexDamagedError):
+    """There is no room for more, or no way to write it now; what was to be written was not, and can be tried again.
+
+    Where not even an empty index can be begun there is none to ask.
+    """
 
 
 def _nobody(_: str) -> None:
@@ -76,15 +73,19 @@ class Index:
         self._told = told
         self._memory_pages = memory_bytes // _PAGE_BYTES
         self._why_in_memory = "" if folder else "audit.index names no folder"
-        self._writing = ThreadPoolExecutor(1, "audit-index")
-        self._reading = ThreadPoolExecutor(READERS, "audit-search")
+        self._writing = ThreadPoolExecutor(1, "audit-index", _stand_back)
+        # One: however many search, they take one processor at most, and pulls and pushes have the others.
+        self._reading = ThreadPoolExecutor(1, "audit-search", _stand_back)
         self._opened = asyncio.Event()
-        self._asking = threading.local()
-        self._readers: list[sqlite3.Connection] = []
         self._lock: int | None = None
-        self._number = 0
         self._connection: sqlite3.Connection | None = None
         self._writer: Writer | None = None
+        self._why_none = "it is not open"
+        self._files: list[int | None] = []
+        self._asked: sqlite3.Connection | None = None
+        self._asked_of = 0
+        self.begun = 0
+        """How many indexes there have been; what was known of an earlier one says nothing of this one."""
 
     @property
     def in_memory(self) -> bool:
@@ -110,19 +111,25 @@ class Index:
 
     async def close(self) -> None:
         """Close the file; what was not committed is lost, and taken again at the next start."""
-        await asyncio.to_thread(self._close_readers)  # the last one to close the file empties its log into it
+        await self._in(self._reading, self._close_reader)  # the last one to close the file empties its log into it
         await self._in(self._writing, self._close)
-        await asyncio.to_thread(self._writing.shutdown)
+        self._reading.shutdown(wait=False)
+        self._writing.shutdown(wait=False)
 
     async def read(self, ask: Callable[[sqlite3.Connection], T]) -> T:
         """Ask in a thread, of one moment.
 
-        Raises `IndexDamagedError` where there is no answer, and the index is built anew.
+        Raises `IndexDamagedError` where there is no answer, and the index is built anew; `IndexFullError` where that
+        cannot be.
         """
-        await self._until_open()
+        try:
+            async with asyncio.timeout(OPENING):
+                await self._opened.wait()
+        except TimeoutError:
+            raise IndexDamagedError("it is still being opened") from None
         if self.in_memory:
-            return await self._in(self._writing, lambda: self._answered(ask, *self._own()))
-        return await self._in(self._reading, lambda: self._answered(ask, *self._found()))
+            return await self._in(self._writing, lambda: self._answered(ask, self._own))
+        return await self._in(self._reading, lambda: self._answered(ask, self._reader))
 
     async def write(self, work: Callable[[Writer], T], *, commit: bool = True) -> T:
         """Change the index in the writer's thread.
@@ -137,15 +144,15 @@ class Index:
         return self.in_memory and await self.write(Writer.pages, commit=False) > self._memory_pages // 2
 
     async def begin_anew(self, reason: str) -> None:
-        """Throw the index away."""
+        """Throw the index away.  Raises `IndexFullError`."""
         await self._in(self._writing, lambda: self._begin_anew(reason))
 
-    async def _until_open(self) -> None:
-        try:
-            async with asyncio.timeout(OPENING):
-                await self._opened.wait()
-        except TimeoutError:
-            raise IndexDamagedError("it is still being opened") from None
+    async def look_after(self) -> None:
+        """Begin anew where its files are not those any more that are written to: removed, or replaced by others.
+
+        Raises `IndexFullError`.
+        """
+        await self._in(self._writing, self._look_after)
 
     @staticmethod
     async def _in(pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
@@ -153,122 +160,119 @@ class Index:
 
     # In the threads ------------------------------------------------------------------------------------------------
 
-    def _answered(self, ask: Callable[[sqlite3.Connection], T], number: int, connection: sqlite3.Connection) -> T:
+    def _answered(self, ask: Callable[[sqlite3.Connection], T], connected: Callable[[], sqlite3.Connection]) -> T:
+        begun = self.begun
         try:
+            connection = connected()
             connection.execute("BEGIN")
             try:
                 return ask(connection)
             finally:
                 connection.rollback()
+        except OSError as error:  # the file was taken away
+            raise IndexDamagedError(self._said(error)) from error
         except sqlite3.DatabaseError as error:
-            if _code(error) in _DAMAGED:
-                self._writing.submit(self._begin_anew, f"it is damaged ({error})", number)
-            elif _code(error) not in _REFUSED:
+            if _is_damage(error):
+                self._writing.submit(self._begin_anew, f"it is damaged ({error})", begun)
+            elif not _is_refusal(error):
                 raise
-            raise IndexDamagedError(str(error)) from error
+            raise IndexDamagedError(self._said(error)) from error
 
     def _written(self, work: Callable[[Writer], T], *, commit: bool) -> T:
-        if self._writer is None:
-            self._begin_anew("", told=False)
-        if self._writer is None:
-            raise IndexFullError("the index could not be begun")
+        writer = self._writer or self._begin()
         try:
-            result = work(self._writer)
+            result = work(writer)
             if commit:
-                self._writer.commit()
-        except sqlite3.DatabaseError as error:
-            if _code(error) in _DAMAGED:
+                writer.commit()
+        except BaseException as error:
+            if _is_damage(error):
                 self._begin_anew(f"it is damaged ({error})")
                 raise IndexDamagedError(str(error)) from error
-            self._writer.roll_back()
-            if _code(error) in _REFUSED:
-                raise IndexFullError(str(error)) from error
-            raise
-        except BaseException:
-            self._writer.roll_back()
+            writer.roll_back()
+            if _is_refusal(error):
+                raise IndexFullError(self._said(error)) from error
             raise
         return result
 
-    def _own(self) -> tuple[int, sqlite3.Connection]:
+    def _own(self) -> sqlite3.Connection:
         if self._connection is None:
-            raise IndexDamagedError("the index could not be begun")
-        return self._number, self._connection
+            raise IndexFullError(self._why_none)
+        return self._connection
 
-    def _found(self) -> tuple[int, sqlite3.Connection]:
-        try:
-            return self._reader()
-        except sqlite3.DatabaseError as error:  # a file that could not be begun, or was taken away
-            raise IndexDamagedError(str(error)) from error
-
-    def _reader(self) -> tuple[int, sqlite3.Connection]:
-        """This thread's connection to the file of now, and that file's number."""
-        number, connection = getattr(self._asking, "open", (-1, None))
-        if connection is None or number != self._number:
-            if connection is not None:
-                self._asking.open = -1, None  # whether or not another one can be opened
-                self._readers.remove(connection)
-                connection.close()
-            number, connection = self._number, _reading(self._path(self._number))
-            self._readers.append(connection)
-            self._asking.open = number, connection
-        return number, connection
+    def _reader(self) -> sqlite3.Connection:
+        self._own()
+        if self._asked is None or self._asked_of != self.begun:
+            self._close_reader()
+            begun = self.begun
+            self._asked, self._asked_of = _reading(self._path), begun
+        return self._asked
 
     def _open(self) -> None:
         try:
-            numbers = self._claim()
-        except OSError as error:
-            self._let_go()
-            self._folder, self._why_in_memory, numbers = None, str(error), []
-        if numbers and self._go_on(numbers[-1]):
-            return
-        self._begin_anew("" if not numbers else "its file is damaged or of another version", told=bool(numbers))
+            self._claim()
+            if not self._go_on():
+                self._begin()
+        except (OSError, sqlite3.DatabaseError, IndexFullError) as error:
+            self._close()
+            self._folder, self._why_in_memory = None, str(error)
+            self._begin()
 
-    def _claim(self) -> list[int]:
-        """Take the folder for this process alone; the numbers of the files that are there, ascending."""
-        if self._folder is None:
-            return []
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return _numbers(self._folder)
+    def _claim(self) -> None:
+        """Take the folder for this process alone."""
+        if self._folder is not None:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock = os.open(self._folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
-    def _go_on(self, number: int) -> bool:
-        self._number = number
-        try:
-            connection = _writing(self._path(number))
-        except sqlite3.DatabaseError:
+    def _go_on(self) -> bool:
+        """With the index that is there; what merely cannot be used now is raised, and left as it is."""
+        if self._folder is None or not self._path.exists():
             return False
+        connection = _writing(self._path)
         try:
             if _is_ours(connection):
                 _configure(connection)
-                writer = Writer(connection)
-                writer.state()
-                self._connection, self._writer = connection, writer
+                Writer(connection).state()
+                self._use(connection)
                 return True
-        except sqlite3.DatabaseError:
-            pass
+        except sqlite3.DatabaseError as error:
+            if _is_refusal(error):
+                connection.close()
+                raise IndexFullError(self._said(error)) from error
         connection.close()
+        self._told("the audit's index is built anew: its file is damaged or of another version")
         return False
 
-    def _begin_anew(self, reason: str, number: int | None = None, *, told: bool = True) -> None:
-        """``number``: of the file that is meant; another one is left alone."""
-        if number is not None and number != self._number:
-            return
-        if told:
-            self._told(f"the audit's index is built anew: {reason}")
-        self._forget_connection()
-        try:
-            connection = self._created(self._number + 1)
-        except (OSError, sqlite3.DatabaseError) as error:
-            self._told(f"the audit's index cannot be begun: {error}")
-            return
-        self._number, self._connection, self._writer = self._number + 1, connection, Writer(connection)
-        self._remove_others()
+    def _look_after(self) -> None:
+        if self._writer is not None and _inodes(self._folder) != self._files:
+            self._begin_anew("its file was removed or replaced")
 
-    def _created(self, number: int) -> sqlite3.Connection:
-        where = ":memory:" if self._folder is None else self._path(number)
-        if isinstance(where, Path):  # for this user alone; what SQLite makes beside it gets the same mode
-            os.close(os.open(where, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    def _begin_anew(self, reason: str, begun: int | None = None) -> None:
+        """``begun``: the one that is meant; another one is left alone."""
+        if begun is None or begun == self.begun:
+            self._told(f"the audit's index is built anew: {reason}")
+            self._begin()
+
+    def _begin(self) -> Writer:
+        """Until there is a new one the old one is read.  Raises `IndexFullError`."""
+        self._let_go()
+        try:
+            self._claim()  # with the file its lock may be gone, too
+            connection = self._created()
+        except (OSError, sqlite3.DatabaseError) as error:
+            self._why_none = self._said(error)
+            self._close()
+            raise IndexFullError(self._why_none) from error
+        return self._use(connection)
+
+    def _created(self) -> sqlite3.Connection:
+        where: Path | str = ":memory:"
+        if self._folder is not None:
+            where = self._path
+            for path in self._folder.glob("audit*.sqlite3*"):  # whoever has it open can go on reading it
+                with suppress(OSError):
+                    path.unlink()
+            os.close(os.open(where, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # what SQLite puts beside it, too
         connection = _writing(where)
         try:
             _configure(connection)
@@ -281,28 +285,34 @@ class Index:
             raise
         return connection
 
-    def _forget_connection(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-        self._connection = self._writer = None
+    def _use(self, connection: sqlite3.Connection) -> Writer:
+        old, self._connection, self._writer = self._connection, connection, Writer(connection)
+        self._files = _inodes(self._folder)
+        self.begun += 1
+        if old is not None:
+            old.close()
+        return self._writer
 
-    def _remove_others(self) -> None:
-        """Only now: until there is a new file the old one is read."""
-        if self._folder is not None:
-            for path in self._folder.glob(_NAME.format("*") + "*"):
-                if not path.name.startswith(_NAME.format(self._number)):
-                    with suppress(OSError):  # it is not ours to remove, and is not read any more
-                        path.unlink()
-
-    def _path(self, number: int) -> Path:
+    @property
+    def _path(self) -> Path:
         if self._folder is None:
             raise RuntimeError("an index in memory has no file")
-        return self._folder / _NAME.format(number)
+        return self._folder / _NAME
+
+    def _said(self, error: BaseException) -> str:
+        """Why the index cannot be written to or read."""
+        if self._folder is None:
+            return str(error)
+        said = getattr(error, "strerror", None) or str(error)
+        with suppress(OSError):
+            if _code(error) == sqlite3.SQLITE_FULL or shutil.disk_usage(self._folder).free < _NO_ROOM:
+                said = "no space left on the disk"
+        return f"{self._folder}: {said}"
 
     def _close(self) -> None:
-        if self._writer is not None:
-            self._writer.roll_back()
-        self._forget_connection()
+        connection, self._connection, self._writer = self._connection, None, None
+        if connection is not None:
+            connection.close()
         self._let_go()
 
     def _let_go(self) -> None:
@@ -311,44 +321,43 @@ class Index:
             os.close(self._lock)
             self._lock = None
 
-    def _close_readers(self) -> None:
-        self._reading.shutdown()
-        for connection in self._readers:
+    def _close_reader(self) -> None:
+        connection, self._asked = self._asked, None
+        if connection is not None:
             connection.close()
 
 
 def look_in(folder: Path) -> sqlite3.Connection | None:
     """The index in a folder, for asking only, while another process writes it; None where there is none to be read.
 
-    Each question is to be a transaction of its own, and short: what is being read cannot be tidied up.
+    Each question is to be a transaction of its own, and short: the write-ahead log grows for as long as it lasts.
     """
-    for number in reversed(_numbers(folder)):
-        try:
-            connection = _reading(folder / _NAME.format(number))
-            if _is_ours(connection):
-                return connection
-            connection.close()
-        except sqlite3.DatabaseError:
-            continue
+    with suppress(OSError, sqlite3.DatabaseError):
+        return _reading(folder / _NAME)
     return None
 
 
-def _numbers(folder: Path) -> list[int]:
-    """The numbers of the files in a folder, ascending."""
-    names = (path.name.removeprefix("audit-").removesuffix(".sqlite3") for path in folder.glob(_NAME.format("*")))
-    return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+def _stand_back() -> None:
+    """Where pushes, pulls and searches want the processor at once, searches get less of it (Linux has it by thread)."""
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
 
 
 def _reading(path: Path) -> sqlite3.Connection:
+    """Raises `OSError` where it is none of ours, or was replaced: a new log says nothing of an old file."""
+    file = path.stat().st_ino
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
     )
     try:
         conditions.prepare(connection)
+        if _is_ours(connection) and path.stat().st_ino == file:  # having opened the log, too
+            return connection
     except BaseException:
         connection.close()
         raise
-    return connection
+    connection.close()
+    raise FileNotFoundError(errno.ENOENT, "it is of another version, or was replaced")
 
 
 def _writing(where: Path | str) -> sqlite3.Connection:
@@ -362,11 +371,28 @@ def _is_ours(connection: sqlite3.Connection) -> bool:
 def _configure(connection: sqlite3.Connection) -> None:
     """A lost commit costs nothing, a torn one would: so the log is kept in order, and not waited for at each commit."""
     connection.execute("PRAGMA journal_mode = wal")
+    connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
     connection.execute("PRAGMA synchronous = normal")
     connection.execute("PRAGMA temp_store = memory")
     connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
 
 
-def _code(error: sqlite3.DatabaseError) -> int:
-    """The primary result code."""
+def _inodes(folder: Path | None) -> list[int | None]:
+    """Which files have the names of an index; None where none has."""
+    return (
+        [path.stat().st_ino if path.exists() else None for path in (folder / name for name in _FILES)] if folder else []
+    )
+
+
+def _is_damage(error: BaseException) -> bool:
+    return _code(error) in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Whether the system or another program does not let us do it for now, while the file is as it should be."""
+    return isinstance(error, sqlite3.OperationalError) and _code(error) != sqlite3.SQLITE_ERROR
+
+
+def _code(error: BaseException) -> int:
+    """The primary result code of SQLite."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF

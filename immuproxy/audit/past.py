@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from functools import partial
 
 from immuproxy.audit import schema
 from immuproxy.audit.stream import Raw
-from immuproxy.audit.writing import is_readable
+from immuproxy.audit.writing import Writer, is_readable
 from immuproxy.ledger.record.rows import SEPARATOR
 
 COMPARED = 1_000
@@ -21,7 +22,21 @@ COMPARED = 1_000
 _WORD = "SELECT id FROM words WHERE field = ? AND text = ?"
 
 
-def is_as_read(connection: sqlite3.Connection, entries: Sequence[Raw]) -> bool:
+def take(writer: Writer, known: Sequence[Raw], new: Sequence[Raw], *, sure: bool) -> list[int] | None:
+    """Take in what is new in the stream behind what is ``known`` of it; both ascending.
+
+    Not where the index has read something else than ``known``: then None.  Nor where it has some of the new events
+    elsewhere: then their places, for it may be that they are not there any more; ``sure``: they are, and so twice.
+    """
+    if not writer.ask(partial(_is_as_read, entries=known)):
+        return None
+    places = [] if sure else writer.ask(partial(_places_of, entries=new))
+    if new and not places:
+        writer.take(new)
+    return places
+
+
+def _is_as_read(connection: sqlite3.Connection, entries: Sequence[Raw]) -> bool:
     """Whether the index has these entries of the stream, ascending, and no others between them."""
     rows = connection.execute(
         "SELECT place, id FROM events WHERE place BETWEEN ? AND ?", (entries[0][0], entries[-1][0])
@@ -32,7 +47,7 @@ def is_as_read(connection: sqlite3.Connection, entries: Sequence[Raw]) -> bool:
     )
 
 
-def places_of(connection: sqlite3.Connection, entries: Sequence[Raw]) -> list[int]:
+def _places_of(connection: sqlite3.Connection, entries: Sequence[Raw]) -> list[int]:
     """Where the index has the events of these entries."""
     ids = [event_id for _, raw in entries if (event_id := _id(connection, raw)) is not None]
     marks = ", ".join("?" * len(ids))

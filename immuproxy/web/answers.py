@@ -16,14 +16,22 @@ from immuproxy.ledger.redis import LedgerUnavailableError, ProxyOverloadedError
 from immuproxy.web.access.forgery import token_of
 from immuproxy.web.access.identity import visit_of
 from immuproxy.web.contexts.overview import status_dict
-from immuproxy.web.problems import Problem, bad_parameter, index_being_built, ledger_down, not_found, overloaded
+from immuproxy.web.problems import (
+    Problem,
+    bad_parameter,
+    index_being_built,
+    index_cannot_be_written,
+    ledger_down,
+    not_found,
+    overloaded,
+)
 from immuproxy.web.queries.reach import is_whole, reach_of
 from immuproxy.web.sources import Sources
 
 SOURCES: web.AppKey[Sources] = web.AppKey("sources", Sources)
 API = "/api/v1"
 
-UNAVAILABLE = (LedgerUnavailableError, IndexDamagedError, IndexFullError)
+UNAVAILABLE = (LedgerUnavailableError, IndexDamagedError)
 """What breaks an answer that has begun: Redis does not answer, or the index cannot be asked."""
 
 CLIENT_GONE = 499
@@ -98,7 +106,7 @@ def problem_of(error: Exception) -> Problem:
     match error:
         case Problem():
             return error
-        case LedgerUnavailableError() | IndexDamagedError() | IndexFullError():
+        case LedgerUnavailableError() | IndexDamagedError():
             return _unavailable(error)
         case BadCursorError():
             message = "This cursor was not given out by the audit."
@@ -115,6 +123,8 @@ def problem_of(error: Exception) -> Problem:
 def _unavailable(error: Exception) -> Problem:
     if isinstance(error, LedgerUnavailableError):
         return overloaded() if isinstance(error, ProxyOverloadedError) else ledger_down(str(error))
+    if isinstance(error, IndexFullError):
+        return index_cannot_be_written(str(error))
     return index_being_built("The proxy is making a new index of the audit from what Redis records.")
 
 

@@ -77,6 +77,19 @@ def index_being_built(reason: str) -> Problem:
     )
 
 
+def index_cannot_be_written(reason: str) -> Problem:
+    """There is no index, or none that goes on, until somebody makes room for it."""
+    return Problem(
+        503,
+        "audit_unavailable",
+        "The audit cannot be searched for now",
+        f"{reason[:1].upper()}{reason[1:]}.",
+        "Pushes and pulls do not need it, and nothing is lost: it is tried again each second.",
+        headers=(("Retry-After", "5"),),
+        links=(),
+    )
+
+
 def index_too_small() -> Problem:
     """What is asked for may be older than all that there is room for: to ask again would not help."""
     return Problem(

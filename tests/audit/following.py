@@ -5,15 +5,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from immuproxy.audit.audit import Audit
 from immuproxy.audit.follow import Follower
-from immuproxy.audit.index import MEMORY_BYTES, Index
+from immuproxy.audit.index import MEMORY_BYTES, Index, IndexDamagedError
 from immuproxy.audit.search import Search
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.redis import Store
+
+
+class Failures(list[Exception]):
+    """Those that were told, and how often it was told that they are over."""
+
+    over = 0
+
+    def hear(self, failure: Exception | None) -> None:
+        if failure is None:
+            self.over += 1
+        else:
+            self.append(failure)
 
 
 @dataclass(slots=True)
@@ -23,8 +35,8 @@ class Followed:
     audit: Audit
     index: Index
     follower: Follower
-    told: list[str] = field(default_factory=list)
-    failures: list[Exception] = field(default_factory=list)
+    told: list[str]
+    failures: Failures
 
     async def until(self, holds: Callable[[], Awaitable[bool]]) -> None:
         """Wait for something that a change of the index brings."""
@@ -42,6 +54,16 @@ class Followed:
 
         await self.until(holds)
 
+    async def until_whole(self, count: int) -> None:
+        """The same where the index may be away meanwhile."""
+
+        async def holds() -> bool:
+            with suppress(IndexDamagedError):
+                return (await self.audit.reach()).complete and await self.audit.total() == count
+            return False
+
+        await self.until(holds)
+
     async def found(self, search: Search | None = None) -> list[Event]:
         return [event async for event in self.audit.export(search or Search())]
 
@@ -51,13 +73,14 @@ async def followed(
     store: Store, folder: Path | None, *, running: bool = True, memory_bytes: int = MEMORY_BYTES
 ) -> AsyncIterator[Followed]:
     told: list[str] = []
-    failures: list[Exception] = []
     index = Index(folder, told=told.append, memory_bytes=memory_bytes)
     await index.open()
-    follower = Follower(store, index, retry_seconds=0.05, on_failure=failures.append)
+    failures = Failures()
+    follower = Follower(store, index, retry_seconds=0.05, on_failure=failures.hear)
+    here = Followed(Audit(index, follower), index, follower, told, failures)
     task = asyncio.create_task(follower.run()) if running else None
     try:
-        yield Followed(Audit(index, follower), index, follower, told, failures)
+        yield here
     finally:
         if task is not None:
             task.cancel()

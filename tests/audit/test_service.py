@@ -28,7 +28,7 @@ def test_a_proxy_keeps_its_index_beside_its_redis(shared_registry: RegistryServe
     state = tmp_path / "state"
     with running_proxy(shared_registry.url, {"embedded": str(state)}) as proxy:
         proxy.config_path.write_text(proxy.config_path.read_text().replace("immutable", "mutable"))
-        wait_until(lambda: _events(state / "audit" / "audit-1.sqlite3"), "the changed rules to be in the index")
+        wait_until(lambda: _events(state / "audit" / "audit.sqlite3"), "the changed rules to be in the index")
         assert _places(proxy) == [f"in {state / 'audit'}"]
         assert _modes(state / "audit") == {0o700, 0o600}
 
@@ -39,7 +39,7 @@ def test_a_folder_that_is_there_is_used_as_it_is(shared_registry: RegistryServer
     folder.mkdir(parents=True)
     folder.chmod(0o755)
     with running_proxy(shared_registry.url, {"embedded": str(tmp_path / "state")}):
-        wait_until((folder / "audit-1.sqlite3-wal").exists, "the index to be begun")
+        wait_until((folder / "audit.sqlite3-wal").exists, "the index to be begun")
         assert _modes(folder) == {0o755, 0o600}
 
 

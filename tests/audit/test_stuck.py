@@ -112,7 +112,6 @@ async def test_what_cannot_be_removed_stays_and_stops_nothing(
     store: Store, events: list[Event], tmp_path: Path
 ) -> None:
     (tmp_path / "audit-7.sqlite3.old").mkdir()
-    (tmp_path / "audit-7.sqlite3").mkdir()
     async with followed(store, tmp_path) as here:
         await here.until_all(120)
         assert here.index.place == f"in {tmp_path}"

@@ -133,7 +133,7 @@ async def test_a_damaged_index_is_read_as_far_as_that_goes(store: Store, tmp_pat
 
 
 def file_in(folder: Path) -> Path:
-    return folder / "audit-1.sqlite3"
+    return folder / "audit.sqlite3"
 
 
 def damage(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -15,7 +16,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from immuproxy.audit import Rosters
 from immuproxy.audit.follow import BATCH
-from immuproxy.audit.index import MEMORY_BYTES
+from immuproxy.audit.index import MEMORY_BYTES, IndexFullError
 from immuproxy.ledger.model import Action, Outcome
 from immuproxy.ledger.redis import Store
 from immuproxy.web.app import make_console
@@ -187,6 +188,24 @@ async def test_a_search_ends_where_a_full_index_ends(sources: Sources, store: St
         assert page["next_cursor"] is None
         assert (page["complete"], page["searched_to"]) == (False, page["index"]["since"])
         assert "Search older events" not in await said(console, "/audit?q=tag:none")
+
+
+async def test_an_index_that_cannot_be_begun_is_not_called_unfinished(
+    sources: Sources, store: Store, tmp_path: Path
+) -> None:
+    folder = tmp_path / "index"
+    async with looked_at(sources, store, folder) as (console, here):
+        shutil.rmtree(folder)
+        folder.write_text("in the way")
+        with pytest.raises(IndexFullError):
+            await here.follower.step()
+        for path in ("/audit", "/repositories/team/app"):
+            text = await said(console, path, 503)
+            assert str(folder) in text
+            assert "being built" not in text
+        async with console.get("/api/v1/events") as response:
+            error = (await response.json())["error"]
+            assert (error["code"], str(folder) in error["message"]) == ("audit_unavailable", True)
 
 
 async def test_without_redis_an_error_page_says_so_once(

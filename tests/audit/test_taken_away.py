@@ -1,0 +1,130 @@
+"""The files of the index are taken away, or cannot be made, while a proxy runs: it is noticed, said, and mended."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from immuproxy.audit import index as index_module
+from immuproxy.audit.index import IndexDamagedError
+from immuproxy.audit.pruning import prune
+from immuproxy.ledger.model import Event
+from immuproxy.ledger.record import Record
+from immuproxy.ledger.redis import Store, connect
+from tests.audit.following import followed
+from tests.audit.made_up import fill, made_up_events
+from tests.servers import RedisServer
+
+START = 1_700_000_000_000
+
+
+@pytest_asyncio.fixture
+async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
+    async with connect(redis_server.url, timeout=2) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture
+async def events(store: Store) -> list[Event]:
+    made = list(made_up_events(120, repositories=10, start=START))
+    await fill(store, made)
+    return made
+
+
+def remove_folder(folder: Path) -> None:
+    shutil.rmtree(folder)
+
+
+def remove_file(folder: Path) -> None:
+    (folder / "audit.sqlite3").unlink()
+
+
+def remove_log(folder: Path) -> None:
+    (folder / "audit.sqlite3-wal").unlink()
+
+
+def remove_lock(folder: Path) -> None:
+    (folder / "lock").unlink()
+
+
+def replace_file(folder: Path) -> None:
+    with closing(sqlite3.connect(folder / "another")) as connection:
+        connection.execute("CREATE TABLE others (anything)")
+    (folder / "another").rename(folder / "audit.sqlite3")
+
+
+@pytest.mark.parametrize("take_away", [remove_folder, remove_file, remove_log, remove_lock, replace_file])
+async def test_files_that_are_taken_away_under_a_running_proxy_are_made_anew(
+    store: Store, events: list[Event], tmp_path: Path, take_away: Callable[[Path], None]
+) -> None:
+    folder = tmp_path / "index"
+    async with followed(store, folder) as here:
+        await here.until_all(120)
+        take_away(folder)
+
+        async def said() -> bool:
+            return bool(here.told)
+
+        await here.until(said)
+        await Record(store).append(replace(events[0], id="later", time=START + 10**10))
+        await here.until_all(121)
+        assert [event.id for event in await here.found()] == ["later", *(event.id for event in reversed(events))]
+        assert here.told == ["the audit's index is built anew: its file was removed or replaced"]
+        assert not here.failures
+    async with followed(store, folder, running=False) as again:
+        assert await again.audit.total() == 121
+        assert not again.told
+
+
+async def test_a_folder_that_takes_no_file_is_said_once_by_its_name_and_used_as_soon_as_it_does(
+    store: Store, events: list[Event], tmp_path: Path
+) -> None:
+    folder = tmp_path / "index"
+    async with followed(store, folder) as here:
+        await here.until_all(120)
+        shutil.rmtree(folder)
+        folder.write_text("in the way")
+
+        async def failed() -> bool:
+            return here.follower.failed is not None
+
+        await here.until(failed)
+        with pytest.raises(IndexDamagedError, match=str(folder)):
+            await here.audit.reach()
+        for _ in range(3):
+            await here.follower.change(here.follower.seen)  # it is tried again
+        folder.unlink()
+        await here.until_whole(120)
+        assert len(here.told) == len(here.failures) == 1
+        assert str(folder) in str(here.failures[0])
+        assert here.failures.over == 1
+
+
+async def test_the_log_is_cut_down_when_a_long_reader_has_gone(
+    store: Store, events: list[Event], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_module, "LOG_BYTES", 64 << 10)
+    log = tmp_path / "audit.sqlite3-wal"
+    async with followed(store, tmp_path, running=False) as here:
+        await here.follower.step()
+        with closing(sqlite3.connect(tmp_path / "audit.sqlite3", isolation_level=None)) as backup:
+            backup.execute("BEGIN")
+            backup.execute("SELECT count(*) FROM events").fetchone()
+            for number, event in enumerate(made_up_events(2_000, start=START + 10**10, days=1)):
+                await Record(store).append(event)
+                if number % 100 == 99:
+                    await here.follower.step()
+            assert log.stat().st_size > 4 << 20
+        async for _ in prune(store, START + 10**10 + 1):
+            pass
+        for _ in range(3):
+            await Record(store).append(replace(events[0], id=f"later-{_}", time=START + 10**11 + _))
+            await here.follower.step()
+        assert log.stat().st_size < 1 << 20
