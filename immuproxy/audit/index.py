@@ -12,10 +12,11 @@ import fcntl
 import os
 import shutil
 import sqlite3
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -228,18 +229,17 @@ class Index:
         """With the index that is there; what merely cannot be used now is raised, and left as it is."""
         if self._folder is None or not self._path.exists():
             return False
-        connection = _writing(self._path)
         try:
-            if _is_ours(connection):
-                _configure(connection)
-                Writer(connection).state()
-                self._use(connection)
-                return True
+            with _kept(_connected(self._path)) as connection:
+                if _is_ours(connection):
+                    _configure(connection)
+                    Writer(connection).state()
+                    self._use(connection)
+                    return True
+                connection.close()
         except sqlite3.DatabaseError as error:
             if _is_refusal(error):
-                connection.close()
                 raise IndexFullError(self._said(error)) from error
-        connection.close()
         self._told("the audit's index is built anew: its file is damaged or of another version")
         return False
 
@@ -273,17 +273,13 @@ class Index:
                 with suppress(OSError):
                     path.unlink()
             os.close(os.open(where, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # what SQLite puts beside it, too
-        connection = _writing(where)
-        try:
+        with _kept(_connected(where)) as connection:
             _configure(connection)
             if self._folder is None:
                 connection.execute(f"PRAGMA max_page_count = {self._memory_pages}")
                 conditions.prepare(connection)
             connection.executescript(schema.TABLES)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+            return connection
 
     def _use(self, connection: sqlite3.Connection) -> Writer:
         old, self._connection, self._writer = self._connection, connection, Writer(connection)
@@ -295,9 +291,7 @@ class Index:
 
     @property
     def _path(self) -> Path:
-        if self._folder is None:
-            raise RuntimeError("an index in memory has no file")
-        return self._folder / _NAME
+        return (self._folder or Path()) / _NAME
 
     def _said(self, error: BaseException) -> str:
         """Why the index cannot be written to or read."""
@@ -338,30 +332,34 @@ def look_in(folder: Path) -> sqlite3.Connection | None:
 
 
 def _stand_back() -> None:
-    """Where pushes, pulls and searches want the processor at once, searches get less of it (Linux has it by thread)."""
+    """Where pulls and pushes want the processor, too, they get less of it (Linux has it by thread)."""
     with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        if sys.platform == "linux":
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
 
 
 def _reading(path: Path) -> sqlite3.Connection:
     """Raises `OSError` where it is none of ours, or was replaced: a new log says nothing of an old file."""
     file = path.stat().st_ino
-    connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
-    )
-    try:
+    with _kept(_connected(f"{path.absolute().as_uri()}?mode=ro")) as connection:
         conditions.prepare(connection)
-        if _is_ours(connection) and path.stat().st_ino == file:  # having opened the log, too
-            return connection
+        if not _is_ours(connection) or path.stat().st_ino != file:  # having opened the log, too
+            raise FileNotFoundError(errno.ENOENT, "it is of another version, or was replaced")
+        return connection
+
+
+def _connected(where: Path | str) -> sqlite3.Connection:
+    return sqlite3.connect(where, timeout=_BUSY, uri=True, isolation_level=None, check_same_thread=False)
+
+
+@contextmanager
+def _kept(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """Closed where it turns out to be of no use."""
+    try:
+        yield connection
     except BaseException:
         connection.close()
         raise
-    connection.close()
-    raise FileNotFoundError(errno.ENOENT, "it is of another version, or was replaced")
-
-
-def _writing(where: Path | str) -> sqlite3.Connection:
-    return sqlite3.connect(where, timeout=_BUSY, isolation_level=None, check_same_thread=False)
 
 
 def _is_ours(connection: sqlite3.Connection) -> bool:
@@ -379,9 +377,8 @@ def _configure(connection: sqlite3.Connection) -> None:
 
 def _inodes(folder: Path | None) -> list[int | None]:
     """Which files have the names of an index; None where none has."""
-    return (
-        [path.stat().st_ino if path.exists() else None for path in (folder / name for name in _FILES)] if folder else []
-    )
+    paths = [folder / name for name in _FILES] if folder else []
+    return [path.stat().st_ino if path.exists() else None for path in paths]
 
 
 def _is_damage(error: BaseException) -> bool:

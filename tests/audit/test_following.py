@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import sqlite3
+import sys
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -352,6 +355,17 @@ async def test_who_waits_hears_that_redis_is_back(store: Store, redis_server: Re
         await found.until(lambda: fails(wanted=True))
         redis_server.start()
         await found.until(lambda: fails(wanted=False))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process has one priority")
+async def test_threads_of_the_index_give_way_to_pulls_and_pushes(store: Store, tmp_path: Path) -> None:
+    def priority(_: object) -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    mine = priority(None)
+    async with followed(store, tmp_path, running=False) as here:
+        assert await here.index.read(priority) == await here.index.write(priority) == 10
+        assert priority(None) == mine
 
 
 async def test_questions_wait_until_the_index_is_open_but_not_for_ever(
