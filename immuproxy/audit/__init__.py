@@ -49,9 +49,20 @@ file is replaced, and `BadCursorError`.
 from __future__ import annotations
 
 from immuproxy.audit.audit import Audit, Reach
+from immuproxy.audit.deadline import OutOfTimeError
 from immuproxy.audit.follow import Follower
 from immuproxy.audit.index import Index, IndexDamagedError, IndexFullError
 from immuproxy.audit.rosters import Rosters
 from immuproxy.audit.visiting import Visitor
 
-__all__ = ["Audit", "Follower", "Index", "IndexDamagedError", "IndexFullError", "Reach", "Rosters", "Visitor"]
+__all__ = [
+    "Audit",
+    "Follower",
+    "Index",
+    "IndexDamagedError",
+    "IndexFullError",
+    "OutOfTimeError",
+    "Reach",
+    "Rosters",
+    "Visitor",
+]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Concatenate, ParamSpec, TypeVar
 
 from immuproxy.audit import paging, schema, views
+from immuproxy.audit.deadline import ends_by, last_moment
 from immuproxy.audit.follow import Follower
 from immuproxy.audit.index import Index, IndexDamagedError, IndexFullError
 from immuproxy.audit.paging import Walked
@@ -29,6 +32,8 @@ from immuproxy.ledger.redis import LedgerUnavailableError
 _EXPORT_PAGE = 100
 """Events of an export that are read in one go: about a millisecond for everybody else on the loop (H88)."""
 
+P = ParamSpec("P")
+T = TypeVar("T")
 _ALL = Search()
 _OLDER, _NEWER = "older", "newer"
 
@@ -170,7 +175,7 @@ class Audit:
         place = await self._end() if place is None else place
         while True:
             seen = self._follower.seen
-            walked = await self._index.read(partial(paging.newer, searches=searches, after=place))
+            walked = await self._ask(paging.newer, searches, place)
             if not walked.whole and place < walked.since - 1:  # what lies between is still being read
                 await self._rest_of(seen)
                 continue
@@ -211,23 +216,21 @@ class Audit:
 
     async def counts(self, since: int, until: int, buckets: int, *, field: str = "outcome") -> Chart:
         """See `views.chart`."""
-        return await self._index.read(partial(views.chart, field=field, since=since, until=until, buckets=buckets))
+        return await self._ask(views.chart, field, since, until, buckets)
 
     async def shadowed(self, since: int, until: int) -> int:
         """See `views.shadowed`."""
-        return await self._index.read(partial(views.shadowed, since=since, until=until))
+        return await self._ask(views.shadowed, since, until)
 
     async def top(
         self, field: str, *, since: int, until: int, outcome: str | None = None, limit: int = 10
     ) -> list[Tally]:
         """See `views.top`."""
-        return await self._index.read(
-            partial(views.top, field=field, since=since, until=until, outcome=outcome, limit=limit)
-        )
+        return await self._ask(views.top, field, since=since, until=until, outcome=outcome, limit=limit)
 
     async def facet_values(self, field: str, prefix: str = "", *, limit: int = 20) -> list[Tally]:
         """See `views.known_values`."""
-        return await self._index.read(partial(views.known_values, key=field, part=prefix, limit=limit))
+        return await self._ask(views.known_values, field, prefix, limit)
 
     async def repositories(
         self, pattern: str = "", *, order: str = "activity", limit: int = 50, cursor: str = ""
@@ -242,9 +245,7 @@ class Audit:
         if cursor:
             weight, name = cursors.read(order, (int, str), cursor)
             behind = -int(weight), str(name)
-        found, matching = await self._index.read(
-            partial(views.repositories, pattern=pattern, order=order, limit=limit + 1, behind=behind)
-        )
+        found, matching = await self._ask(views.repositories, pattern, order, limit + 1, behind)
         shown = found[:limit]
         following = cursors.write(order, views.weight(order, shown[-1]), shown[-1].repository) if found[limit:] else ""
         return RepositoryPage(tuple(shown), matching, following)
@@ -264,7 +265,18 @@ class Audit:
 
     async def total(self) -> int:
         """How many events can be searched."""
-        return await self._index.read(views.total)
+        return await self._ask(views.total)
+
+    async def _ask(
+        self, view: Callable[Concatenate[sqlite3.Connection, P], T], *arguments: P.args, **options: P.kwargs
+    ) -> T:
+        """What a function of a connection says; raises `OutOfTimeError`."""
+
+        def answer(connection: sqlite3.Connection) -> T:
+            with ends_by(connection, last_moment()):
+                return view(connection, *arguments, **options)
+
+        return await self._index.read(answer)
 
     def _at_its_bound(self, walked: Walked) -> bool:
         """Whether all was looked at that an index in memory has room for; one that is begun anew has nothing yet."""
@@ -272,7 +284,8 @@ class Audit:
         return self._follower.bounded and walked.high > 0 and is_through
 
     async def _walk(self, searches: Sequence[Search], count: int, start: int) -> Walked:
-        return await self._index.read(partial(paging.walk, searches=searches, count=count, start=start))
+        walk = partial(paging.walk, searches=searches, count=count, start=start, seconds=paging.DEADLINE)
+        return await self._index.read(walk)
 
 
 def _place(position: Position) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 
 from immuproxy.audit import schema
 from immuproxy.audit.conditions import ODD, Compiler, Condition
+from immuproxy.audit.deadline import OutOfTimeError, ends_by, last_moment
 from immuproxy.audit.search import Search
 from immuproxy.ledger.model import Action, ActorSource, Event, Outcome
 from immuproxy.ledger.record.rows import FIELDS
@@ -28,9 +29,6 @@ MOST_HITS = 10_000
 
 _FEWEST = 250
 """The same of the first step, which is not cut: even a slow machine gets on."""
-
-_OPCODES = 5_000
-"""Steps of SQLite between two looks at the clock."""
 
 _EVERY = Condition("1", places="SELECT place FROM events", ordered=True)
 _ACTIONS = {action.value: action for action in Action}
@@ -88,32 +86,34 @@ def walk(
     start: int = NEWEST,
     seconds: float = DEADLINE,
 ) -> Walked:
-    """``count`` events at or below ``start`` that all of ``searches`` want, newest first; fewer where time runs out."""
+    """``count`` events at or below ``start`` that all of ``searches`` want, newest first; fewer where time runs out.
+
+    The first step is not cut for that, so that even a slow machine gets on.  Raises `OutOfTimeError`.
+    """
     deadline = monotonic() + seconds
+    latest = max(deadline, last_moment())
     low, high, complete = connection.execute("SELECT low, high, complete FROM state").fetchone()
     if low is None:
         return Walked() if complete else Walked(resume=min(start, NEWEST - 1), since=NEWEST, whole=False)
     walked = Walked(high=high, since=low, whole=bool(complete))
-    conditions = Compiler(connection).conditions(searches)
+    with ends_by(connection, latest):
+        conditions = Compiler(connection).conditions(searches)
     stretches = _stretches(searches, start, low)
-    stretch, most, is_late = next(stretches, None), _FEWEST, None
-    while stretch and len(walked.found) < count and not (is_late and is_late()):
+    stretch, most = next(stretches, None), _FEWEST
+    while stretch and len(walked.found) < count and (most == _FEWEST or monotonic() < deadline):
         wanted = count - len(walked.found)
-        # Only of what reads: an interrupted write would take the whole transaction with it.
-        connection.set_progress_handler(is_late, _OPCODES)
         try:
-            rows, lower = _step(connection, stretch, [*conditions, *stretch.conditions], wanted, most)
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+            with ends_by(connection, latest if most == _FEWEST else deadline):
+                rows, lower = _step(connection, stretch, [*conditions, *stretch.conditions], wanted, most)
+        except OutOfTimeError:
+            if most == _FEWEST:
                 raise
             break
-        finally:
-            connection.set_progress_handler(None, 0)
         walked.found += _read(rows)
         if len(rows) == wanted:
             lower = rows[-1][0]
         stretch = replace(stretch, upper=lower - 1) if lower > stretch.lower else next(stretches, None)
-        most, is_late = MOST_HITS, lambda: monotonic() > deadline
+        most = MOST_HITS
     walked.resume = stretch.upper if stretch else None if complete else min(start, low - 1)
     return walked
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from immuproxy.audit import conditions, paging, schema, stream, views
+from immuproxy.audit.deadline import OutOfTimeError
 from immuproxy.audit.index import look_in
 from immuproxy.audit.paging import Found
 from immuproxy.audit.search import Search
@@ -60,7 +61,7 @@ class _Kept:
                 return question(self.connection)
             finally:
                 self.connection.rollback()
-        except sqlite3.DatabaseError:
+        except (sqlite3.DatabaseError, OutOfTimeError):
             return None
 
 

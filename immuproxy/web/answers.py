@@ -10,7 +10,7 @@ import aiohttp_jinja2
 import structlog
 from aiohttp import web
 
-from immuproxy.audit import IndexDamagedError, IndexFullError
+from immuproxy.audit import IndexDamagedError, IndexFullError, OutOfTimeError
 from immuproxy.ledger.cursors import BadCursorError
 from immuproxy.ledger.redis import LedgerUnavailableError, ProxyOverloadedError
 from immuproxy.web.access.forgery import token_of
@@ -24,6 +24,7 @@ from immuproxy.web.problems import (
     ledger_down,
     not_found,
     overloaded,
+    too_slow,
 )
 from immuproxy.web.queries.reach import is_whole, reach_of
 from immuproxy.web.sources import Sources
@@ -31,8 +32,8 @@ from immuproxy.web.sources import Sources
 SOURCES: web.AppKey[Sources] = web.AppKey("sources", Sources)
 API = "/api/v1"
 
-UNAVAILABLE = (LedgerUnavailableError, IndexDamagedError)
-"""What breaks an answer that has begun: Redis does not answer, or the index cannot be asked."""
+UNAVAILABLE = (LedgerUnavailableError, IndexDamagedError, OutOfTimeError)
+"""What breaks an answer that has begun: Redis does not answer, or the index cannot be asked, or not in time."""
 
 CLIENT_GONE = 499
 """What is counted where a visitor hung up before the answer began."""
@@ -106,7 +107,7 @@ def problem_of(error: Exception) -> Problem:
     match error:
         case Problem():
             return error
-        case LedgerUnavailableError() | IndexDamagedError():
+        case LedgerUnavailableError() | IndexDamagedError() | OutOfTimeError():
             return _unavailable(error)
         case BadCursorError():
             message = "This cursor was not given out by the audit."
@@ -125,6 +126,8 @@ def _unavailable(error: Exception) -> Problem:
         return overloaded() if isinstance(error, ProxyOverloadedError) else ledger_down(str(error))
     if isinstance(error, IndexFullError):
         return index_cannot_be_written(str(error))
+    if isinstance(error, OutOfTimeError):
+        return too_slow(str(error))
     return index_being_built("The proxy is making a new index of the audit from what Redis records.")
 
 

@@ -102,6 +102,17 @@ def index_too_small() -> Problem:
     )
 
 
+def too_slow(reason: str) -> Problem:
+    """A count or a list was cut, and a part of one would be wrong."""
+    return Problem(
+        503,
+        "audit_too_slow",
+        "This takes too long",
+        f"The audit's index was asked for more than it can count or look through in time: {reason}.",
+        "Choose a shorter time or a narrower filter, or load this page again in a moment: the machine may be busy.",
+    )
+
+
 def ledger_down(reason: str) -> Problem:
     """Redis did not answer."""
     return Problem(

@@ -74,6 +74,7 @@ async def test_what_changed_between_two_tags(edge: RunningEdge, reading: Console
     await push(edge, "2.0", two())
     found = await said(reading, "team/app:1.0", "2.0")
     assert found["sentence"] == "2 layers added, 1 removed, 1 shared."
+    assert found["index"]["complete"]
     assert [row["digest"] for row in found["image"]["layers"] if row["status"] == "shared"] == [sha256(BASE)]
     labels = {row["name"]: (row["before"], row["after"]) for row in found["image"]["labels"]}
     assert labels == {"version": ("1", "2"), "hostile": (None, HOSTILE)}

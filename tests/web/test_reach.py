@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from immuproxy.audit import Rosters
+from immuproxy.audit import Rosters, deadline
 from immuproxy.audit.follow import BATCH
 from immuproxy.audit.index import MEMORY_BYTES, IndexFullError
 from immuproxy.ledger.model import Action, Outcome
@@ -43,6 +43,7 @@ OF_SOMETHING = (
     f"/repositories/team/app/manifests/{digest('one')}",
 )
 SINGLE = ("/events/old", f"/compare?a=team/app:1.0&b=team/app@{digest('one')}")
+OF_NOW = "of-now"
 CLAIMS = re.compile(
     r"Nothing has (?!been compared)|Nothing matches|No repository|No tag yet|No pushes"
     r"|>None\.<|has never|ever drifted|Nobody has allowed|not used<"
@@ -208,6 +209,21 @@ async def test_an_index_that_cannot_be_begun_is_not_called_unfinished(
             assert (error["code"], str(folder) in error["message"]) == ("audit_unavailable", True)
 
 
+@pytest.mark.parametrize("path", ["/overview?range=90d", "/repositories?filter=team", "/complete?q=repo:team"])
+async def test_what_takes_too_long_is_no_answer_and_says_what_to_do(
+    console: Console, seed: Seed, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    await seed([OLD, push(time=now())])
+    assert (await answered(console, f"/api/v1{path}"))["index"]["complete"]
+    monkeypatch.setattr(deadline, "SECONDS", -1.0)
+    monkeypatch.setattr(deadline, "OPCODES", 1)
+    error = (await answered(console, f"/api/v1{path}"))["error"]
+    assert error["code"] == "audit_too_slow"
+    assert "shorter time or a narrower filter" in error["message"]
+    if "complete" not in path:
+        assert (await said(console, path.replace("/overview", "/"), 503)).count("takes too long") == 1
+
+
 async def test_without_redis_an_error_page_says_so_once(
     console: Console, redis_server: RedisServer, seed: Seed
 ) -> None:
@@ -222,13 +238,16 @@ async def test_without_redis_an_error_page_says_so_once(
     "path",
     [
         f"/api/v1{path}"
-        for path in ("/overview", "/events", "/repositories", "/drift", "/exceptions", "/rules", *OF_SOMETHING)
+        for path in (
+            *("/overview", "/events", "/repositories", "/drift", "/exceptions", "/rules", "/complete?q=repo:team"),
+            *(f"/events/{OF_NOW}", *OF_SOMETHING),
+        )
     ],
 )
 async def test_every_answer_from_the_index_says_how_far_it_reaches(
     sources: Sources, store: Store, seed: Seed, path: str
 ) -> None:
-    granted = push(Outcome.GRANTED, action=Action.EXCEPTION, time=now() - 2)
+    granted = push(Outcome.GRANTED, action=Action.EXCEPTION, id=OF_NOW, time=now() - 2)
     times = range(now() - BATCH - 10, now() - 10)
     await seed([OLD, *(push(repository="team/app", tag="1.0", digest=digest("one"), time=at) for at in times), granted])
     async with looked_at(sources, store) as (console, here):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 from heapq import nlargest
 from typing import Any
@@ -28,10 +29,11 @@ SHOWN_CHOICES = 50
 
 async def compare(sources: Sources, before: Image, after: Image) -> dict[str, Any]:
     """What changed from one manifest to another."""
-    first, second = await asyncio.gather(_side(sources, before), _side(sources, after))
+    reach = await reach_of(sources)
+    first, second = await asyncio.gather(_side(sources, before, reach), _side(sources, after, reach))
     if first.document.is_index and second.document.is_index:
         first, second = await _with_children(sources, first, second)
-    return contexts.comparison_context(first, second)
+    return contexts.comparison_context(first, second) | {"index": reach}
 
 
 async def choices(sources: Sources, repository: str) -> list[str]:
@@ -42,16 +44,15 @@ async def choices(sources: Sources, repository: str) -> list[str]:
     return [f"{repository}:{facts.tag}" for facts in latest]
 
 
-async def _side(sources: Sources, asked: Image) -> Side:
-    digest = asked.reference if asked.is_digest else await _held(sources, asked)
-    await _must_know(sources, asked.repository, digest)
+async def _side(sources: Sources, asked: Image, reach: Mapping[str, Any]) -> Side:
+    digest = asked.reference if asked.is_digest else await _held(sources, asked, reach)
+    await _must_know(sources, asked.repository, digest, reach)
     opened = await open_manifest(sources, asked.repository, digest)
     return Side(str(asked), opened, await open_image(sources, asked.repository, opened.document))
 
 
-async def _held(sources: Sources, asked: Image) -> str:
+async def _held(sources: Sources, asked: Image, reach: Mapping[str, Any]) -> str:
     """What a tag holds, or was last set to."""
-    reach = await reach_of(sources)
     record, facts = await asyncio.gather(
         sources.register.read(asked.repository, asked.reference),
         sources.audit.last_set(asked.repository, asked.reference),
@@ -64,10 +65,9 @@ async def _held(sources: Sources, asked: Image) -> str:
     return digest
 
 
-async def _must_know(sources: Sources, repository: str, digest: str) -> None:
+async def _must_know(sources: Sources, repository: str, digest: str, reach: Mapping[str, Any]) -> None:
     """Nothing is opened that the proxy does not know in that repository."""
     search = Search().with_term("repo", repository).with_term("digest", digest)
-    reach = await reach_of(sources)
     pinned, page = await asyncio.gather(
         sources.register.is_pinned(repository, digest), sources.audit.events(search, limit=1)
     )

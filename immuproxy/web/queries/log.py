@@ -31,14 +31,14 @@ async def event(sources: Sources, event_id: str) -> dict[str, Any]:
     if found is None:
         must_be_whole(reach)
         raise not_found(f"There is no event {event_id[:80]}.", "It may have been pruned, or the address was cut short.")
-    return log.event_context(found)
+    return log.event_context(found) | {"index": reach}
 
 
 async def complete(sources: Sources, text: str, position: int) -> dict[str, Any]:
     """What may be typed next into the search box."""
-    wanted = log.word_at(text, position)
+    reach, wanted = await reach_of(sources), log.word_at(text, position)
     found = log.value_suggestions(wanted, await _values(sources, wanted)) if wanted.key else log.key_suggestions(wanted)
-    return {"start": wanted.start, "end": wanted.end, "suggestions": found}
+    return {"start": wanted.start, "end": wanted.end, "suggestions": found, "index": reach}
 
 
 _FIXED = {

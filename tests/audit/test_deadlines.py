@@ -1,0 +1,55 @@
+"""Every question to the index ends in time; one that is cut says so, and is in nobody's way afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from immuproxy.audit import Audit, OutOfTimeError, deadline, paging
+from immuproxy.audit.search import parse
+from immuproxy.ledger import cursors
+from immuproxy.ledger.cursors import Position
+from immuproxy.ledger.redis import connect
+from tests.audit.following import followed
+from tests.audit.made_up import fill, made_up_events
+from tests.servers import RedisServer
+
+COUNT = 300
+START, END = 1_700_000_000_000, 1_700_000_000_000 + 90 * 86_400_000
+BEGINNING = cursors.write_position("newer", Position(0, 0))
+QUESTIONS: dict[str, Callable[[Audit], Awaitable[object]]] = {
+    "chart": lambda audit: audit.counts(START, END, 30),
+    "shadowed": lambda audit: audit.shadowed(START, END),
+    "top": lambda audit: audit.top("tag", since=START, until=END, outcome="refused"),
+    "known values": lambda audit: audit.facet_values("repo", "team"),
+    "known tags": lambda audit: audit.facet_values("tag", "v1"),
+    "repositories": lambda audit: audit.repositories("team"),
+    "total": lambda audit: audit.total(),
+    "words of a search": lambda audit: audit.events(parse("repo:**3** agent:*o*", END)),
+    "tail": lambda audit: anext(audit.tail(parse("repo:**3**", END), after=BEGINNING)),
+}
+
+
+@pytest_asyncio.fixture(params=["file", "memory"])
+async def audit(request: pytest.FixtureRequest, redis_server: RedisServer, tmp_path: Path) -> AsyncIterator[Audit]:
+    async with connect(redis_server.url, timeout=5) as store:
+        await fill(store, made_up_events(COUNT, start=START))
+        async with followed(store, tmp_path if request.param == "file" else None) as here:
+            await here.until_all(COUNT)
+            yield here.audit
+
+
+async def test_a_question_that_takes_too_long_is_cut_and_says_so(audit: Audit, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as hurry:
+        hurry.setattr(deadline, "SECONDS", -1.0)
+        hurry.setattr(paging, "DEADLINE", -1.0)
+        hurry.setattr(deadline, "OPCODES", 1)
+        for name, ask in QUESTIONS.items():
+            with pytest.raises(OutOfTimeError):
+                raise AssertionError((name, await ask(audit)))
+    for ask in QUESTIONS.values():
+        assert await ask(audit)
+    assert await audit.total() == COUNT
