@@ -121,8 +121,17 @@ class Audit:
         return await self.events(of_tag, limit=limit, cursor=cursor)
 
     async def event(self, event_id: str) -> Event | None:
-        """One event by its id (or by the id of its request)."""
-        walked = await self._walk([Search((Term("id", event_id),))], 1, paging.NEWEST)
+        """One event by its id (or by the id of its request); None where the index holds none.
+
+        It is waited a little for what was recorded just now.  Where that is not there yet, nobody knows: raises
+        `IndexDamagedError`, and `LedgerUnavailableError`.
+        """
+        search = Search((Term("id", event_id),))
+        walked = await self._walk([search], 1, paging.NEWEST)
+        if not walked.found:
+            if not await self.caught_up(await self._follower.end(), _WAITED):
+                raise IndexDamagedError("what was recorded just now cannot be searched yet")
+            walked = await self._walk([search], 1, paging.NEWEST)
         return walked.found[0].event if walked.found else None
 
     async def export_pages(self, search: Search, *, filters: Search = _ALL) -> AsyncIterator[Sequence[Event]]:
@@ -138,7 +147,7 @@ class Audit:
             yield [found.event for found in walked.found]
             if self._at_its_bound(walked):
                 raise IndexFullError("there is room in memory for the newest events only")
-            if walked.resume is not None and walked.resume < walked.since:
+            if walked.is_through and not walked.whole:
                 await self._changed(seen)
             start = walked.resume
 
@@ -151,7 +160,8 @@ class Audit:
     async def told(self, search: Search, since: int, most: int) -> tuple[Sequence[Event], bool]:
         """At most ``most`` events that are recorded by now, from a time on (ms), newest first; whether they are all.
 
-        None, and that they are not all, where the index is not there within a second.  Raises `LedgerUnavailableError`.
+        None, and that they are not all, where the index is not there within a second.  They may be all before it goes
+        back to the beginning: what it lacks then was recorded before that time.  Raises `LedgerUnavailableError`.
         """
         try:
             async with asyncio.timeout(_WAITED):
@@ -160,7 +170,7 @@ class Audit:
                 walked = await self._walk([search], most + 1, paging.NEWEST)
         except (TimeoutError, IndexDamagedError):
             return (), False
-        whole = walked.resume is None or schema.ms_of(walked.resume) < since
+        whole = walked.is_through and (walked.whole or schema.ms_of(walked.since) < since)
         return [found.event for found in walked.found[:most]], whole and len(walked.found) <= most
 
     def tail(self, search: Search, *, filters: Search = _ALL, after: str = "") -> AsyncIterator[Arrival]:
@@ -280,8 +290,7 @@ class Audit:
 
     def _at_its_bound(self, walked: Walked) -> bool:
         """Whether all was looked at that an index in memory has room for; one that is begun anew has nothing yet."""
-        is_through = walked.resume is not None and walked.resume < walked.since
-        return self._follower.bounded and walked.high > 0 and is_through
+        return self._follower.bounded and walked.high > 0 and walked.is_through and not walked.whole
 
     async def _walk(self, searches: Sequence[Search], count: int, start: int) -> Walked:
         walk = partial(paging.walk, searches=searches, count=count, start=start, seconds=paging.DEADLINE)

@@ -69,6 +69,11 @@ class Walked:
     since: int = 0
     whole: bool = True
 
+    @property
+    def is_through(self) -> bool:
+        """Whether all was looked at that is there."""
+        return self.resume is None or self.resume < self.since
+
 
 @dataclass(frozen=True, slots=True)
 class _Stretch:

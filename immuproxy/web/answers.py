@@ -128,7 +128,7 @@ def _unavailable(error: Exception) -> Problem:
         return index_cannot_be_written(str(error))
     if isinstance(error, OutOfTimeError):
         return too_slow(str(error))
-    return index_being_built("The proxy is making a new index of the audit from what Redis records.")
+    return index_being_built(f"What Redis records cannot be searched at this moment: {str(error).rstrip('.')}.")
 
 
 def _http_problem(error: web.HTTPException) -> Problem:

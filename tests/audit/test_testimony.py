@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 
 import pytest
 import pytest_asyncio
 
-from immuproxy.audit import Audit, Follower, Index, Visitor, testimony
+from immuproxy.audit import Audit, Follower, Index, Visitor, paging, testimony
 from immuproxy.audit.testimony import MOST, Told, Witnesses
 from immuproxy.ledger import keys
 from immuproxy.ledger.model import Event
@@ -128,6 +128,23 @@ async def test_an_index_that_is_being_built_tells_that_it_is_not_all(store: Stor
     newest = await Witnesses(store, Audit(index, follower)).of_tag("team/app", "1.0", since=since)
     assert newest.whole
     assert not (await Witnesses(store, Audit(index, follower)).of_tag("team/app", "1.0", since=0)).whole
+
+
+async def test_time_that_runs_out_among_events_of_other_times_tells_that_it_is_not_all(
+    store: Store, index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They stand below the time from which on all is asked for, and are looked for last."""
+    ahead = replace(*pushes(1), time=int(time() * 1000) + 3_600_000)
+    await Record(store).append(ahead)
+    follower = Follower(store, index)
+    while await follower.step():
+        pass
+    witnesses = Witnesses(store, Audit(index, follower))
+    with monkeypatch.context() as hurry:
+        hurry.setattr(paging, "DEADLINE", 0.0)
+        found = await witnesses.of_tag("team/app", "1.0", since=ahead.time)
+        assert found == testimony.Testimony((), whole=False)
+    assert await witnesses.of_tag("team/app", "1.0", since=ahead.time) == testimony.Testimony((ahead,), whole=True)
 
 
 async def test_an_index_that_is_damaged_or_not_open_tells_that_it_is_not_all(store: Store, tmp_path: Path) -> None:

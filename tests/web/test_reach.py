@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shutil
 from collections.abc import AsyncIterator
@@ -140,6 +141,32 @@ async def test_an_index_that_is_behind_says_up_to_when_it_knows(
         assert "catching up" not in await said(console, "/")
         assert (await index_of(console, "/api/v1/events"))["until"] is None
         await said(console, "/events/nobody", 404)
+
+
+async def test_an_event_that_was_recorded_a_moment_ago_is_not_called_missing(
+    sources: Sources, store: Store, seed: Seed, tmp_path: Path
+) -> None:
+    """Nobody has told the index of it yet, so it does not know that it is behind."""
+    await seed([OLD])
+    async with looked_at(sources, store, tmp_path) as (console, here):
+        while await here.follower.step():
+            pass
+        await seed([push(id=OF_NOW, time=now())])
+        assert (await index_of(console, "/api/v1/events"))["until"] is None
+        assert (await answered(console, f"/api/v1/events/{OF_NOW}"))["error"]["code"] == "audit_being_built"
+        asked = asyncio.create_task(answered(console, f"/api/v1/events/{OF_NOW}"))
+        await here.follower.step()
+        assert (await asked)["event"]["id"] == OF_NOW
+
+
+async def test_without_redis_nobody_knows_whether_an_event_is_missing(
+    console: Console, redis_server: RedisServer, seed: Seed
+) -> None:
+    await seed([OLD])
+    await said(console, "/events/old")
+    redis_server.stop()
+    await said(console, "/events/old")
+    assert (await answered(console, "/api/v1/events/nobody"))["error"]["code"] == "ledger_unavailable"
 
 
 @asynccontextmanager
