@@ -10,6 +10,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import nlargest
 
 from immuproxy.audit import schema
 from immuproxy.audit.conditions import COLUMN_OF
@@ -155,29 +156,17 @@ def top(
         kinds = {"repo": place, "tag": place, "actor": who, "rule": who} if place and who else {}
     if field not in kinds:
         raise ValueError(f"{field!r} is not ranked for {outcome or 'all outcomes'}")
-    second, texts = outcome is not None and field == "rule", dict[int, str]()
-    sums: Counter[Pair] = Counter()
-    for (word, other), n in _counted(connection, kinds[field], since, until).items():
-        sums[other if second else word, other if field == "tag" else 0] += n
-    named = Counter(dict(_named(connection, sums, field, limit, texts)))
-    return [Tally(value, n) for value, n in sorted(named.items(), key=lambda item: (-item[1], item[0]))[:limit]]
-
-
-def _named(
-    connection: sqlite3.Connection, sums: Counter[Pair], field: str, limit: int, texts: dict[int, str]
-) -> Iterator[tuple[str, int]]:
-    """The greatest, and as many as are equal to the last of them, with their names; not those without one."""
-    ordered = sums.most_common()
-    least = ordered[min(limit, len(ordered) - 1)][1] if ordered else 0
-    for (word, other), n in ordered:
-        if n < least:
-            return
-        text, tag = _text(connection, word, texts), _text(connection, other, texts) if field == "tag" else ""
-        if field == "tag":
-            if text and tag:
-                yield f"{text}:{tag}", n
-        elif text:
-            yield text, n
+    nameless = {_word(connection, name, "") for name in ("repository", "tag", "actor", "rule")}
+    sums, texts = Counter[Pair](), dict[int, str]()
+    for pair, n in _counted(connection, kinds[field], since, until).items():
+        key = pair if field == "tag" else (pair[outcome is not None and field == "rule"], 0)
+        if nameless.isdisjoint(key):
+            sums[key] += n
+    least = min(nlargest(limit, sums.values()), default=0)
+    named = [
+        (-n, ":".join(_text(connection, word, texts) for word in key if word)) for key, n in sums.items() if n >= least
+    ]
+    return [Tally(value, -n) for n, value in sorted(named)[:limit]]
 
 
 def known_values(connection: sqlite3.Connection, key: str, part: str, limit: int) -> list[Tally]:

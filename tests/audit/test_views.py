@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import pytest
 
 from immuproxy.audit import schema, views
 from immuproxy.audit.values import TagFacts
 from immuproxy.ledger.model import Action, Event, Outcome
+from tests.audit.made_up import made_up_events
+from tests.audit.odd_events import written
 from tests.audit.searching import World, world
 
 SETTING = {Outcome.CREATED, Outcome.OVERWRITTEN, Outcome.UNCHANGED, Outcome.ADOPTED}
@@ -52,8 +55,6 @@ def spread(made: World) -> World:
         (schema.place_of(start + (schema.ms_of(place) - start) * factor, place & 0xFFFF), event)
         for place, event in made.events
     ]
-    from tests.audit.odd_events import written
-
     wide.writer.take([(place, written(event)) for place, event in wide.events])
     wide.writer.commit()
     return wide
@@ -93,6 +94,20 @@ def test_rankings_name_the_values_with_most_events(made: World, *, wide: bool) -
             wanted = sorted(((-n, text) for text, n in counted.items() if text))[:5]
             found = views.top(made.connection, field, since=since, until=until, outcome=outcome, limit=5)
             assert [(-tally.count, tally.value) for tally in found] == wanted
+
+
+def test_what_has_no_name_takes_nobodys_place_in_a_ranking() -> None:
+    made = world(seed=13, count=0)
+    like = replace(next(made_up_events(1)), outcome=Outcome.REFUSED)
+    nameless = [replace(like, id=f"n{n}", repository=f"team/{n % 8}", tag="") for n in range(24)]
+    named = [replace(like, id=f"t{n}", repository="team/app", tag=f"v{n}") for n in range(3)]
+    places = [(schema.place_of(like.time + n, 0), written(event)) for n, event in enumerate(nameless + named)]
+    made.writer.take(places)
+    made.writer.commit()
+    found = views.top(
+        made.connection, "tag", since=like.time, until=like.time + 1_000, outcome=Outcome.REFUSED, limit=3
+    )
+    assert [(tally.value, tally.count) for tally in found] == [(f"team/app:v{n}", 1) for n in range(3)]
 
 
 def test_repositories_are_listed_with_all_that_happened_to_them(made: World) -> None:
