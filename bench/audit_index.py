@@ -19,6 +19,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from immuproxy.audit import views
 from immuproxy.audit.audit import Audit
 from immuproxy.audit.follow import Follower
 from immuproxy.audit.index import Index
@@ -123,16 +124,20 @@ def questions(audit: Audit, busy: str) -> dict[str, Question]:
     found["history of a tag"] = lambda: audit.history(busy, "latest")
     for days, buckets in ((1, 48), (30, 60), (90, 90)):
         since = END - days * DAY_MS
-        found[f"chart, {days} d"] = lambda s=since, b=buckets: audit.counts(s, END, b, field="attempt")  # type: ignore[misc]
-        found[f"top repositories, {days} d"] = lambda s=since: audit.top("repo", since=s, until=END)  # type: ignore[misc]
-        found[f"top refused tags, {days} d"] = lambda s=since: audit.top(  # type: ignore[misc]
-            "tag", since=s, until=END, outcome="refused"
+        found[f"chart, {days} d"] = lambda s=since, b=buckets: audit.ask(views.chart, "attempt", s, END, b)  # type: ignore[misc]
+        found[f"top repositories, {days} d"] = lambda s=since: audit.ask(views.top, "repo", since=s, until=END)  # type: ignore[misc]
+        found[f"top refused tags, {days} d"] = lambda s=since: audit.ask(
+            views.top,  # type: ignore[misc]
+            "tag",
+            since=s,
+            until=END,
+            outcome="refused",
         )
     found["repositories by activity"] = audit.repositories
     found["repositories with `team-3`"] = lambda: audit.repositories("team-3")
     found["tags of a repository"] = lambda: audit.tags(busy)
-    found["complete `repo:team-3`"] = lambda: audit.facet_values("repo", "team-3")
-    found["complete `actor:ci`"] = lambda: audit.facet_values("actor", "ci")
+    found["complete `repo:team-3`"] = lambda: audit.ask(views.known_values, "repo", "team-3")
+    found["complete `actor:ci`"] = lambda: audit.ask(views.known_values, "actor", "ci")
     return found
 
 

@@ -19,10 +19,7 @@ What pages, API and commands ask::
     audit.export(search, filters=)                                -> async iterator of Event
     await audit.end()                                             -> str           cursor of the tail
     audit.tail(search, filters=, after="")                        -> async iterator of Arrival
-    await audit.counts(since, until, buckets, field="attempt")    -> Chart
-    await audit.shadowed(since, until)                            -> int
-    await audit.top(field, since=, until=, outcome=None, limit=)  -> list[Tally]
-    await audit.facet_values(key, prefix, limit=)                 -> list[Tally]
+    await audit.ask(views.chart, field, since, until, buckets)    -> Chart         or another one of `views`
     await audit.repositories(pattern, order=, limit=, cursor=)    -> RepositoryPage
     await audit.tags(repository)                                  -> list[TagFacts]    without what the register holds
     await audit.last_set(repository, tag)                         -> TagFacts
@@ -41,6 +38,8 @@ A page that is not ``complete`` has a ``next_cursor`` all the same, and says in 
 time was up, or the index is still being built and the rest is not there yet (`Audit.reach`).  Cursors are places in the
 stream: any proxy takes them, whatever became of the index.  All questions raise `IndexDamagedError` while a damaged
 file is replaced, and `BadCursorError`.
+
+A question that is not a search ends within `deadline.SECONDS`, or raises `OutOfTimeError`.
 
 `stream` reads Redis, `paging` walks, `conditions` makes SQL of a search, `views` counts, `writing` and `tags` write,
 `schema` has the tables.

@@ -17,11 +17,9 @@ from immuproxy.audit.paging import Walked
 from immuproxy.audit.search import Search, Term
 from immuproxy.audit.values import (
     Arrival,
-    Chart,
     EventPage,
     RepositoryPage,
     TagFacts,
-    Tally,
 )
 from immuproxy.audit.views import TagView
 from immuproxy.ledger import cursors
@@ -185,7 +183,7 @@ class Audit:
         place = await self._end() if place is None else place
         while True:
             seen = self._follower.seen
-            walked = await self._ask(paging.newer, searches, place)
+            walked = await self.ask(paging.newer, searches, place)
             if not walked.whole and place < walked.since - 1:  # what lies between is still being read
                 await self._rest_of(seen)
                 continue
@@ -224,23 +222,16 @@ class Audit:
         """The cursor of `tail` for what comes from now on."""
         return _written(_NEWER, await self._end())
 
-    async def counts(self, since: int, until: int, buckets: int, *, field: str = "outcome") -> Chart:
-        """See `views.chart`."""
-        return await self._ask(views.chart, field, since, until, buckets)
+    async def ask(
+        self, view: Callable[Concatenate[sqlite3.Connection, P], T], *arguments: P.args, **options: P.kwargs
+    ) -> T:
+        """What one of `views` says; raises `OutOfTimeError`."""
 
-    async def shadowed(self, since: int, until: int) -> int:
-        """See `views.shadowed`."""
-        return await self._ask(views.shadowed, since, until)
+        def answer(connection: sqlite3.Connection) -> T:
+            with ends_by(connection, last_moment()):
+                return view(connection, *arguments, **options)
 
-    async def top(
-        self, field: str, *, since: int, until: int, outcome: str | None = None, limit: int = 10
-    ) -> list[Tally]:
-        """See `views.top`."""
-        return await self._ask(views.top, field, since=since, until=until, outcome=outcome, limit=limit)
-
-    async def facet_values(self, field: str, prefix: str = "", *, limit: int = 20) -> list[Tally]:
-        """See `views.known_values`."""
-        return await self._ask(views.known_values, field, prefix, limit)
+        return await self._index.read(answer)
 
     async def repositories(
         self, pattern: str = "", *, order: str = "activity", limit: int = 50, cursor: str = ""
@@ -255,7 +246,7 @@ class Audit:
         if cursor:
             weight, name = cursors.read(order, (int, str), cursor)
             behind = -int(weight), str(name)
-        found, matching = await self._ask(views.repositories, pattern, order, limit + 1, behind)
+        found, matching = await self.ask(views.repositories, pattern, order, limit + 1, behind)
         shown = found[:limit]
         following = cursors.write(order, views.weight(order, shown[-1]), shown[-1].repository) if found[limit:] else ""
         return RepositoryPage(tuple(shown), matching, following)
@@ -275,18 +266,7 @@ class Audit:
 
     async def total(self) -> int:
         """How many events can be searched."""
-        return await self._ask(views.total)
-
-    async def _ask(
-        self, view: Callable[Concatenate[sqlite3.Connection, P], T], *arguments: P.args, **options: P.kwargs
-    ) -> T:
-        """What a function of a connection says; raises `OutOfTimeError`."""
-
-        def answer(connection: sqlite3.Connection) -> T:
-            with ends_by(connection, last_moment()):
-                return view(connection, *arguments, **options)
-
-        return await self._index.read(answer)
+        return await self.ask(views.total)
 
     def _at_its_bound(self, walked: Walked) -> bool:
         """Whether all was looked at that an index in memory has room for; one that is begun anew has nothing yet."""

@@ -145,7 +145,13 @@ def total(connection: sqlite3.Connection) -> int:
 
 
 def top(
-    connection: sqlite3.Connection, field: str, *, since: int, until: int, outcome: str | None, limit: int
+    connection: sqlite3.Connection,
+    field: str,
+    *,
+    since: int,
+    until: int,
+    outcome: str | None = None,
+    limit: int = 10,
 ) -> list[Tally]:
     """The values with most events, most first: repo or rule; with an ``outcome`` of `schema.RANKED` repo, tag
     (``repository:tag``), actor or rule.  Raises `ValueError` for others.
@@ -169,7 +175,7 @@ def top(
     return [Tally(value, -n) for n, value in sorted(named)[:limit]]
 
 
-def known_values(connection: sqlite3.Connection, key: str, part: str, limit: int) -> list[Tally]:
+def known_values(connection: sqlite3.Connection, key: str, part: str = "", limit: int = 20) -> list[Tally]:
     """Values of a key that contain ``part``: beginnings first, then the last active; for completion.
 
     Tags are recent ones, and come without counts.  Raises `ValueError` for other keys.

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from immuproxy.audit import Audit, OutOfTimeError, deadline, paging
+from immuproxy.audit import Audit, OutOfTimeError, deadline, paging, views
 from immuproxy.audit.search import parse
 from immuproxy.ledger import cursors
 from immuproxy.ledger.cursors import Position
@@ -21,11 +21,11 @@ COUNT = 300
 START, END = 1_700_000_000_000, 1_700_000_000_000 + 90 * 86_400_000
 BEGINNING = cursors.write_position("newer", Position(0, 0))
 QUESTIONS: dict[str, Callable[[Audit], Awaitable[object]]] = {
-    "chart": lambda audit: audit.counts(START, END, 30),
-    "shadowed": lambda audit: audit.shadowed(START, END),
-    "top": lambda audit: audit.top("tag", since=START, until=END, outcome="refused"),
-    "known values": lambda audit: audit.facet_values("repo", "team"),
-    "known tags": lambda audit: audit.facet_values("tag", "v1"),
+    "chart": lambda audit: audit.ask(views.chart, "action", START, END, 30),
+    "shadowed": lambda audit: audit.ask(views.shadowed, START, END),
+    "top": lambda audit: audit.ask(views.top, "tag", since=START, until=END, outcome="refused"),
+    "known values": lambda audit: audit.ask(views.known_values, "repo", "team"),
+    "known tags": lambda audit: audit.ask(views.known_values, "tag", "v1"),
     "repositories": lambda audit: audit.repositories("team"),
     "total": lambda audit: audit.total(),
     "words of a search": lambda audit: audit.events(parse("repo:**3** agent:*o*", END)),

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest_asyncio
 
+from immuproxy.audit import views
 from immuproxy.audit.search import Moment, Search
 from immuproxy.ledger.model import Action, Event, Outcome
 from immuproxy.ledger.redis import connect
@@ -85,7 +86,7 @@ async def test_h115_a_chart_counts_it_once_and_what_is_unknown_as_no_other_outco
     audit = here.audit
     for event in [*IN_TIME, push(3, Outcome.UNKNOWN)]:
         await here.record.append(event)
-    chart = await audit.counts(START, START + 10 * STEP, 10)
+    chart = await audit.ask(views.chart, "outcome", START, START + 10 * STEP, 10)
     assert {series.value: series.total for series in chart.series} == {"overwritten": 4, "unknown": 1}
     for outcome in ("refused", "failed"):
-        assert await audit.top("repo", since=START, until=START + 10 * STEP, outcome=outcome) == []
+        assert await audit.ask(views.top, "repo", since=START, until=START + 10 * STEP, outcome=outcome) == []

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
+from immuproxy.audit import views
 from immuproxy.audit.pruning import prune
 from immuproxy.audit.search import Search
 from immuproxy.ledger.exceptions import Allows
@@ -216,7 +217,7 @@ async def test_what_an_exception_alone_named_is_forgotten_with_its_events(store:
     async with followed(store, None) as found:
 
         async def known(*names: str) -> bool:
-            return {each.value for each in await found.audit.facet_values("repo")} == set(names)
+            return {each.value for each in await found.audit.ask(views.known_values, "repo")} == set(names)
 
         await record.append(event)
         await record.append(push(time=event.time + 1))

@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
+from immuproxy.audit import views
 from immuproxy.audit.search import Moment, Search, from_parameters
 from immuproxy.audit.values import Chart, EventPage
 from immuproxy.ledger.attention import Kind
@@ -35,7 +36,7 @@ async def drift(sources: Sources, *, limit: int, cursor: str = "", history_curso
         attention.counts(Kind.DRIFT),
         sources.register.comparisons.progress(),
         sources.audit.events(HISTORY, limit=limit, cursor=history_cursor),
-        sources.audit.counts(now - COUNTED_MS, now, 1),
+        sources.audit.ask(views.chart, "outcome", now - COUNTED_MS, now, 1),
     )
     return contexts.drift_context(
         await _with_facts(sources, page.found),

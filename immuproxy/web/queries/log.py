@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from immuproxy.audit import views
 from immuproxy.audit.search import Search
 from immuproxy.audit.values import Tally
 from immuproxy.ledger.model import Action, Outcome
@@ -58,4 +59,4 @@ async def _values(sources: Sources, wanted: log.Wanted) -> list[Tally]:
         return [Tally(value, 0) for value in _FIXED[wanted.key] if value.startswith(wanted.prefix)]
     if wanted.key not in _STORED:
         return []
-    return await sources.audit.facet_values(wanted.key, wanted.prefix, limit=SHOWN_SUGGESTIONS)
+    return await sources.audit.ask(views.known_values, wanted.key, wanted.prefix, SHOWN_SUGGESTIONS)

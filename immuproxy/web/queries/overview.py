@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
+from immuproxy.audit import views
 from immuproxy.audit.search import Search
 from immuproxy.ledger.model import Outcome
 from immuproxy.web.contexts import overview as overviews
@@ -24,8 +26,8 @@ async def overview(sources: Sources, chosen: overviews.Range | overviews.Period)
     reach = await reach_of(sources)
     refused = Search().with_term("outcome", Outcome.REFUSED)
     chart, shadowed, recorded, latest, parts = await asyncio.gather(
-        audit.counts(since, until, chosen.buckets, field="attempt"),
-        audit.shadowed(since, until),
+        audit.ask(views.chart, "attempt", since, until, chosen.buckets),
+        audit.ask(views.shadowed, since, until),
         audit.total(),
         audit.events(refused, limit=SHOWN_REFUSALS),
         sources.status(),
@@ -44,10 +46,10 @@ async def overview(sources: Sources, chosen: overviews.Range | overviews.Period)
 
 
 async def _tops(sources: Sources, since: int, until: int) -> overviews.Tops:
-    top = sources.audit.top
+    ask, top = sources.audit.ask, partial(views.top, since=since, until=until, limit=SHOWN_TOPS)
     tags_refused, actors_refused, active = await asyncio.gather(
-        top("tag", since=since, until=until, outcome=Outcome.REFUSED, limit=SHOWN_TOPS),
-        top("actor", since=since, until=until, outcome=Outcome.REFUSED, limit=SHOWN_TOPS),
-        top("repo", since=since, until=until, limit=SHOWN_TOPS),
+        ask(top, field="tag", outcome=Outcome.REFUSED),
+        ask(top, field="actor", outcome=Outcome.REFUSED),
+        ask(top, field="repo"),
     )
     return overviews.Tops(tags_refused, actors_refused, active)

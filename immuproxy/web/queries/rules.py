@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from immuproxy.audit import views
 from immuproxy.rules.explain import explain as explain_tag
 from immuproxy.web.contexts import rules as rules_contexts
 from immuproxy.web.holdings import Holdings
@@ -20,7 +21,7 @@ async def rules(sources: Sources, holdings: Holdings) -> dict[str, Any]:
     """The file in force, how often each rule decided in the last week, and what each holds."""
     now, reach = sources.clock(), await reach_of(sources)
     tallies, held = await asyncio.gather(
-        sources.audit.top("rule", since=now - WEEK_MS, until=now, limit=SHOWN_RULES), holdings.latest()
+        sources.audit.ask(views.top, "rule", since=now - WEEK_MS, until=now, limit=SHOWN_RULES), holdings.latest()
     )
     verdicts = {tally.value: tally.count for tally in tallies}
     return rules_contexts.rules_context(sources.rules(), verdicts, held) | {"index": reach}
