@@ -31,8 +31,6 @@ _FEWEST = 250
 """The same of the first step, which is not cut: even a slow machine gets on."""
 
 _EVERY = Condition("1", places="SELECT place FROM events", ordered=True)
-_ACTIONS = {action.value: action for action in Action}
-_OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 _SOURCES = {source.value: source for source in ActorSource}
 
 
@@ -139,33 +137,23 @@ def _step(
 def _way(
     connection: sqlite3.Connection, stretch: _Stretch, conditions: Sequence[Condition], most: int
 ) -> tuple[int, str]:
-    """What to walk along, and how far down ``most`` places of it reach."""
-    ways = []
+    """What to walk along, and how far down ``most`` places of it reach.
+
+    Places without order are of use where they are few, and are sorted then; there may be some more than once.
+    """
+    ways, limits = [], (stretch.upper, stretch.lower, most)
     for way in (*conditions, _EVERY):
-        if way.places and way.ordered:
-            ways.append((_reach(connection, stretch, way.places, most), way.places))
-        elif way.places and _gather(connection, stretch, way.places, most):
+        if way.places is None:
+            continue
+        part = f"SELECT place FROM ({way.places}) WHERE place <= ? AND place >= ?"
+        if way.ordered:
+            last = connection.execute(f"{part} ORDER BY place DESC LIMIT 1 OFFSET ? - 1", limits).fetchone()
+            ways.append((last[0] if last else stretch.lower, way.places))
+        elif not connection.execute(f"{part} LIMIT 1 OFFSET ?", limits).fetchone():
+            connection.execute("DELETE FROM hits")
+            connection.execute(f"INSERT OR IGNORE INTO hits {part} LIMIT ?", limits)
             return stretch.lower, "SELECT place FROM hits"
     return min(ways)
-
-
-def _reach(connection: sqlite3.Connection, stretch: _Stretch, places: str, most: int) -> int:
-    found = connection.execute(
-        f"SELECT place FROM ({places}) WHERE place <= ? AND place >= ? ORDER BY place DESC LIMIT 1 OFFSET ?",
-        (stretch.upper, stretch.lower, most - 1),
-    ).fetchone()
-    return int(found[0]) if found else stretch.lower
-
-
-def _gather(connection: sqlite3.Connection, stretch: _Stretch, places: str, most: int) -> bool:
-    """Put places in order, where they are few; there may be many, each more than once."""
-    few = f"SELECT place FROM ({places}) WHERE place <= ? AND place >= ? LIMIT ?"
-    limits = (stretch.upper, stretch.lower, most + 1)
-    if connection.execute(f"SELECT count(*) FROM ({few})", limits).fetchone()[0] > most:
-        return False
-    connection.execute("DELETE FROM hits")
-    connection.execute(f"INSERT OR IGNORE INTO hits {few}", limits)
-    return True
 
 
 def newer(connection: sqlite3.Connection, searches: Sequence[Search], after: int, most: int = MOST_HITS) -> Walked:
@@ -221,15 +209,9 @@ def event_of(row: Sequence[Any]) -> Event | None:
         if isinstance(values[name], bytes):
             values[name] = schema.unpacked(name, values[name])
     try:
-        return _event(values)
+        return Event(**values | {name: read(values[name]) for name, read in _READERS.items()})
     except (KeyError, ValueError):
         return None
-
-
-def _event(values: dict[str, Any]) -> Event:
-    for name, read in _READERS.items():
-        values[name] = read(values[name])
-    return Event(**values)
 
 
 def _number(value: int | str | None) -> int | None:
@@ -242,7 +224,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "shadow": bool,
     "actor_confirmed": bool,
     "platforms": lambda text: tuple((text or "").split()),
-    "action": _ACTIONS.__getitem__,
-    "outcome": _OUTCOMES.__getitem__,
+    "action": {action.value: action for action in Action}.__getitem__,
+    "outcome": {outcome.value: outcome for outcome in Outcome}.__getitem__,
     "actor_source": lambda text: _SOURCES[text or "anonymous"],
 }

@@ -17,7 +17,7 @@ from math import inf
 from pathlib import Path
 from typing import TypeVar
 
-from immuproxy.audit import conditions, paging, schema, stream, views
+from immuproxy.audit import conditions, paging, past, schema, stream, views
 from immuproxy.audit.deadline import OutOfTimeError
 from immuproxy.audit.index import look_in
 from immuproxy.audit.paging import Found
@@ -139,19 +139,12 @@ class Visitor:
             return None
         kept = _Kept(connection)
         kept.low, kept.high = await kept.ask(_state) or (0, 0)
-        if kept.high and await self._is_of_this_past(kept):
+        written = (await stream.newest_first(self._store, kept.high, kept.low, past.COMPARED))[::-1]
+        # Two ledgers may share a place, so the events there are compared.
+        if written and written[-1][0] == kept.high and await kept.ask(partial(past.is_as_read, entries=written)):
             return kept
         connection.close()
         return None
-
-    async def _is_of_this_past(self, kept: _Kept) -> bool:
-        """Whether the newest event of the index is what the stream has there: two ledgers may share a place."""
-        written = await stream.newest_first(self._store, kept.high, kept.high, 1)
-        walked = await kept.ask(partial(paging.walk, searches=[Search()], count=1, start=kept.high))
-        if not written or walked is None:
-            return False
-        indexed = [found for found in walked.found if found.place == kept.high]
-        return indexed == await asyncio.to_thread(matching, written, Search())
 
     async def _passed_by(self, search: Search, upper: int | None, lower: int) -> AsyncIterator[Event]:
         while batch := await stream.newest_first(self._store, upper, lower, BATCH):
