@@ -58,11 +58,13 @@ _ALIASES = {
     "address": "ip",
     "user_agent": "agent",
     "user": "actor",
+    "sha256": "digest",
     "after": "since",
     "before": "until",
 }
 _WORD = re.compile(
-    r'(?P<minus>-?)(?:(?P<key>[A-Za-z_]+|sha256):)?(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<bare>[^\s"]*))', re.DOTALL
+    r'\s*(?P<word>(?P<minus>-?)(?:(?P<key>[A-Za-z_]+|sha256):)?(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<bare>[^\s"]*)))',
+    re.DOTALL,
 )
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _BARE_VALUE = re.compile(r'[^\s"]+')
@@ -210,35 +212,25 @@ def from_parameters(now_ms: int, **parameters: str | Sequence[str]) -> Search:
     A parameter is one value or several; empty ones are left out; patterns work as in the syntax.  Raises `SearchError`,
     whose ``key`` is the parameter's name.
     """
-    given = ((key, [value] if isinstance(value, str) else value) for key, value in parameters.items())
     words = (
         _Word(0, value, "" if key == TEXT else key, value, quoted=False, exclude=False)
-        for key, values in given
-        for value in values
+        for key, values in parameters.items()
+        for value in ([values] if isinstance(values, str) else values)
         if value
     )
     return _assemble(words, now_ms)
 
 
 def _words(text: str) -> Iterator[_Word]:
-    position = 0
-    while position < len(text):
-        if text[position].isspace():
-            position += 1
-            continue
-        yield (word := _word(text, position))
-        position += len(word.text)
-
-
-def _word(text: str, position: int) -> _Word:
-    found = _WORD.match(text, position)
-    end = found.end() if found else position
-    if found is None or (end < len(text) and not text[end].isspace()):
-        _bad_quote(text, position, end)
-    quoted = found["quoted"]
-    value = found["bare"] if quoted is None else _ESCAPED.sub(r"\1", quoted)
-    key, minus = found["key"] or "", found["minus"]
-    return _Word(position, found[0], key, value, quoted=quoted is not None, exclude=bool(minus))
+    end = 0
+    while end < len(text) and (found := _WORD.match(text, end)):
+        start, end = found.span("word")
+        if end < len(text) and not text[end].isspace():
+            _bad_quote(text, start, end)
+        quoted = found["quoted"]
+        value = found["bare"] if quoted is None else _ESCAPED.sub(r"\1", quoted)
+        key, exclude = found["key"] or "", bool(found["minus"])
+        yield _Word(start, found["word"], key, value, quoted=quoted is not None, exclude=exclude)
 
 
 def _bad_quote(text: str, position: int, end: int) -> NoReturn:
@@ -271,7 +263,7 @@ def _key(word: _Word) -> str:
             raise word.error("a minus sign excludes the word right behind it")
         return TEXT
     lower = word.key.lower()
-    key = {"sha256": "digest"}.get(lower) or _ALIASES.get(lower, lower)
+    key = _ALIASES.get(lower, lower)
     if key not in KEYS:
         nearest = get_close_matches(lower, [*KEYS, *_ALIASES], 1)
         better = word.text.replace(word.key, _ALIASES.get(nearest[0], nearest[0]), 1) if nearest else _quote(word.text)
