@@ -28,7 +28,7 @@ def take(writer: Writer, known: Sequence[Raw], new: Sequence[Raw], *, sure: bool
     Not where the index has read something else than ``known``: then None.  Nor where it has some of the new events
     elsewhere: then their places, for it may be that they are not there any more; ``sure``: they are, and so twice.
     """
-    if not writer.ask(partial(_is_as_read, entries=known)):
+    if not writer.ask(partial(is_as_read, entries=known)):
         return None
     places = [] if sure else writer.ask(partial(_places_of, entries=new))
     if new and not places:
@@ -36,7 +36,7 @@ def take(writer: Writer, known: Sequence[Raw], new: Sequence[Raw], *, sure: bool
     return places
 
 
-def _is_as_read(connection: sqlite3.Connection, entries: Sequence[Raw]) -> bool:
+def is_as_read(connection: sqlite3.Connection, entries: Sequence[Raw]) -> bool:
     """Whether the index has these entries of the stream, ascending, and no others between them."""
     rows = connection.execute(
         "SELECT place, id FROM events WHERE place BETWEEN ? AND ?", (entries[0][0], entries[-1][0])
