@@ -21,7 +21,7 @@ What pages, API and commands ask::
     audit.tail(search, filters=, after="")                        -> async iterator of Arrival
     await audit.ask(views.chart, field, since, until, buckets)    -> Chart         or another one of `views`
     await audit.repositories(pattern, order=, limit=, cursor=)    -> RepositoryPage
-    await audit.tags(repository)                                  -> list[TagFacts]    without what the register holds
+    await audit.tags(repository, since=)                          -> list[TagFacts]    without what the register holds
     await audit.last_set(repository, tag)                         -> TagFacts
     await audit.total()                                           -> int
     await audit.caught_up(place, seconds)                         -> bool          all up to there is here

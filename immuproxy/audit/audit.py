@@ -21,7 +21,6 @@ from immuproxy.audit.values import (
     RepositoryPage,
     TagFacts,
 )
-from immuproxy.audit.views import TagView
 from immuproxy.ledger import cursors
 from immuproxy.ledger.cursors import Position
 from immuproxy.ledger.model import Event
@@ -36,10 +35,7 @@ _ALL = Search()
 _OLDER, _NEWER = "older", "newer"
 
 MOST_TAGS = 100_000
-"""Tags of one repository, the last active ones, and tags of all repositories together that are kept (some 350 bytes
-each).
-"""
-
+"""Tags of one repository, the last active ones."""
 
 _WAITED = 1.0
 """Seconds that a witness is waited for."""
@@ -251,13 +247,13 @@ class Audit:
         following = cursors.write(order, views.weight(order, shown[-1]), shown[-1].repository) if found[limit:] else ""
         return RepositoryPage(tuple(shown), matching, following)
 
-    async def tags(self, repository: str, *, most: int = MOST_TAGS) -> list[TagFacts]:
-        """What the events say of the tags of a repository, last active first; ``held`` is the register's to say."""
-        return await self._index.read(partial(views.tags, repository=repository, most=most))
+    async def tags(self, repository: str, *, since: int = 0, most: int = MOST_TAGS) -> list[TagFacts]:
+        """See `views.tags`."""
+        return await self._index.read(partial(views.tags, repository=repository, since=since, most=most))
 
-    async def tags_since(self, repository: str, since: int, *, most: int) -> TagView:
-        """See `views.tags_since`."""
-        return await self._index.read(partial(views.tags_since, repository=repository, since=since, most=most))
+    async def mark(self) -> object:
+        """See `views.mark`."""
+        return await self._index.read(views.mark)
 
     async def last_set(self, repository: str, tag: str) -> TagFacts:
         """When one tag was last set, to what and by whom, as its events tell."""

@@ -12,7 +12,7 @@ import re
 from immuproxy.ledger.record.rows import FIELDS, FLAGS, NUMBERS
 from immuproxy.values import parse_address
 
-VERSION = 1
+VERSION = 2
 """``PRAGMA user_version`` of the file; one with another is built anew."""
 
 PACKED = ("id", "digest", "previous_digest", "request_id")
@@ -86,8 +86,8 @@ CREATE TABLE counts (
   PRIMARY KEY (kind, unit, at, word, other)
 ) WITHOUT ROWID;
 CREATE TABLE tags (
-  repository INTEGER, tag INTEGER, last INTEGER, since INTEGER, upto INTEGER, floor INTEGER,
-  digest BLOB, actor INTEGER, gone INTEGER, PRIMARY KEY (repository, tag)
+  repository INTEGER, tag INTEGER, kind INTEGER, newest INTEGER, time INTEGER, place INTEGER,
+  PRIMARY KEY (repository, tag, kind)
 ) WITHOUT ROWID;
 CREATE TABLE state (low INTEGER, high INTEGER, complete INTEGER);
 INSERT INTO state VALUES (NULL, NULL, 0);
@@ -104,6 +104,12 @@ _DIGEST = re.compile(r"sha256:([0-9a-f]{64})", re.ASCII)
 _LONGEST_NUMBER = 18
 _SEQUENCE_BITS = 16
 MOST_SEQUENCE = (1 << _SEQUENCE_BITS) - 1
+
+
+def words(field: str, *texts: str) -> str:
+    """SQL for the numbers of texts of a field; none of them needs to be a word."""
+    quoted = ", ".join(f"'{text}'" for text in texts)
+    return f"(SELECT id FROM words WHERE field = {NUMBER_OF[field]} AND text IN ({quoted}))"
 
 
 def place_of(ms: int, sequence: int) -> int:

@@ -15,7 +15,9 @@ from heapq import nlargest
 from immuproxy.audit import schema
 from immuproxy.audit.conditions import COLUMN_OF
 from immuproxy.audit.search import has_wildcard, pattern_test
+from immuproxy.audit.tags import CONFIRMED, SET
 from immuproxy.audit.values import Chart, RepositorySummary, Series, TagFacts, Tally
+from immuproxy.ledger.model import Outcome
 
 MOST_BUCKETS = 400
 _DELETES = "delete-"
@@ -216,7 +218,7 @@ def repositories(
     connection.create_function("fits", 1, _fitting(pattern), deterministic=True)
     rows = connection.execute(
         f"WITH known AS MATERIALIZED ({_KNOWN})"
-        " SELECT name, (SELECT count(*) FROM tags WHERE repository = id), events, refusals, last,"
+        " SELECT name, (SELECT count(DISTINCT tag) FROM tags WHERE repository = id), events, refusals, last,"
         f" (SELECT count(*) FROM known) FROM known WHERE ? IS NULL OR (-{ORDERS[order]}, name) > (?, ?)"
         f" ORDER BY -{ORDERS[order]}, name LIMIT ?",
         [behind and 1, *(behind or (0, "")), limit],
@@ -242,11 +244,26 @@ def _fitting(pattern: str) -> Callable[[str], bool]:
     return lambda name: part in schema.folded(name)
 
 
-_FACTS = (
-    "SELECT w.text, t.last, t.since, t.digest, t.gone, (SELECT text FROM words WHERE id = t.actor),"
-    " CASE typeof(t.digest) WHEN 'integer' THEN (SELECT text FROM words WHERE id = t.digest) END"
-    " FROM tags t JOIN words w ON w.id = t.tag WHERE t.repository = ?"
+_DELETED = schema.words("outcome", Outcome.DELETED)
+_FACTS = f"""
+SELECT w.text, t.last >> 16, e.time, e.digest, e.outcome IN {_DELETED},
+  (SELECT text FROM words WHERE id = e.actor),
+  CASE typeof(e.digest) WHEN 'integer' THEN (SELECT text FROM words WHERE id = e.digest) END
+FROM (
+  SELECT tag, max(newest) AS last, max(place) FILTER (WHERE kind = {SET}) AS setting,
+    max(place) FILTER (WHERE kind = {CONFIRMED}) AS confirming
+  FROM tags WHERE repository = :repository{{}} GROUP BY tag HAVING last >= :since ORDER BY last DESC LIMIT :most
+) t
+JOIN words w ON w.id = t.tag
+LEFT JOIN events s ON s.place = t.setting
+LEFT JOIN events c ON c.place = t.confirming AND (
+  s.place IS NULL
+  OR (c.time, c.place) > (s.time, s.place) AND (c.digest IS NOT s.digest OR s.outcome IN {_DELETED})
 )
+LEFT JOIN events e ON e.place = ifnull(c.place, s.place)
+ORDER BY t.last DESC
+"""
+"""The event that set a tag is the newest one that tells so; what a push confirmed only where that is another digest."""
 
 
 def tags(
@@ -254,50 +271,31 @@ def tags(
 ) -> list[TagFacts]:
     """What the events of a repository say of its tags, last active first; of one tag, where it is given.
 
-    ``since``: only of tags that had an event at or after that time.
-
-    ``held`` is the register's to say, and 0 here.
+    ``since``: only of tags that had an event at or after that time.  ``held`` is the register's to say, and 0 here.
     """
-    arguments: list[object] = [_word(connection, "repository", repository)]
-    one = ""
+    asked: dict[str, object] = {"repository": _word(connection, "repository", repository), "most": most}
+    asked["since"], one = schema.place_of(since, 0), ""
     if tag is not None:
-        one = " AND t.tag = ?"
-        arguments.append(_word(connection, "tag", tag))
-    if since:
-        one += " AND t.last >= ?"
-        arguments.append(schema.place_of(since, 0))
-    rows = connection.execute(f"{_FACTS}{one} ORDER BY t.last DESC LIMIT ?", [*arguments, most])
+        asked["tag"], one = _word(connection, "tag", tag), " AND tag = :tag"
     return [
         TagFacts(
             tag=text,
-            last=schema.ms_of(last),
-            changed=since >> 16,
-            digest=word or (schema.unpacked("digest", digest) if digest else ""),
+            last=last,
+            changed=time or 0,
+            digest="" if gone else word or (schema.unpacked("digest", digest) if digest else ""),
             by=actor or "",
             gone=bool(gone),
         )
-        for text, last, since, digest, gone, actor, word in rows
+        for text, last, time, digest, gone, actor, word in connection.execute(_FACTS.format(one), asked)
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class TagView:
-    """Tags of one repository that had an event at or after a time, of ``total`` that events name.
+def mark(connection: sqlite3.Connection) -> object:
+    """What is another one where other tags than those with newer events may have changed.
 
-    With another ``mark`` than before other tags may have changed, too: events were pruned, or older ones came in.
+    Then events were pruned, or older ones came in.
     """
-
-    facts: tuple[TagFacts, ...]
-    total: int
-    mark: tuple[object, ...]
-
-
-def tags_since(connection: sqlite3.Connection, repository: str, since: int, *, most: int) -> TagView:
-    """At most ``most`` tags, last active first."""
-    word = _word(connection, "repository", repository)
-    total = connection.execute("SELECT count(*) FROM tags WHERE repository = ?", (word,)).fetchone()[0]
-    mark = connection.execute("SELECT low, complete FROM state").fetchone()
-    return TagView(tuple(tags(connection, repository, most=most, since=since)), total, tuple(mark))
+    return connection.execute("SELECT low, complete FROM state").fetchone()
 
 
 def _word(connection: sqlite3.Connection, name: str, text: str) -> int | None:

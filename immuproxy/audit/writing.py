@@ -9,13 +9,11 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from itertools import compress, repeat
 from typing import Any, TypeVar
 
-from immuproxy.audit import schema
+from immuproxy.audit import schema, tags
 from immuproxy.audit.stream import Raw
-from immuproxy.audit.tags import Key, Setting, Tags, moment, sets
 from immuproxy.audit.words import Words, forget_word
 from immuproxy.ledger.model import Action
 from immuproxy.ledger.record.rows import FIELDS, FLAGS, SEPARATOR
@@ -54,9 +52,10 @@ class Writer:
         self._connection.executemany(_INSERT, zip(*(taken[name] for name in _COLUMNS), strict=True))
         self._connection.executemany("INSERT INTO uses VALUES (?, ?)", sorted(self._postings(taken)))
         self._count(taken, 1)
-        self._note_tags(taken, going=False)
+        places = [place for place, _ in batch]
+        tags.take(self._connection, min(places, default=0), max(places, default=0))
         low, high, was_complete = self.state()
-        places = [place for place, _ in batch] + [place for place in (low, high) if place is not None]
+        places += [place for place in (low, high) if place is not None]
         self._connection.execute(
             "UPDATE state SET low = ?, high = ?, complete = ?",
             (min(places, default=None), max(places, default=None), was_complete if complete is None else complete),
@@ -76,7 +75,7 @@ class Writer:
         self._connection.execute("DELETE FROM events WHERE place < ?", (end,))
         self._count(going, -1)
         self._connection.execute("UPDATE state SET low = ?", (end,))
-        self._note_tags(going, going=True)
+        tags.forget(self._connection, set(zip(going["repository"], going["tag"], strict=True)), end)
         for word in {word for word, _ in postings}:
             forget_word(self._connection, word)
         self._forget_known()
@@ -189,40 +188,6 @@ class Writer:
     def _exception(self) -> int:
         return self._word("action", Action.EXCEPTION)
 
-    def _note_tags(self, events: Columns, *, going: bool) -> None:
-        tags, exception, untagged = Tags(self._connection), self._exception, self._word("tag", "")
-        note = tags.drop if going else tags.take
-        words = {word: text for field in ("action", "outcome") for text, word in self._texts(field)}
-        keys = zip(events["repository"], events["tag"], strict=True)
-        for key, action, place, setting in zip(
-            keys, events["action"], events["place"], _settings(events, words), strict=True
-        ):
-            if key[1] != untagged and action != exception:
-                note(key, place, setting)
-        tags.write(partial(self._events_of, words))
-
-    def _texts(self, field: str) -> list[tuple[str, int]]:
-        rows = self._connection.execute("SELECT text, id FROM words WHERE field = ?", (schema.NUMBER_OF[field],))
-        return [(text, word) for text, word in rows]
-
-    def _events_of(self, words: Mapping[int, str], key: Key) -> Iterable[tuple[int, Setting | None]]:
-        cursor = self._connection.execute(
-            "SELECT e.* FROM uses u CROSS JOIN events e ON e.place = u.place"
-            " WHERE u.word = ? AND e.repository = ? AND e.tag = ? AND e.action <> ?",
-            (self._rarer(key), *key, self._exception),
-        )
-        events = _by_column(cursor.fetchall())
-        return zip(events["place"], _settings(events, words), strict=True)
-
-    def _rarer(self, words: Sequence[int]) -> int:
-        def many(word: int) -> int:
-            counted = self._connection.execute(
-                "SELECT count(*) FROM (SELECT 1 FROM uses WHERE word = ? LIMIT 10000)", (word,)
-            )
-            return int(counted.fetchone()[0])
-
-        return min(words, key=many)
-
     def _forget_known(self) -> None:
         for words in self._words.values():
             words.forget()
@@ -249,13 +214,3 @@ def _by_column(rows: Sequence[Sequence[Any]]) -> Columns:
     """Rows of ``events``."""
     columns = zip(*rows, strict=True) if rows else repeat(())
     return dict(zip(_COLUMNS, columns, strict=False))
-
-
-def _settings(events: Columns, words: Mapping[int, str]) -> Iterator[Setting | None]:
-    names = ("action", "outcome", "digest", "time", "place", "actor")
-    for action, outcome, digest, time, place, actor in zip(*(events[name] for name in names), strict=True):
-        gone = sets(words[action], words[outcome], has_digest=digest is not None)
-        if gone is None or isinstance(time, str):
-            yield None
-        else:
-            yield Setting(moment(time, place), None if gone else digest, actor, gone)

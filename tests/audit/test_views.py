@@ -11,11 +11,11 @@ import pytest
 from immuproxy.audit import schema, views
 from immuproxy.audit.values import TagFacts
 from immuproxy.ledger.model import Action, Event, Outcome
-from tests.audit.made_up import made_up_events
-from tests.audit.odd_events import written
+from tests.audit import odd_events
+from tests.audit.made_up import digest_of, made_up_events
 from tests.audit.searching import World, world
 
-SETTING = {Outcome.CREATED, Outcome.OVERWRITTEN, Outcome.UNCHANGED, Outcome.ADOPTED}
+SETTING = {Outcome.CREATED, Outcome.OVERWRITTEN, Outcome.ADOPTED}
 
 
 @pytest.fixture(params=["built", "pruned and followed"])
@@ -55,7 +55,7 @@ def spread(made: World) -> World:
         (schema.place_of(start + (schema.ms_of(place) - start) * factor, place & 0xFFFF), event)
         for place, event in made.events
     ]
-    wide.writer.take([(place, written(event)) for place, event in wide.events])
+    wide.writer.take([(place, odd_events.written(event)) for place, event in wide.events])
     wide.writer.commit()
     return wide
 
@@ -101,7 +101,7 @@ def test_what_has_no_name_takes_nobodys_place_in_a_ranking() -> None:
     like = replace(next(made_up_events(1)), outcome=Outcome.REFUSED)
     nameless = [replace(like, id=f"n{n}", repository=f"team/{n % 8}", tag="") for n in range(24)]
     named = [replace(like, id=f"t{n}", repository="team/app", tag=f"v{n}") for n in range(3)]
-    places = [(schema.place_of(like.time + n, 0), written(event)) for n, event in enumerate(nameless + named)]
+    places = [(schema.place_of(like.time + n, 0), odd_events.written(event)) for n, event in enumerate(nameless + named)]
     made.writer.take(places)
     made.writer.commit()
     found = views.top(
@@ -144,42 +144,90 @@ def test_pages_of_repositories_have_each_once_in_their_order(made: World, order:
 
 
 def facts_of(made: World, repository: str) -> dict[str, TagFacts]:
-    """By the definition: the first event of the newest run with one digest, in the order of the events' own times."""
+    """By the definition: the newest event that set or deleted it, or that confirmed another digest since."""
     found: dict[str, TagFacts] = {}
     for tag in {event.tag for _, event in made.events if event.repository == repository and event.tag}:
         events = [
-            (event.time << 16 | place & 0xFFFF, place, event)
+            (event.time, place, event)
             for place, event in made.events
             if (event.repository, event.tag) == (repository, tag) and event.action is not Action.EXCEPTION
         ]
         if not events:
             continue
-        run: list[tuple[int, str, bool, str]] = []
-        for moment, _, event in sorted(events, key=lambda each: each[0]):
-            gone = (event.action, event.outcome) == (Action.DELETE_TAG, Outcome.DELETED)
-            if not gone and not (event.outcome in SETTING and event.digest):
-                continue
-            digest = "" if gone else event.digest
-            if run and (run[-1][1], run[-1][2]) != (digest, gone):
-                run = []
-            run.append((moment, digest, gone, event.actor))
-        last = schema.ms_of(max(place for _, place, _ in events))
-        if run:
-            moment, digest, gone, actor = run[0]
-            found[tag] = TagFacts(tag, last, 0, moment >> 16, digest, actor, gone)
-        else:
-            found[tag] = TagFacts(tag, last)
+        set_by: Event | None = None
+        confirmed: Event | None = None
+        for _, _, event in sorted(events, key=lambda each: each[:2]):
+            if is_gone(event) or (event.outcome in SETTING and event.digest):
+                set_by, confirmed = event, None
+            elif event.outcome is Outcome.UNCHANGED and event.digest:
+                confirmed = event
+        if confirmed and set_by and not is_gone(set_by) and confirmed.digest == set_by.digest:
+            confirmed = None
+        last, told = schema.ms_of(max(place for _, place, _ in events)), confirmed or set_by
+        found[tag] = TagFacts(tag, last)
+        if told:
+            gone = is_gone(told)
+            found[tag] = TagFacts(tag, last, 0, told.time, "" if gone else told.digest, told.actor, gone)
     return found
 
 
-def test_a_tag_was_set_by_the_first_of_the_newest_run_of_one_digest(made: World) -> None:
+def is_gone(event: Event) -> bool:
+    return (event.action, event.outcome) == (Action.DELETE_TAG, Outcome.DELETED)
+
+
+def test_a_tag_was_set_by_the_newest_event_that_tells_so(made: World) -> None:
     for name in {event.repository for _, event in made.events}:
         facts = views.tags(made.connection, name, most=1_000)
         assert {each.tag: each for each in facts} == facts_of(made, name)
         assert [each.last for each in facts] == sorted((each.last for each in facts), reverse=True)
         for each in facts[:5]:
             assert views.tags(made.connection, name, most=1, tag=each.tag) == [each]
+            newer = [other for other in facts if other.last >= each.last]
+            assert views.tags(made.connection, name, most=1_000, since=each.last) == newer
     assert views.tags(made.connection, "nowhere", most=5) == []
+
+
+def push(minute: int, outcome: Outcome, content: int, actor: str, *, told: int | None = None) -> tuple[int, Event]:
+    """A push of ``team/app:latest``, with its place; ``told``: the minute in which it was recorded, if later."""
+    time = odd_events.START + minute * 60_000
+    place = schema.place_of(odd_events.START + (minute if told is None else told) * 60_000, 0)
+    event = Event(id=f"{place:022x}", action=Action.PUSH, outcome=outcome, time=time, repository="team/app")
+    return place, replace(event, tag="latest", digest=digest_of(content), actor=actor)
+
+
+def taken(*events: tuple[int, Event]) -> World:
+    made = world(seed=1, count=0)
+    made.events = list(events)
+    made.writer.take([(place, odd_events.written(event)) for place, event in events])
+    made.writer.commit()
+    return made
+
+
+def last_set(made: World) -> tuple[int, str, str]:
+    """The minute, the digest and by whom."""
+    (facts,) = views.tags(made.connection, "team/app", most=1, tag="latest")
+    return (facts.changed - odd_events.START) // 60_000, facts.digest, facts.by
+
+
+def test_a_push_of_what_a_tag_holds_does_not_set_it_but_one_of_another_digest_tells_what_it_holds_by_now() -> None:
+    """A retried push whose first answer was lost ends as unchanged."""
+    created = push(1, Outcome.CREATED, 1, "ann")
+    again, lost = push(2, Outcome.UNCHANGED, 1, "ben"), push(3, Outcome.UNKNOWN, 2, "cid")
+    retried = push(4, Outcome.UNCHANGED, 2, "cid")
+    assert last_set(taken(created, again, lost)) == (1, digest_of(1), "ann")
+    assert last_set(taken(created, again, lost, retried)) == (4, digest_of(2), "cid")
+    made = taken(created, again)
+    made.prune(1)
+    assert last_set(made) == (2, digest_of(1), "ben"), "all that is still recorded"
+
+
+def test_h115_what_was_told_late_is_what_remains_of_a_tag_where_its_newer_event_was_pruned() -> None:
+    newer, late = push(2, Outcome.OVERWRITTEN, 2, "ben"), push(1, Outcome.CREATED, 1, "ann", told=3)
+    made = taken(newer, late)
+    assert last_set(made) == (2, digest_of(2), "ben")
+    made.prune(1)
+    assert last_set(made) == (1, digest_of(1), "ann")
+    assert last_set(made) == last_set(taken(late)), "as an index has it that is built now"
 
 
 def test_known_values_begin_with_what_was_typed_or_contain_it(made: World) -> None:

@@ -152,7 +152,8 @@ def test_the_rules_that_fit_the_repository_can_be_chosen() -> None:
 def test_a_new_version_of_the_roster_is_put_in_order_again() -> None:
     shelf, found = Shelf(), roster(TAGS)
     chosen(found, Wish(), shelf=shelf)
-    found.update({"new": TagFacts("new", 9999, 0, 9999, "sha256:c")})
+    found.tags["new"] = TagFacts("new", 9999, 0, 9999, "sha256:c")
+    found.version += 1
     assert names(chosen(found, Wish(), 1, shelf=shelf)) == ["new"]
 
 

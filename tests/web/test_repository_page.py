@@ -149,6 +149,19 @@ async def test_a_new_push_shows_at_once(filled: Console, seed: Seed) -> None:
     assert (row["tag"], row["digest"], row["by"]) == ("latest", digest("newer"), "zoe")
 
 
+async def test_tags_are_read_anew_only_when_one_of_them_changed(sources: Sources, seed: Seed, store: Store) -> None:
+    await seed([push(Outcome.CREATED, tag="one", digest=digest("one"))])
+    await store.client.zadd(keys.tags("team/app"), {"one": 5, "two": 7})
+    versions = [(await sources.rosters.of("team/app")).version for _ in range(2)]
+    assert versions == [1, 1]
+    await store.client.zrem(keys.tags("team/app"), "one")
+    freed = await sources.rosters.of("team/app")
+    assert (freed.version, {tag: facts.held for tag, facts in freed.tags.items()}) == (2, {"one": 0, "two": 7})
+    await seed([push(Outcome.REFUSED, tag="three", digest=digest("three"))])
+    assert set((await sources.rosters.of("team/app")).tags) == {"one", "two", "three"}
+    assert (await sources.rosters.of("team/app")).version == 3
+
+
 MANY = 20_000
 _QUICK = 0.3
 """Seconds of processor that a page may take; what the clock says depends on who else is working."""
