@@ -101,7 +101,9 @@ def test_what_has_no_name_takes_nobodys_place_in_a_ranking() -> None:
     like = replace(next(made_up_events(1)), outcome=Outcome.REFUSED)
     nameless = [replace(like, id=f"n{n}", repository=f"team/{n % 8}", tag="") for n in range(24)]
     named = [replace(like, id=f"t{n}", repository="team/app", tag=f"v{n}") for n in range(3)]
-    places = [(schema.place_of(like.time + n, 0), odd_events.written(event)) for n, event in enumerate(nameless + named)]
+    places = [
+        (schema.place_of(like.time + n, 0), odd_events.written(event)) for n, event in enumerate(nameless + named)
+    ]
     made.writer.take(places)
     made.writer.commit()
     found = views.top(

@@ -10,12 +10,16 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
+from immuproxy.audit import Rosters
+from immuproxy.audit.pruning import prune
 from immuproxy.ledger import keys
 from immuproxy.ledger.model import Action, Outcome
+from immuproxy.ledger.record import Record
 from immuproxy.ledger.record.rows import entry
 from immuproxy.ledger.redis import Store
 from immuproxy.web.app import make_console
 from immuproxy.web.sources import Sources
+from tests.audit.following import followed
 from tests.web.conftest import Console, Seed
 from tests.web.events import digest, now, push
 
@@ -160,6 +164,21 @@ async def test_tags_are_read_anew_only_when_one_of_them_changed(sources: Sources
     await seed([push(Outcome.REFUSED, tag="three", digest=digest("three"))])
     assert set((await sources.rosters.of("team/app")).tags) == {"one", "two", "three"}
     assert (await sources.rosters.of("team/app")).version == 3
+
+
+async def test_a_tag_is_listed_until_its_last_event_was_pruned(store: Store) -> None:
+    early = push(Outcome.CREATED, tag="early", digest=digest("one"))
+    record = Record(store)
+    async with followed(store, None) as found:
+        rosters = Rosters(store, found.audit)
+        await record.append(early)
+        await record.append(push(Outcome.CREATED, tag="late", time=early.time + 1))
+        await found.until_all(2)
+        assert list((await rosters.of("team/app")).tags) == ["late", "early"]
+        async for _ in prune(store, early.time + 1):
+            pass
+        await found.until_all(1)
+        assert list((await rosters.of("team/app")).tags) == ["late"]
 
 
 MANY = 20_000
