@@ -33,6 +33,7 @@ from immuproxy import __version__
 from immuproxy.ledger import keys as names
 from immuproxy.ledger import rights, steady
 from immuproxy.ledger.cluster import in_cluster, key_for_each_node
+from immuproxy.ledger.masters import watching
 from immuproxy.ledger.sentinel import following
 from immuproxy.ledger.tls import share_context
 from immuproxy.ledger.turns import AT_ONCE, OverloadedError, SilenceError, Turns
@@ -442,6 +443,8 @@ async def _opened(
             client, sentinels = await stack.enter_async_context(following(address, options))
             return Store(client, durability, turns, confirming=sentinels.confirm)
     share_context(client)
+    if isinstance(client, RedisCluster):
+        await stack.enter_async_context(watching(client))
     return Store(client, durability, turns)
 
 
