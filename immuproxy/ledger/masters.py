@@ -17,7 +17,7 @@ from typing import Any
 from redis.asyncio import Connection, RedisCluster
 from redis.asyncio.cluster import ClusterNode
 from redis.exceptions import ConnectionError as BrokenConnectionError
-from redis.exceptions import NoPermissionError, RedisError
+from redis.exceptions import NoPermissionError
 
 from immuproxy.ledger import cancelling, steady
 from immuproxy.ledger.tls import SharingConnection
@@ -73,7 +73,7 @@ class Masters:
                         pulses[address] = asyncio.create_task(self._pulse(address))
                 await asyncio.sleep(PULSE)
         finally:
-            await cancelling.end(pulses.values())
+            await cancelling.end([*pulses.values(), *([self._asking] if self._asking else [])])
             for node in self._nodes.values():
                 await node.disconnect()
 
@@ -86,7 +86,7 @@ class Masters:
 
     async def _pulse(self, address: Address) -> None:
         asked_at = steady.now()
-        with suppress(RedisError, OSError):
+        with suppress(Exception):  # one that is away is asked again; redis-py fails in many ways
             await self._node(address).execute_command("PING")
             if self._is_alive(address):
                 self._alive[address] = asked_at
