@@ -328,24 +328,23 @@ class Store:
 
     async def time_at(self, key: str) -> int:
         """The same clock where a key is: on a cluster each master has its own."""
-        with _translated():
-            master = self._master_of(key)
-        return _milliseconds(await self.do(self._time_of(master)))
+        return _milliseconds(await self.do(self._time_of(self._master_of(key))))
 
     def node(self, key: str) -> str:
         """Whose clock dates what happens at a key: a name for the master of a cluster, else nothing."""
-        with _translated():
-            master = self._master_of(key)
+        master = self._master_of(key)
         return str(master.name) if master else ""
 
     async def scan(self, pattern: str, *, at: str, cursor: int, count: int) -> tuple[int, list[bytes]]:
         """One step through all keys of the server that has the key ``at``: the next cursor, 0 at the end, and names."""
-        nodes = {"target_nodes": self._master_of(at)} if isinstance(self.client, RedisCluster) else {}
-        found: Any = await self.do(self.client.scan(cursor, match=pattern, count=count, **nodes))
-        if isinstance(self.client, RedisCluster):
-            cursors, names_ = found
-            return next(iter(cursors.values())), names_
-        return int(found[0]), found[1]
+        if not isinstance(self.client, RedisCluster):
+            found: Any = await self.do(self.client.scan(cursor, match=pattern, count=count))
+            return int(found[0]), found[1]
+        with _translated():
+            await self.client.initialize()
+        node = self._master_of(at)
+        cursors, names_ = await self.do(self.client.scan(cursor, match=pattern, count=count, target_nodes=node))
+        return next(iter(cursors.values())), names_
 
     async def times(self) -> dict[str, Sample]:
         """What the clocks say that there are, by `node`; one that does not answer is left out.
@@ -380,7 +379,10 @@ class Store:
         return cast("Awaitable[Any]", self.client.time())
 
     def _master_of(self, key: str) -> Any:
-        return self.client.get_node_from_key(key) if isinstance(self.client, RedisCluster) else None
+        if not isinstance(self.client, RedisCluster):
+            return None
+        with _translated():
+            return self.client.get_node_from_key(key)
 
     async def information(self) -> Mapping[str, Any]:
         """INFO of the server; of a cluster, what its nodes say, the unsafe word last.

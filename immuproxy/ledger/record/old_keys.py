@@ -18,6 +18,9 @@ _KEPT = frozenset(name.encode() for name in (keys.EVENTS, keys.WATERMARK, keys.O
 _KEYS_A_STEP = 1_000
 """Keys that are looked at in one call: less than a millisecond of Redis."""
 
+AGAIN = 60.0
+"""Seconds after which it is tried again where something hinders it."""
+
 EVERY = 86_400.0
 """Seconds between two looks at all keys."""
 
@@ -45,4 +48,6 @@ async def keep_deleted(store: Store) -> None:
                 log.info("deleted what an older release kept to search the audit", keys=deleted)
         except LedgerUnavailableError as error:
             log.warning("what an older release kept to search the audit is not deleted", error=str(error))
-        await asyncio.sleep(EVERY)
+            await asyncio.sleep(AGAIN)
+        else:
+            await asyncio.sleep(EVERY)
