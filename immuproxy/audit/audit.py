@@ -10,7 +10,7 @@ from functools import partial
 from typing import Concatenate, ParamSpec, TypeVar
 
 from immuproxy.audit import paging, schema, views
-from immuproxy.audit.deadline import ends_by, last_moment
+from immuproxy.audit.deadline import OutOfTimeError, ends_by, last_moment
 from immuproxy.audit.follow import Follower
 from immuproxy.audit.index import Index, IndexDamagedError, IndexFullError
 from immuproxy.audit.paging import Walked
@@ -152,20 +152,25 @@ class Audit:
                 yield event
 
     async def told(self, search: Search, since: int, most: int) -> tuple[Sequence[Event], bool]:
-        """At most ``most`` events that are recorded by now, from a time on (ms), newest first; whether they are all.
+        """At most ``most`` events that are recorded by now, from a time on (ms), newest first; false where more are.
 
-        None, and that they are not all, where the index is not there within a second.  They may be all before it goes
-        back to the beginning: what it lacks then was recorded before that time.  Raises `LedgerUnavailableError`.
+        They are all before the index goes back to the beginning: what it lacks then was recorded before that time.
+        Raises `LedgerUnavailableError`, and `IndexDamagedError` where the index cannot say that within a second.
         """
         try:
             async with asyncio.timeout(_WAITED):
-                if not await self.caught_up(await self._follower.end(), _WAITED):
-                    return (), False
-                walked = await self._walk([search], most + 1, paging.NEWEST)
-        except (TimeoutError, IndexDamagedError):
-            return (), False
-        whole = walked.is_through and (walked.whole or schema.ms_of(walked.since) < since)
-        return [found.event for found in walked.found[:most]], whole and len(walked.found) <= most
+                there = await self.caught_up(await self._follower.end(), _WAITED)
+                walked = await self._walk([search], most + 1, paging.NEWEST) if there else None
+        except (TimeoutError, OutOfTimeError):
+            walked = None
+        if walked is None:
+            raise IndexDamagedError("what was recorded just now cannot be searched yet")
+        events = [found.event for found in walked.found]
+        if len(events) > most:
+            return events[:most], False
+        if not walked.is_through or not (walked.whole or schema.ms_of(walked.since) < since):
+            raise IndexDamagedError("what was recorded before cannot be searched yet")
+        return events, True
 
     def tail(self, search: Search, *, filters: Search = _ALL, after: str = "") -> AsyncIterator[Arrival]:
         """Matching events as they arrive, for ever: from now on, or behind a cursor.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
+from immuproxy.audit.testimony import UnheardError
 from immuproxy.drift import gone
 from immuproxy.ledger.going import GoneTag
 from immuproxy.ledger.model import Event, Outcome
@@ -13,6 +14,7 @@ from immuproxy.ledger.watch import Ages
 from immuproxy.proxy.attempt import Limits
 from immuproxy.proxy.caller import Caller
 from immuproxy.proxy.cases import Cases
+from immuproxy.proxy.proof import Case
 from immuproxy.proxy.refusals import iso
 from immuproxy.proxy.taken import Taken
 from immuproxy.rules.decide import BY_EXCEPTION
@@ -48,7 +50,7 @@ class InterruptedDeletes:
         if seen and self._limits.may_still_land(ages.of(intent.time)):
             return
         mark = f"tag:{intent.tag}" if intent.tag else " ".join(gone.digests(intent))
-        case = await self._cases.of_delete(intent)
+        case = await self._case(intent)
         if seen:
             at = await self._register.now_ms()
             await self._register.end_delete(intent.repository, mark, _left(intent, at, back=gone.may_be_back(case)))
@@ -60,6 +62,13 @@ class InterruptedDeletes:
             await self._register.end_delete(intent.repository, mark, ended)
             return
         await self._taken.end(mark, ended, self._caller, tags)
+
+    async def _case(self, intent: Event) -> Case:
+        """A mark keeps pushes away, so it does not wait until somebody can say what is recorded (H133)."""
+        try:
+            return await self._cases.of_delete(intent)
+        except UnheardError:
+            return await self._cases.unheard(intent)
 
     async def _gone(self, intent: Event) -> list[GoneTag]:
         register, repository = self._register, intent.repository

@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from immuproxy.audit.testimony import Witnesses
+from immuproxy.audit.testimony import UnheardError, Witnesses
 from immuproxy.drift.apart import apart
 from immuproxy.drift.comparing import Comparison
 from immuproxy.drift.healer import Healer
@@ -153,6 +153,8 @@ class Sweep:
             await self._finish(intent, ages)
         except (UpstreamUnavailableError, OciError) as error:
             log.warning("left open: the upstream does not tell", event_id=intent.id, reason=str(error))
+        except UnheardError as error:
+            log.warning("left open: the audit does not tell", event_id=intent.id, reason=str(error))
 
     async def _give_back(self, repository: str) -> None:
         """What lost proxies had only claimed: nothing was sent, and nothing waits for it but what it pins (H64).

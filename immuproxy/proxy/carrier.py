@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
+from immuproxy.audit.testimony import UnheardError
 from immuproxy.ledger.model import Event, Outcome, Step
 from immuproxy.ledger.register import Register
 from immuproxy.oci import errors
@@ -136,12 +137,15 @@ class Carrier:
 
     async def _is_proved(self, push: Push, event: Event, shown: str) -> bool:
         """A digest, and a tag that a rule holds, have one content, whoever brought it; a tag that may move shows what
-        somebody has pushed, with the same content perhaps.
+        somebody has pushed, with the same content perhaps.  A client does not wait for an index: the sweep does (H133).
         """
         if shown != push.manifest.digest or not push.tag or push.rule.protects:
             return shown == push.manifest.digest
         intent = await self._register.intent(push.repository, event.id)
-        return intent is not None and proof.arrived(await self._cases.of(intent), shown) is not None
+        try:
+            return intent is not None and proof.arrived(await self._cases.of(intent), shown) is not None
+        except UnheardError:
+            return False
 
     async def _arrived(self, push: Push, event: Event, answer: Answer) -> Answer:
         await self._late_children.bring(push)

@@ -11,6 +11,8 @@ from immuproxy.proxy import proof
 from immuproxy.proxy.attempt import Limits
 from immuproxy.proxy.proof import Case
 
+_NOTHING = Testimony((), whole=False)
+
 _SKEW_MS = 60_000
 """By how much the clocks of proxies may differ from that of Redis without a witness being overlooked."""
 
@@ -24,24 +26,29 @@ class Cases:
         self._witnesses = witnesses
         self._limits = limits
 
-    async def of(self, intent: Event) -> Case:
+    async def of(self, intent: Event, *, walk: bool = False) -> Case:
         """All that is known of an intent or of what was told of it, by now.
 
         What the upstream shows has to be asked for before this: who is not among what is read here cannot have set it.
-        Raises `LedgerUnavailableError`.
+        ``walk``: as for `Witnesses`.  Raises `UnheardError` and `LedgerUnavailableError`.
         """
         since = self._since(intent) if intent.tag else 0
         others = await self._register.intents(intent.repository)
-        return self._case(intent, others, await self._witnesses.of(intent.repository, intent.digest, since=since))
+        found = await self._witnesses.of(intent.repository, intent.digest, since=since, walk=walk)
+        return self._case(intent, others, found)
+
+    async def unheard(self, intent: Event) -> Case:
+        """The same where nobody is asked any more: proof of nothing.  Raises `LedgerUnavailableError`."""
+        return self._case(intent, await self._register.intents(intent.repository), _NOTHING)
 
     async def of_delete(self, intent: Event) -> Case:
-        """The same of a delete: of its tag, or of the content that it names."""
+        """The same of a delete: of its tag, or of the content that it names.  Raises them as well."""
         since = self._since(intent)
         others = await self._register.intents(intent.repository)
         if intent.tag:
-            found = await self._witnesses.of_tag(intent.repository, intent.tag, since=since)
+            found = await self._witnesses.of_tag(intent.repository, intent.tag, since=since, walk=True)
         else:
-            found = await self._witnesses.of(intent.repository, intent.digest, since=since)
+            found = await self._witnesses.of(intent.repository, intent.digest, since=since, walk=True)
         return self._case(intent, others, found)
 
     def _since(self, intent: Event) -> int:

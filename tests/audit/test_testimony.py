@@ -1,4 +1,4 @@
-"""What is recorded of a push, as those hear it who tell how it ended: all of it, or that it is not all."""
+"""What is recorded of a push, as those hear it who tell how it ended: all of it, or that it is not all, or nothing."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from time import monotonic, time
 import pytest
 import pytest_asyncio
 
-from immuproxy.audit import Audit, Follower, Index, Visitor, paging, testimony
-from immuproxy.audit.testimony import MOST, Told, Witnesses
+from immuproxy.audit import Audit, Follower, Index, Visitor, paging, testimony, walking
+from immuproxy.audit.testimony import MOST, Told, UnheardError, Witnesses
 from immuproxy.ledger import keys
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.record import Projector, Record
 from immuproxy.ledger.redis import Store, connect
-from tests.audit.made_up import made_up_events
+from tests.audit.made_up import fill, made_up_events
 from tests.ledger.recording import publish
 from tests.servers import RedisServer
 
@@ -66,11 +66,23 @@ async def told(store: Store, record: Told) -> testimony.Testimony:
     return found
 
 
+async def is_unheard(store: Store, record: Told) -> bool:
+    """Whether the index says that it cannot tell; what stands in the stream is found there all the same (H133)."""
+    with pytest.raises(UnheardError):
+        await told(store, record)
+    walked = await Witnesses(store, record).of_tag("team/app", "1.0", walk=True)
+    return walked == await told(store, Visitor(store, None))
+
+
 def damage(folder: Path) -> None:
     files = list(folder.rglob("*.sqlite3*"))
     assert files
     for file in files:
         file.write_bytes(b"\xff" * 8192)
+
+
+def ids_of(events: list[Event]) -> set[str]:
+    return {event.id for event in events}
 
 
 def ids(found: testimony.Testimony) -> set[str]:
@@ -102,7 +114,7 @@ async def test_more_than_can_be_read_is_not_all(store: Store, index: Index, even
         assert (len(found.events), found.whole) == (MOST, events == MOST)
 
 
-async def test_an_index_that_is_behind_tells_that_it_is_not_all(store: Store, index: Index) -> None:
+async def test_h133_an_index_that_is_behind_tells_nothing(store: Store, index: Index) -> None:
     first, second = pushes(2)
     follower = Follower(store, index)
     await Record(store).append(first)
@@ -110,27 +122,28 @@ async def test_an_index_that_is_behind_tells_that_it_is_not_all(store: Store, in
         pass
     assert (await told(store, Audit(index, follower))).whole
     await Record(store).append(second)
-    assert not (await told(store, Audit(index, follower))).whole
+    assert await is_unheard(store, Audit(index, follower))
     async with following(follower):
         assert ids(await told(store, Audit(index, follower))) == {first.id, second.id}
 
 
-async def test_an_index_that_is_being_built_tells_that_it_is_not_all(store: Store, index: Index) -> None:
+async def test_h133_an_index_that_is_being_built_tells_nothing_of_what_it_may_not_have(
+    store: Store, index: Index
+) -> None:
     """The newest events are there already."""
-    for event in pushes(501):
-        await Record(store).append(event)
+    others = [replace(event, repository="team/other") for event in pushes(1_000)]
+    (first,), last = pushes(1), replace(*pushes(1), id="last", time=others[-1].time + 1)
+    await fill(store, [first, *others, last])
     follower = Follower(store, index)
-    assert not (await told(store, Audit(index, follower))).whole
+    audit = Audit(index, follower)
+    assert await is_unheard(store, audit)
     await follower.step()
-    found = await told(store, Audit(index, follower))
-    assert not found.whole
-    since = max(event.time for event in found.events)
-    newest = await Witnesses(store, Audit(index, follower)).of_tag("team/app", "1.0", since=since)
-    assert newest.whole
-    assert not (await Witnesses(store, Audit(index, follower)).of_tag("team/app", "1.0", since=0)).whole
+    assert await is_unheard(store, audit)
+    newest = await Witnesses(store, audit).of_tag("team/app", "1.0", since=last.time)
+    assert newest == testimony.Testimony((last,), whole=True)
 
 
-async def test_time_that_runs_out_among_events_of_other_times_tells_that_it_is_not_all(
+async def test_time_that_runs_out_among_events_of_other_times_tells_nothing(
     store: Store, index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They stand below the time from which on all is asked for, and are looked for last."""
@@ -142,23 +155,23 @@ async def test_time_that_runs_out_among_events_of_other_times_tells_that_it_is_n
     witnesses = Witnesses(store, Audit(index, follower))
     with monkeypatch.context() as hurry:
         hurry.setattr(paging, "DEADLINE", 0.0)
-        found = await witnesses.of_tag("team/app", "1.0", since=ahead.time)
-        assert found == testimony.Testimony((), whole=False)
+        with pytest.raises(UnheardError):
+            await witnesses.of_tag("team/app", "1.0", since=ahead.time)
     assert await witnesses.of_tag("team/app", "1.0", since=ahead.time) == testimony.Testimony((ahead,), whole=True)
 
 
-async def test_an_index_that_is_damaged_or_not_open_tells_that_it_is_not_all(store: Store, tmp_path: Path) -> None:
+async def test_h133_an_index_that_is_damaged_or_not_open_tells_nothing(store: Store, tmp_path: Path) -> None:
     (event,) = pushes(1)
     await Record(store).append(event)
     index = Index(tmp_path)
     follower = Follower(store, index)
-    assert await told(store, Audit(index, follower)) == testimony.Testimony((), whole=False)
+    assert await is_unheard(store, Audit(index, follower))
     await index.open()
     try:
         while await follower.step():
             pass
         damage(tmp_path)
-        assert await told(store, Audit(index, follower)) == testimony.Testimony((), whole=False)
+        assert await is_unheard(store, Audit(index, follower))
     finally:
         await index.close()
 
@@ -175,8 +188,34 @@ async def test_an_index_of_another_past_tells_nothing_of_it(store: Store, index:
     await store.do(store.client.delete(keys.EVENTS))
     for _ in range(later):
         await Record(store).append(replace(after, time=before[0].time - 10))
-    found = await told(store, Audit(index, follower))
-    assert found == testimony.Testimony((), whole=False)
+    assert await is_unheard(store, Audit(index, follower))
     async with following(follower):
         found = await told(store, Audit(index, follower))
     assert (ids(found), found.whole) == ({after.id} if later else set(), True)
+
+
+async def test_h133_a_walk_that_takes_too_long_is_not_begun_again_at_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that does not go back as far is: a push whose end can be found out does not wait behind one of which not."""
+    events = pushes(3)
+    for event in events:
+        await Record(store).append(event)
+    record = Audit(index := Index(None), Follower(store, index))
+    monkeypatch.setattr("immuproxy.audit.index.OPENING", 0.01)
+    witnesses = Witnesses(store, record)
+    with monkeypatch.context() as hurry:
+        hurry.setattr(walking, "SECONDS", 0.0)
+        with pytest.raises(UnheardError):
+            await witnesses.of_tag("team/app", "1.0", since=events[1].time, walk=True)
+    for since in (0, events[1].time):
+        with pytest.raises(UnheardError):
+            await witnesses.of_tag("team/app", "1.0", since=since, walk=True)
+    newest = await witnesses.of_tag("team/app", "1.0", since=events[2].time, walk=True)
+    assert newest == testimony.Testimony((events[2],), whole=True)
+    monkeypatch.setattr(walking, "RESTS", 0.0)
+    with monkeypatch.context() as hurry:
+        hurry.setattr(walking, "SECONDS", 0.0)
+        with pytest.raises(UnheardError):
+            await witnesses.of_tag("team/app", "1.0", since=events[2].time, walk=True)
+    assert ids(await witnesses.of_tag("team/app", "1.0", walk=True)) == ids_of(events)
