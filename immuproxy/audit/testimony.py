@@ -72,11 +72,13 @@ class Witnesses:
     ) -> Testimony:
         """The outbox is read first: what is carried over meanwhile is found in the record, perhaps in both."""
         waiting: Any = await self._store.do(self._store.client.xrange(keys.outbox(repository), count=MOST + 1))
+        if len(waiting) > MOST:
+            raise UnheardError("too many events wait to be carried into the audit")
         found = [_event(fields) for _, fields in waiting]
         search = replace(search.with_term("repo", repository), since=Moment(since, ""))
         recorded, whole = await self._recorded(search, since, walk=walk)
         told = {event.id: event for event in (*found, *recorded) if event and names(event)}
-        return Testimony(tuple(told.values()), whole=whole and len(waiting) <= MOST)
+        return Testimony(tuple(told.values()), whole=whole)
 
     async def _recorded(self, search: Search, since: int, *, walk: bool) -> tuple[Sequence[Event], bool]:
         try:

@@ -114,6 +114,20 @@ async def test_more_than_can_be_read_is_not_all(store: Store, index: Index, even
         assert (len(found.events), found.whole) == (MOST, events == MOST)
 
 
+async def test_h133_more_that_waits_than_can_be_read_tells_nothing_until_it_is_carried_over(
+    store: Store, index: Index
+) -> None:
+    last, *others = pushes(MOST + 1)
+    await publish(store, last, *(replace(event, tag="2.0") for event in others))
+    follower = Follower(store, index)
+    async with following(follower):
+        for record in (Audit(index, follower), Visitor(store, None)):
+            with pytest.raises(UnheardError):
+                await told(store, record)
+        await Projector(store).drain("team/app")
+        assert await told(store, Audit(index, follower)) == testimony.Testimony((last,), whole=True)
+
+
 async def test_h133_an_index_that_is_behind_tells_nothing(store: Store, index: Index) -> None:
     first, second = pushes(2)
     follower = Follower(store, index)
