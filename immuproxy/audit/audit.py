@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from time import monotonic
 from typing import Concatenate, ParamSpec, TypeVar
 
 from immuproxy.audit import paging, schema, views
@@ -114,19 +115,36 @@ class Audit:
         of_tag = Search().with_term("repo", repository).with_term("tag", tag)
         return await self.events(of_tag, limit=limit, cursor=cursor)
 
+    async def newest(self, search: Search) -> Event | None:
+        """The newest event that matches; None where none does of all that is here.
+
+        A search that is cut goes on, so that nothing is missing only because it was not come to.  Raises
+        `OutOfTimeError`.
+        """
+        start, latest = paging.NEWEST, last_moment()
+        while True:
+            walked = await self._walk([search], 1, start)
+            if walked.found:
+                return walked.found[0].event
+            if walked.resume is None or walked.is_through:
+                return None
+            if monotonic() > latest:
+                raise OutOfTimeError
+            start = walked.resume
+
     async def event(self, event_id: str) -> Event | None:
         """One event by its id (or by the id of its request); None where the index holds none.
 
         It is waited a little for what was recorded just now.  Where that is not there yet, nobody knows: raises
-        `IndexDamagedError`, and `LedgerUnavailableError`.
+        `IndexDamagedError`, `OutOfTimeError`, and `LedgerUnavailableError`.
         """
         search = Search((Term("id", event_id),))
-        walked = await self._walk([search], 1, paging.NEWEST)
-        if not walked.found:
+        found = await self.newest(search)
+        if found is None:
             if not await self.caught_up(await self._follower.end(), _WAITED):
                 raise IndexDamagedError("what was recorded just now cannot be searched yet")
-            walked = await self._walk([search], 1, paging.NEWEST)
-        return walked.found[0].event if walked.found else None
+            found = await self.newest(search)
+        return found
 
     async def export_pages(self, search: Search, *, filters: Search = _ALL) -> AsyncIterator[Sequence[Event]]:
         """The whole result, newest first, in pieces: some events, or none where nothing matched in that part.

@@ -17,6 +17,10 @@ OPCODES = 5_000
 class OutOfTimeError(Exception):
     """The question was cut: there is no answer, for a part of one would be wrong."""
 
+    def __str__(self) -> str:
+        """Why, in words."""
+        return f"it took more than {SECONDS:.0f} seconds"
+
 
 @contextmanager
 def ends_by(connection: sqlite3.Connection, moment: float) -> Iterator[None]:
@@ -30,7 +34,7 @@ def ends_by(connection: sqlite3.Connection, moment: float) -> Iterator[None]:
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
             raise
-        raise OutOfTimeError(f"it took more than {SECONDS:.0f} seconds") from error
+        raise OutOfTimeError from error
     finally:
         connection.set_progress_handler(None, 0)
 

@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from immuproxy.audit import Rosters, deadline
+from immuproxy.audit import Rosters, deadline, paging
 from immuproxy.audit.follow import BATCH
 from immuproxy.audit.index import MEMORY_BYTES, IndexFullError
-from immuproxy.ledger.model import Action, Outcome
+from immuproxy.ledger.model import Action, Event, Finding, Outcome
 from immuproxy.ledger.redis import Store
 from immuproxy.web.app import make_console
+from immuproxy.web.queries.drift import last_attempt
 from immuproxy.web.sources import Sources
 from tests.audit.following import Followed, followed
 from tests.servers import RedisServer
@@ -249,6 +250,43 @@ async def test_what_takes_too_long_is_no_answer_and_says_what_to_do(
     assert "shorter time or a narrower filter" in error["message"]
     if "complete" not in path:
         assert (await said(console, path.replace("/overview", "/"), 503)).count("takes too long") == 1
+
+
+def behind_others(wanted: str) -> list[Event]:
+    """What a search comes to only after more events than one of its steps looks at."""
+    return [
+        replace(OLD, outcome=Outcome.CREATED, digest=wanted),
+        *(push(repository="team/other", digest=wanted, time=now() - 5_000 + each) for each in range(300)),
+        *(push(digest=digest("two"), time=now() - 4_000 + each) for each in range(300)),
+    ]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [f"/compare?a=team/app@{digest('one')}&b=team/app@{digest('two')}", OF_SOMETHING[2]],
+)
+async def test_what_a_search_did_not_come_to_is_not_called_missing(
+    console: Console, seed: Seed, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    await seed(behind_others(digest("one")))
+    await answered(console, "/api/v1/events")
+    monkeypatch.setattr(paging, "DEADLINE", -1.0)
+    found = await answered(console, f"/api/v1{path}")
+    assert "error" not in found
+    assert [event["id"] for event in found.get("events", [])] in ([], ["old"])
+    monkeypatch.setattr(deadline, "SECONDS", 0.0)
+    assert (await answered(console, f"/api/v1{path}"))["error"]["code"] == "audit_too_slow"
+
+
+async def test_a_failed_repair_that_a_search_did_not_come_to_is_told(
+    sources: Sources, seed: Seed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = replace(OLD, action=Action.REPAIR, outcome=Outcome.FAILED)
+    finding = Finding(OLD.tag, digest("two"), OLD.time - 1)
+    others = [replace(tried, id=f"r{each}", tag="2.0", time=now() - 4_000 + each) for each in range(300)]
+    await seed([tried, *(push(time=now() - 5_000 + each) for each in range(300)), *others])
+    monkeypatch.setattr(paging, "DEADLINE", -1.0)
+    assert await last_attempt(sources, OLD.repository, finding) == tried
 
 
 async def test_without_redis_an_error_page_says_so_once(

@@ -68,10 +68,8 @@ async def _held(sources: Sources, asked: Image, reach: Mapping[str, Any]) -> str
 async def _must_know(sources: Sources, repository: str, digest: str, reach: Mapping[str, Any]) -> None:
     """Nothing is opened that the proxy does not know in that repository."""
     search = Search().with_term("repo", repository).with_term("digest", digest)
-    pinned, page = await asyncio.gather(
-        sources.register.is_pinned(repository, digest), sources.audit.events(search, limit=1)
-    )
-    if not pinned and not page.events:
+    pinned, found = await asyncio.gather(sources.register.is_pinned(repository, digest), sources.audit.newest(search))
+    if not pinned and not found:
         must_be_whole(reach)
         raise unknown(f"The proxy knows no manifest {digest} in {repository}.")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from immuproxy.audit import views
 from immuproxy.audit.search import Moment, Search, from_parameters
-from immuproxy.audit.values import Chart, EventPage
+from immuproxy.audit.values import Chart
 from immuproxy.ledger.attention import Kind
 from immuproxy.ledger.model import Action, Event, Finding, TagRecord
 from immuproxy.web.contexts import drift as contexts
@@ -67,9 +67,7 @@ async def _with_facts(sources: Sources, found: Sequence[tuple[str, Finding]]) ->
 async def last_attempt(sources: Sources, repository: str, finding: Finding) -> Event | None:
     """The last repair that was tried since the finding was opened."""
     search = Search().with_term("repo", repository).with_term("tag", finding.tag).with_term("action", Action.REPAIR)
-    since = replace(search, since=Moment(finding.since, str(finding.since)))
-    page: EventPage = await sources.audit.events(since, limit=1)
-    return page.events[0] if page.events else None
+    return await sources.audit.newest(replace(search, since=Moment(finding.since, str(finding.since))))
 
 
 async def _records(sources: Sources, found: Sequence[tuple[str, Finding]]) -> list[TagRecord]:

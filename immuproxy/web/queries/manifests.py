@@ -7,7 +7,7 @@ from typing import Any
 
 from immuproxy.audit.search import Search
 from immuproxy.audit.values import TagFacts
-from immuproxy.ledger.model import TagRecord
+from immuproxy.ledger.model import Event, TagRecord
 from immuproxy.web.contexts import manifest as contexts
 from immuproxy.web.contexts.manifest import Around
 from immuproxy.web.contexts.referrers import About, tags_about
@@ -30,7 +30,8 @@ async def manifest(sources: Sources, repository: str, digest: str) -> dict[str, 
         sources.rosters.of(repository),
         _about(sources, repository, digest),
     )
-    if stored is None and not pins and not page.events:
+    events = page.events or await _newest(sources, search)
+    if stored is None and not pins and not events:
         must_be_whole(reach)
         raise not_found(
             f"The proxy knows no manifest {digest} in {repository}.",
@@ -39,10 +40,10 @@ async def manifest(sources: Sources, repository: str, digest: str) -> dict[str, 
     opened = await open_manifest(sources, repository, digest, stored)
     children = await stored_children(sources, repository, opened.document)
     image = await open_image_of_any(sources, opened, children)
-    named = list(dict.fromkeys(event.tag for event in page.events if event.tag and event.digest == digest))
+    named = list(dict.fromkeys(event.tag for event in events if event.tag and event.digest == digest))
     holding = [facts for facts in roster.tags.values() if facts.digest == digest]
     around = Around(
-        events=page.events,
+        events=events,
         records=await register.records(repository, named),
         holding=[facts.tag for facts in holding],
         needed=max(pins - sum(facts.held > 0 for facts in holding), 0),
@@ -50,6 +51,12 @@ async def manifest(sources: Sources, repository: str, digest: str) -> dict[str, 
         about=about,
     )
     return contexts.manifest_context(opened, image, around) | {"index": reach}
+
+
+async def _newest(sources: Sources, search: Search) -> tuple[Event, ...]:
+    """What a page did not come to before its time was up."""
+    found = await sources.audit.newest(search)
+    return () if found is None else (found,)
 
 
 async def _about(sources: Sources, repository: str, digest: str) -> list[About]:

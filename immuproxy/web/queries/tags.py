@@ -55,7 +55,6 @@ async def _drawn(sources: Sources, repository: str, tag_name: str, history: Even
 
 
 async def _must_know(sources: Sources, repository: str, reach: Mapping[str, Any]) -> None:
-    page = await sources.audit.events(Search().with_term("repo", repository), limit=1)
-    if not page.events:
+    if not await sources.audit.newest(Search().with_term("repo", repository)):
         must_be_whole(reach)
         raise unknown_repository(repository)
