@@ -22,7 +22,7 @@ from immuproxy.ledger.record.rows import FIELDS
 
 NEWEST = (1 << 63) - 1
 DEADLINE = 0.25
-"""Seconds that one request takes at most, or hardly more."""
+"""Seconds that one request walks at most, or hardly more; before that it looks up what its words stand for."""
 
 MOST_HITS = 10_000
 """Events that one step of a search looks at."""
@@ -91,16 +91,17 @@ def walk(
 ) -> Walked:
     """``count`` events at or below ``start`` that all of ``searches`` want, newest first; fewer where time runs out.
 
-    The first step is not cut for that, so that even a slow machine gets on.  Raises `OutOfTimeError`.
+    The first step is not cut for that, and to look up the words takes nothing of it, so that even a slow machine gets
+    on.  Raises `OutOfTimeError`.
     """
-    deadline = monotonic() + seconds
-    latest = max(deadline, last_moment())
+    latest = max(monotonic() + seconds, last_moment())
     low, high, complete = connection.execute("SELECT low, high, complete FROM state").fetchone()
     if low is None:
         return Walked() if complete else Walked(resume=min(start, NEWEST - 1), since=NEWEST, whole=False)
     walked = Walked(high=high, since=low, whole=bool(complete))
     with ends_by(connection, latest):
         conditions = Compiler(connection).conditions(searches)
+    deadline = monotonic() + seconds
     stretches = _stretches(searches, start, low)
     stretch, most = next(stretches, None), _FEWEST
     while stretch and len(walked.found) < count and (most == _FEWEST or monotonic() < deadline):

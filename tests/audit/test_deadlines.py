@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
+from time import monotonic
 
 import pytest
 import pytest_asyncio
 
 from immuproxy.audit import Audit, OutOfTimeError, deadline, paging, views
-from immuproxy.audit.search import parse
+from immuproxy.audit.conditions import Compiler, Condition
+from immuproxy.audit.search import Search, parse
 from immuproxy.ledger import cursors
 from immuproxy.ledger.cursors import Position
 from immuproxy.ledger.redis import connect
@@ -18,6 +20,9 @@ from tests.audit.made_up import fill, made_up_events
 from tests.servers import RedisServer
 
 COUNT = 300
+LOOKED_AT = 250
+"""Events that a search looks at even on a slow machine."""
+
 START, END = 1_700_000_000_000, 1_700_000_000_000 + 90 * 86_400_000
 BEGINNING = cursors.write_position("newer", Position(0, 0))
 QUESTIONS: dict[str, Callable[[Audit], Awaitable[object]]] = {
@@ -53,3 +58,26 @@ async def test_a_question_that_takes_too_long_is_cut_and_says_so(audit: Audit, m
     for ask in QUESTIONS.values():
         assert await ask(audit)
     assert await audit.total() == COUNT
+
+
+async def test_looking_up_words_takes_nothing_of_the_time_of_a_search(
+    audit: Audit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a search of many patterns gets on by some hundred events at a time."""
+    ahead = 0.0
+
+    def clock() -> float:
+        return monotonic() + ahead
+
+    def slow(compiler: Compiler, searches: Sequence[Search]) -> list[Condition]:
+        nonlocal ahead
+        found = quick(compiler, searches)
+        ahead += 1.0
+        return found
+
+    quick = Compiler.conditions
+    monkeypatch.setattr(paging, "DEADLINE", 0.9)
+    monkeypatch.setattr(paging, "monotonic", clock)
+    monkeypatch.setattr(deadline, "monotonic", clock)
+    monkeypatch.setattr(Compiler, "conditions", slow)
+    assert len((await audit.events(Search(), limit=COUNT)).events) == COUNT > LOOKED_AT
