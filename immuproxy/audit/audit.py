@@ -202,7 +202,8 @@ class Audit:
         place = await self._end() if place is None else place
         while True:
             seen = self._follower.seen
-            walked = await self.ask(paging.newer, searches, place)
+            newer = partial(paging.newer, searches=searches, after=place, seconds=paging.DEADLINE)
+            walked = await self._index.read(newer)
             if not walked.whole and place < walked.since - 1:  # what lies between is still being read
                 await self._rest_of(seen)
                 continue

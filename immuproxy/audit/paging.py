@@ -27,6 +27,9 @@ DEADLINE = 0.25
 MOST_HITS = 10_000
 """Events that one step of a search looks at."""
 
+MOST_ARRIVALS = 100
+"""Events that a live tail takes at once: each of many holds them until its listener has taken them."""
+
 _FEWEST = 250
 """The same of the first step, which is not cut: even a slow machine gets on."""
 
@@ -157,24 +160,53 @@ def _way(
     return min(ways)
 
 
-def newer(connection: sqlite3.Connection, searches: Sequence[Search], after: int, most: int = MOST_HITS) -> Walked:
-    """What ``searches`` want of the next ``most`` events above ``after``, oldest first.
+def newer(
+    connection: sqlite3.Connection,
+    searches: Sequence[Search],
+    after: int,
+    count: int = MOST_ARRIVALS,
+    seconds: float = DEADLINE,
+) -> Walked:
+    """The first ``count`` events above ``after`` that all of ``searches`` want, oldest first; fewer as for `walk`.
 
-    ``high`` is how far it looked.
+    ``high`` is how far it looked: what it did not look at is above.  Raises `OutOfTimeError`.
     """
+    latest = max(monotonic() + seconds, last_moment())
     low, complete = connection.execute("SELECT ifnull(low, 0), complete FROM state").fetchone()
-    end = connection.execute(
+    with ends_by(connection, latest):
+        conditions = Compiler(connection).conditions(searches)
+    deadline = monotonic() + seconds
+    walked, most = Walked(high=after, since=low, whole=bool(complete)), _FEWEST
+    while len(walked.found) < count and (most == _FEWEST or monotonic() < deadline):
+        wanted = count - len(walked.found)
+        try:
+            with ends_by(connection, latest if most == _FEWEST else deadline):
+                rows, upper = _step_up(connection, walked.high, conditions, wanted, most)
+        except OutOfTimeError:
+            if most == _FEWEST:
+                raise
+            break
+        if upper is None:
+            break
+        walked.found += _read(rows)
+        walked.high = rows[-1][0] if len(rows) == wanted else upper
+        most = MOST_HITS
+    return walked
+
+
+def _step_up(
+    connection: sqlite3.Connection, after: int, conditions: Sequence[Condition], count: int, most: int
+) -> tuple[list[Any], int | None]:
+    """The first matches among the next ``most`` events, and up to which place these are; None where there are none."""
+    upper = connection.execute(
         "SELECT max(place) FROM (SELECT place FROM events WHERE place > ? ORDER BY place LIMIT ?)", (after, most)
     ).fetchone()[0]
-    if end is None:
-        return Walked(high=after, since=low, whole=bool(complete))
-    conditions = Compiler(connection).conditions(searches)
     rows = connection.execute(
         f"SELECT {COLUMNS} FROM events e NOT INDEXED"
-        f" WHERE e.place > ? AND e.place <= ?{_all_of(conditions)} ORDER BY e.place",
-        [after, end, *_arguments(conditions)],
+        f" WHERE e.place > ? AND e.place <= ?{_all_of(conditions)} ORDER BY e.place LIMIT ?",
+        [after, upper, *_arguments(conditions), count],
     )
-    return Walked(_read(rows), None, end, low, bool(complete))
+    return rows.fetchall(), upper
 
 
 def _all_of(conditions: Sequence[Condition]) -> str:

@@ -89,11 +89,25 @@ def check(made: World) -> bool:
     if set(ids) - set(wanted) or len(ids) != len(set(ids)) or any(place > end for place, _ in found):
         raise AssertionError(f"{searches} finds what it must not, or twice")
     if not stirring:
-        ascending = paging.newer(made.connection, searches, 0, len(made.events)).found
-        _same([each.event.id for each in ascending][::-1], wanted, searches)
+        ascending = _followed_up(made, searches, limit)
+        _same(ascending[::-1], wanted, searches)
         if [event for _, event in found] != [event for event in before if event.id in set(wanted)]:
             raise AssertionError(f"{searches} finds events that were changed")
     return bool(wanted)
+
+
+def _followed_up(made: World, searches: list[Search], limit: int) -> list[str]:
+    """As a live tail goes on."""
+    found: list[str] = []
+    after, looked_to = -1, 0
+    while after < looked_to:
+        after = looked_to
+        walked = paging.newer(made.connection, searches, after, limit, made.chance.choice((0.0, 1.0)))
+        if len(walked.found) > limit:
+            raise AssertionError(f"{searches} finds more than were asked for")
+        found += [each.event.id for each in walked.found]
+        looked_to = walked.high
+    return found
 
 
 def _follow(made: World, searches: list[Search], limit: int, *, stirring: bool) -> list[tuple[int, Event]]:

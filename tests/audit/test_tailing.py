@@ -4,25 +4,37 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from immuproxy.audit import deadline, paging
 from immuproxy.audit.search import Search, parse
 from immuproxy.audit.values import Arrival
-from immuproxy.ledger.cursors import BadCursorError
+from immuproxy.ledger import cursors
+from immuproxy.ledger.cursors import BadCursorError, Position
 from immuproxy.ledger.model import Event
-from immuproxy.ledger.redis import connect
-from tests.audit.made_up import made_up_events
+from immuproxy.ledger.redis import Store, connect
+from tests.audit.following import followed
+from tests.audit.made_up import fill, made_up_events
 from tests.audit.settled import Searchable, searchable
 from tests.servers import RedisServer
 
 START = 1_700_000_000_000
+BEGINNING = cursors.write_position("newer", Position(0, 0))
 
 
 @pytest_asyncio.fixture
-async def here(redis_server: RedisServer) -> AsyncIterator[Searchable]:
-    async with connect(redis_server.url, timeout=5) as store, searchable(store) as opened:
+async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
+    async with connect(redis_server.url, timeout=5) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture
+async def here(store: Store) -> AsyncIterator[Searchable]:
+    async with searchable(store) as opened:
         yield opened
 
 
@@ -75,3 +87,29 @@ async def test_only_the_first_page_says_where_the_tail_goes_on(here: Searchable)
     assert not second.live_cursor
     with pytest.raises(BadCursorError):
         here.audit.tail(Search(), after=first.next_cursor)
+
+
+async def test_a_tail_goes_on_where_what_is_new_takes_longer_than_a_question_may(
+    here: Searchable, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here a question may take some steps of SQLite, and some hundred events fit into them."""
+    events, search = list(made_up_events(3_000, repositories=20, start=START)), parse("repo:**app-1**", START)
+    await fill(store, events)
+    wanted = [event for event in events if "app-1" in event.repository]
+    assert (await here.audit.events(search)).events
+    monkeypatch.setattr(deadline, "SECONDS", -1.0)
+    monkeypatch.setattr(paging, "DEADLINE", -1.0)
+    monkeypatch.setattr(deadline, "OPCODES", 30_000)
+    arrivals = await of(here.audit.tail(search, after=BEGINNING), len(wanted))
+    assert [each.event for each in arrivals] == wanted
+
+
+async def test_a_tail_that_is_far_behind_holds_few_events_at_once(tmp_path: Path, store: Store) -> None:
+    events = list(made_up_events(1_000, start=START))
+    await fill(store, events)
+    async with followed(store, tmp_path) as here:
+        await here.until_all(len(events))
+        step = await here.index.read(partial(paging.newer, searches=[Search()], after=0))
+        assert [found.event for found in step.found] == events[:100]
+        arrivals = await of(here.audit.tail(Search(), after=BEGINNING), len(events))
+        assert [each.event for each in arrivals] == events
