@@ -99,7 +99,7 @@ async def test_a_tail_goes_on_where_what_is_new_takes_longer_than_a_question_may
     assert (await here.audit.events(search)).events
     monkeypatch.setattr(deadline, "SECONDS", -1.0)
     monkeypatch.setattr(paging, "DEADLINE", -1.0)
-    monkeypatch.setattr(deadline, "OPCODES", 30_000)
+    monkeypatch.setattr(deadline, "OPCODES", 200_000)
     arrivals = await of(here.audit.tail(search, after=BEGINNING), len(wanted))
     assert [each.event for each in arrivals] == wanted
 
