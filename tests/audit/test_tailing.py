@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -43,9 +44,9 @@ async def record(here: Searchable, events: Sequence[Event]) -> None:
         await here.record.append(event)
 
 
-async def of(arrivals: AsyncIterator[Arrival], count: int) -> list[Arrival]:
+async def of(arrivals: AsyncIterator[Arrival], number: int) -> list[Arrival]:
     async with asyncio.timeout(10):
-        return [await anext(arrivals) for _ in range(count)]
+        return [await anext(arrivals) for _ in range(number)]
 
 
 @pytest.mark.parametrize("query", ["", "outcome:refused"])
@@ -92,14 +93,15 @@ async def test_only_the_first_page_says_where_the_tail_goes_on(here: Searchable)
 async def test_a_tail_goes_on_where_what_is_new_takes_longer_than_a_question_may(
     here: Searchable, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Here a question may take some steps of SQLite, and some hundred events fit into them."""
+    """Time is counted in steps of SQLite here: those of some hundred events fit into what a question may take."""
     events, search = list(made_up_events(3_000, repositories=20, start=START)), parse("repo:**app-1**", START)
     await fill(store, events)
     wanted = [event for event in events if "app-1" in event.repository]
     assert (await here.audit.events(search)).events
-    monkeypatch.setattr(deadline, "SECONDS", -1.0)
-    monkeypatch.setattr(paging, "DEADLINE", -1.0)
-    monkeypatch.setattr(deadline, "OPCODES", 200_000)
+    ticks = count(0.0, deadline.SECONDS / 250)
+    monkeypatch.setattr(deadline, "monotonic", partial(next, ticks))
+    monkeypatch.setattr(paging, "monotonic", partial(next, ticks))
+    monkeypatch.setattr(deadline, "OPCODES", 1_000)
     arrivals = await of(here.audit.tail(search, after=BEGINNING), len(wanted))
     assert [each.event for each in arrivals] == wanted
 
