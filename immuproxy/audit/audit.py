@@ -245,10 +245,11 @@ class Audit:
     async def ask(
         self, view: Callable[Concatenate[sqlite3.Connection, P], T], *arguments: P.args, **options: P.kwargs
     ) -> T:
-        """What one of `views` says; raises `OutOfTimeError`."""
+        """What one of `views` says; raises `OutOfTimeError`, also where its turn comes too late."""
+        latest = last_moment()
 
         def answer(connection: sqlite3.Connection) -> T:
-            with ends_by(connection, last_moment()):
+            with ends_by(connection, latest):
                 return view(connection, *arguments, **options)
 
         return await self._index.read(answer)
@@ -273,15 +274,15 @@ class Audit:
 
     async def tags(self, repository: str, *, since: int = 0, most: int = MOST_TAGS) -> list[TagFacts]:
         """See `views.tags`."""
-        return await self._index.read(partial(views.tags, repository=repository, since=since, most=most))
+        return await self.ask(views.tags, repository, since=since, most=most)
 
     async def mark(self) -> object:
         """See `views.mark`."""
-        return await self._index.read(views.mark)
+        return await self.ask(views.mark)
 
     async def last_set(self, repository: str, tag: str) -> TagFacts:
         """When one tag was last set, to what and by whom, as its events tell."""
-        found = await self._index.read(partial(views.tags, repository=repository, most=1, tag=tag))
+        found = await self.ask(views.tags, repository, most=1, tag=tag)
         return found[0] if found else TagFacts(tag)
 
     async def total(self) -> int:

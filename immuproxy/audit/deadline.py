@@ -26,8 +26,11 @@ class OutOfTimeError(Exception):
 def ends_by(connection: sqlite3.Connection, moment: float) -> Iterator[None]:
     """Interrupt what is asked inside once `time.monotonic` is past ``moment``; raises `OutOfTimeError`.
 
-    Only for what reads: an interrupted write would take the whole transaction with it.
+    Where it is past that at the beginning, nothing is asked: nobody may be waiting for the answer any more.  Only for
+    what reads: an interrupted write would take the whole transaction with it.
     """
+    if monotonic() > moment:
+        raise OutOfTimeError
     connection.set_progress_handler(lambda: monotonic() > moment, OPCODES)
     try:
         yield

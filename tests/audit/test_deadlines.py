@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from time import monotonic
@@ -14,7 +16,7 @@ from immuproxy.audit.conditions import Compiler, Condition
 from immuproxy.audit.search import Search, parse
 from immuproxy.ledger import cursors
 from immuproxy.ledger.cursors import Position
-from immuproxy.ledger.redis import connect
+from immuproxy.ledger.redis import Store, connect
 from tests.audit.following import followed
 from tests.audit.made_up import fill, made_up_events
 from tests.servers import RedisServer
@@ -33,18 +35,26 @@ QUESTIONS: dict[str, Callable[[Audit], Awaitable[object]]] = {
     "known tags": lambda audit: audit.ask(views.known_values, "tag", "v1"),
     "repositories": lambda audit: audit.repositories("team"),
     "total": lambda audit: audit.total(),
+    "tags": lambda audit: audit.tags("team-1/sub/app-1"),
+    "mark": lambda audit: audit.mark(),
+    "last set": lambda audit: audit.last_set("team-1/sub/app-1", "latest"),
     "words of a search": lambda audit: audit.events(parse("repo:**3** agent:*o*", END)),
     "tail": lambda audit: anext(audit.tail(parse("repo:**3**", END), after=BEGINNING)),
 }
 
 
+@pytest_asyncio.fixture
+async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
+    async with connect(redis_server.url, timeout=5) as opened:
+        yield opened
+
+
 @pytest_asyncio.fixture(params=["file", "memory"])
-async def audit(request: pytest.FixtureRequest, redis_server: RedisServer, tmp_path: Path) -> AsyncIterator[Audit]:
-    async with connect(redis_server.url, timeout=5) as store:
-        await fill(store, made_up_events(COUNT, start=START))
-        async with followed(store, tmp_path if request.param == "file" else None) as here:
-            await here.until_all(COUNT)
-            yield here.audit
+async def audit(request: pytest.FixtureRequest, store: Store, tmp_path: Path) -> AsyncIterator[Audit]:
+    await fill(store, made_up_events(COUNT, start=START))
+    async with followed(store, tmp_path if request.param == "file" else None) as here:
+        await here.until_all(COUNT)
+        yield here.audit
 
 
 async def test_a_question_that_takes_too_long_is_cut_and_says_so(audit: Audit, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,8 +66,25 @@ async def test_a_question_that_takes_too_long_is_cut_and_says_so(audit: Audit, m
             with pytest.raises(OutOfTimeError):
                 raise AssertionError((name, await ask(audit)))
     for ask in QUESTIONS.values():
-        assert await ask(audit)
+        assert await ask(audit) is not None
     assert await audit.total() == COUNT
+
+
+async def test_a_question_whose_time_is_over_before_its_turn_is_not_asked(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with followed(store, tmp_path) as here:
+        await here.until_all(0)
+        monkeypatch.setattr(deadline, "SECONDS", 0.0)
+        turn, seen = threading.Event(), list[object]()
+        before = asyncio.create_task(here.index.read(lambda _: turn.wait()))
+        asked = asyncio.create_task(here.audit.ask(seen.append))
+        await asyncio.sleep(0)  # both have begun
+        turn.set()
+        with pytest.raises(OutOfTimeError):
+            await asked
+        assert await before
+        assert not seen
 
 
 async def test_looking_up_words_takes_nothing_of_the_time_of_a_search(
