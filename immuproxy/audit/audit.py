@@ -277,8 +277,9 @@ class Audit:
         return await self.ask(views.tags, repository, since=since, most=most)
 
     async def mark(self) -> object:
-        """See `views.mark`."""
-        return await self.ask(views.mark)
+        """See `views.mark`; one of another index is another one."""
+        begun = self._index.begun  # before it is asked: else what a newer one says could be taken for it
+        return begun, await self.ask(views.mark)
 
     async def last_set(self, repository: str, tag: str) -> TagFacts:
         """When one tag was last set, to what and by whom, as its events tell."""

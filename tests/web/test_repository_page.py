@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -179,6 +180,33 @@ async def test_a_tag_is_listed_until_its_last_event_was_pruned(store: Store) -> 
             pass
         await found.until_all(1)
         assert list((await rosters.of("team/app")).tags) == ["late"]
+
+
+async def test_a_tag_that_the_record_lost_is_listed_no_more(store: Store, tmp_path: Path) -> None:
+    """Redis came back with an older copy: the index is built anew, and begins where the one before it began."""
+    kept = push(tag="kept", digest=digest("one"))
+    record = Record(store)
+    async with followed(store, tmp_path) as found:
+        rosters = Rosters(store, found.audit)
+        await record.append(kept)
+        await record.append(push(tag="lost", time=kept.time + 1))
+        await found.until_all(2)
+        assert list((await rosters.of("team/app")).tags) == ["lost", "kept"]
+        (newest, _), *_ = await store.client.xrevrange(keys.EVENTS, count=1)
+        await store.client.xdel(keys.EVENTS, newest)
+        await found.until_all(1)
+        assert list((await rosters.of("team/app")).tags) == ["kept"]
+
+
+async def test_the_last_tag_that_goes_is_a_change_too(sources: Sources, store: Store) -> None:
+    """What was put in order for an earlier version would still be listed."""
+    await store.client.zadd(keys.tags("team/app"), {"one": 5})
+    before = (await sources.rosters.of("team/app")).version
+    await store.client.zrem(keys.tags("team/app"), "one")
+    after = await sources.rosters.of("team/app")
+    assert not after.tags
+    assert after.version > before
+    assert (await sources.rosters.of("team/app")).version == after.version
 
 
 MANY = 20_000
