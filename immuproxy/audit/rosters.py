@@ -62,6 +62,7 @@ class Rosters:
         async with roster.lock:
             mark = await self._audit.mark()
             if roster.mark != mark or not await self._follow(roster):
+                roster.version += bool(roster.tags)  # there may be none any more
                 roster.tags, roster.newest, roster.newest_held, roster.mark = {}, 0, 0, None
                 await self._follow(roster)
                 roster.mark = mark

@@ -161,10 +161,12 @@ async def test_tags_are_read_anew_only_when_one_of_them_changed(sources: Sources
     assert versions == [1, 1]
     await store.client.zrem(keys.tags("team/app"), "one")
     freed = await sources.rosters.of("team/app")
-    assert (freed.version, {tag: facts.held for tag, facts in freed.tags.items()}) == (2, {"one": 0, "two": 7})
+    assert {tag: facts.held for tag, facts in freed.tags.items()} == {"one": 0, "two": 7}
+    version = freed.version
+    assert version > versions[0]
     await seed([push(Outcome.REFUSED, tag="three", digest=digest("three"))])
     assert set((await sources.rosters.of("team/app")).tags) == {"one", "two", "three"}
-    assert (await sources.rosters.of("team/app")).version == 3
+    assert (await sources.rosters.of("team/app")).version == version + 1
 
 
 async def test_a_tag_is_listed_until_its_last_event_was_pruned(store: Store) -> None:
