@@ -14,10 +14,11 @@ from immuproxy.ledger.exceptions import Allows
 from immuproxy.ledger.model import Action, ActorSource, Outcome
 from immuproxy.ledger.record import Projector, Record
 from immuproxy.ledger.redis import Store
+from immuproxy.web.queries import exceptions
 from immuproxy.web.sources import Sources
 from tests.audit.following import followed
-from tests.web.conftest import Console
-from tests.web.events import HOSTILE, digest, push
+from tests.web.conftest import Console, Seed
+from tests.web.events import HOSTILE, digest, now, push
 from tests.web.logging_in import ADMINISTRATOR, VIEWER, log_in
 
 WISH = {"tag": "team/app:1.4", "for": "30m", "reason": "the key leaked"}
@@ -162,6 +163,27 @@ async def test_which_push_made_use_of_it_is_shown(
     assert [(row["state"], [use["actor"] for use in row["used"]]) for row in found["history"]] == [
         ("in force", ["release-bot"])
     ]
+
+
+async def test_a_grant_is_ended_by_what_came_next_however_much_came_after_it(
+    console: Console, seed: Seed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = now() - 3_600_000
+    grants = [
+        push(Outcome.GRANTED, action=Action.EXCEPTION, id=f"g{each}", actor=f"a{each}", time=start + each)
+        for each in range(120)
+    ]
+    await seed(grants)
+    history, cursor = [], ""
+    for _ in range(2):
+        found = await (await console.get("/api/v1/exceptions", params={"history_cursor": cursor})).json()
+        history, cursor = history + found["history"], found["history_cursor"] or ""
+    ended = [(row["event"], row["state"], row["ended_event"], row["ended_by"]) for row in history[::-1]]
+    replaced = [(f"g{each}", "replaced", f"g{each + 1}", f"a{each + 1}") for each in range(119)]
+    assert ended == [*replaced, ("g119", "ended", None, "")]
+    monkeypatch.setattr(exceptions, "MOST_LOOKED_AT", 1)  # what is not known is not guessed
+    (*_, oldest) = (await (await console.get("/api/v1/exceptions", params={"limit": "70"})).json())["history"]
+    assert (oldest["event"], oldest["state"], oldest["ended_event"]) == ("g50", "ended", None)
 
 
 async def test_a_delete_is_allowed_by_form_and_its_use_is_shown(

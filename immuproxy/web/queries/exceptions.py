@@ -20,6 +20,9 @@ MOST = 100
 
 SHOWN_USES = 5
 _LATER = 50
+MOST_LOOKED_AT = 20
+"""Pages of events of exceptions of one tag that are looked through for the end of a grant."""
+
 _LONGEST_MS = permission.LONGEST_MS + 3_600_000
 """No exception lasts longer, the time until the sweep ends it included."""
 
@@ -56,16 +59,31 @@ def _place(each: Exemption | Event) -> tuple[str, str]:
 
 async def _granted(sources: Sources, event: Event, now: int) -> contexts.Granted:
     """A grant with its end and its uses."""
-    search = _of_tag(event.repository, event.tag).with_term("action", Action.EXCEPTION)
-    until = event.time + _LONGEST_MS
-    span = replace(search, since=Moment(event.time, str(event.time)), until=Moment(until, str(until)))
-    used, later, standing = await asyncio.gather(
+    used, ended, standing = await asyncio.gather(
         _uses(sources, _place(event), event.id, event.time, contexts.allows_of(event)),
-        sources.audit.events(span, limit=_LATER),
+        _end_of(sources, event),
         sources.exceptions.of(event.repository, event.tag),
     )
     stands = standing is not None and standing.event == event.id and standing.ends > now
-    return contexts.Granted(event, stands, contexts.end_of(event, later.events), used)
+    return contexts.Granted(event, stands, ended, used)
+
+
+async def _end_of(sources: Sources, event: Event) -> Event | None:
+    """What ended a grant; None also where there are too many events after it to be looked through.
+
+    They come newest first: all of them are known once the grant itself has come.
+    """
+    search = _of_tag(event.repository, event.tag).with_term("action", Action.EXCEPTION)
+    until = event.time + _LONGEST_MS
+    span = replace(search, since=Moment(event.time, str(event.time)), until=Moment(until, str(until)))
+    later, cursor = list[Event](), ""
+    for _ in range(MOST_LOOKED_AT):
+        page = await sources.audit.events(span, limit=_LATER, cursor=cursor)
+        later += page.events
+        cursor = page.next_cursor
+        if not cursor or event in page.events:
+            return contexts.end_of(event, later)
+    return None
 
 
 async def _uses(sources: Sources, place: tuple[str, str], event_id: str, since: int, allows: Allows) -> contexts.Used:
