@@ -174,7 +174,7 @@ async def test_a_grant_is_ended_by_what_came_next_however_much_came_after_it(
         for each in range(120)
     ]
     await seed(grants)
-    history, cursor = [], ""
+    history, cursor = list[Any](), ""
     for _ in range(2):
         found = await (await console.get("/api/v1/exceptions", params={"history_cursor": cursor})).json()
         history, cursor = history + found["history"], found["history_cursor"] or ""

@@ -194,8 +194,9 @@ async def test_a_tag_that_the_record_lost_is_listed_no_more(store: Store, tmp_pa
         await record.append(push(tag="lost", time=kept.time + 1))
         await found.until_all(2)
         assert list((await rosters.of("team/app")).tags) == ["lost", "kept"]
-        (newest, _), *_ = await store.client.xrevrange(keys.EVENTS, count=1)
-        await store.client.xdel(keys.EVENTS, newest)
+        client: Any = store.client
+        ((newest, _),) = await client.xrevrange(keys.EVENTS, count=1)
+        await client.xdel(keys.EVENTS, newest)
         await found.until_all(1)
         assert list((await rosters.of("team/app")).tags) == ["kept"]
 
