@@ -129,6 +129,12 @@ def test_a_life_of_which_there_is_more_says_so() -> None:
     assert not context(record(committed=HELD), drawn=page(history(), older="more"))["life"]["drawn_all"]
 
 
+def test_a_life_that_begins_before_all_that_there_is_room_for_says_so() -> None:
+    """An index in memory has the newest events only, and no cursor for the others."""
+    ends = EventPage(tuple(history()), "", complete=False)
+    assert not context(record(committed=HELD), drawn=ends)["life"]["drawn_all"]
+
+
 def test_a_page_of_older_events_draws_nothing() -> None:
     assert context(record(committed=HELD), page(history()))["life"] is None
 

@@ -134,14 +134,14 @@ def _life_sentence(held: Sequence[dict[str, Any]], refused: Sequence[int]) -> st
 
 
 def life(drawn: EventPage, now: int) -> dict[str, Any]:
-    """What is drawn of a tag's life; ``drawn_all`` is false when there is more before it."""
+    """What is drawn of a tag's life; ``drawn_all`` is false when there is, or may be, more before it."""
     held = spans(drawn.events, now)
     refused = sorted(event.time for event in drawn.events if event.outcome is Outcome.REFUSED)
     return {
         "spans": held,
         "refused_times": refused,
         "drawn": len(drawn.events),
-        "drawn_all": not drawn.next_cursor,
+        "drawn_all": drawn.complete and not drawn.next_cursor,
         "life_sentence": _life_sentence(held, refused),
     }
 
