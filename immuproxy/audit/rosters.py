@@ -83,10 +83,11 @@ class Rosters:
         held = await self._held(roster.repository, roster.newest_held)
         changed = await asyncio.to_thread(_together, roster.tags, facts, held)
         await self._complete(roster.repository, changed)
-        if any(roster.tags.get(tag) != each for tag, each in changed.items()):
-            tags = changed | {tag: each for tag, each in roster.tags.items() if tag not in changed}
+        tags = await asyncio.to_thread(_merged, roster.tags, changed)
+        if tags is not roster.tags:
             roster.complete = len(tags) <= MOST_TAGS
-            roster.tags, roster.version = dict(islice(tags.items(), MOST_TAGS)), roster.version + 1
+            roster.tags = tags if roster.complete else dict(islice(tags.items(), MOST_TAGS))
+            roster.version += 1
         roster.newest = max([roster.newest, *(each.last for each in facts)])
         roster.newest_held = max([roster.newest_held, *held.values()])
         return not roster.complete or sum(each.held > 0 for each in roster.tags.values()) == count
@@ -132,3 +133,10 @@ def _together(known: Mapping[str, TagFacts], facts: Iterable[TagFacts], held: Ma
         now, since = told.get(tag, before), held.get(tag, before.held)
         found[tag] = now if now.held == since else replace(now, held=since)
     return found
+
+
+def _merged(known: dict[str, TagFacts], changed: Mapping[str, TagFacts]) -> dict[str, TagFacts]:
+    """All tags, first those that changed; ``known`` itself where none did."""
+    if all(known.get(tag) == each for tag, each in changed.items()):
+        return known
+    return {**changed, **{tag: each for tag, each in known.items() if tag not in changed}}

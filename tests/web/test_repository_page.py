@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from immuproxy.ledger.record import Record
 from immuproxy.ledger.record.rows import entry
 from immuproxy.ledger.redis import Store
 from immuproxy.web.app import make_console
+from immuproxy.web.contexts.tag_list import Chosen, Wish, choose
+from immuproxy.web.queries import repositories
 from immuproxy.web.sources import Sources
 from tests.audit.following import followed
 from tests.web.conftest import Console, Seed
@@ -210,6 +213,32 @@ async def test_the_last_tag_that_goes_is_a_change_too(sources: Sources, store: S
     assert not after.tags
     assert after.version > before
     assert (await sources.rosters.of("team/app")).version == after.version
+
+
+async def test_others_are_answered_while_tags_are_chosen(
+    sources: Sources, seed: Seed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And whoever hangs up meanwhile leaves them to nobody else before that is done."""
+    await seed([push(tag="one")])
+    roster = await sources.rosters.of("team/app")
+    loop, begun, turn = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
+    def slow(*arguments: Any, **options: Any) -> Chosen:
+        loop.call_soon_threadsafe(begun.set)
+        assert turn.wait(5)
+        return choose(*arguments, **options)
+
+    monkeypatch.setattr(repositories, "choose", slow)
+    page = asyncio.create_task(repositories.repository(sources, "team/app", Wish(), limit=10, cursor=""))
+    await begun.wait()
+    page.cancel()
+    done, _ = await asyncio.wait({page}, timeout=0.1)
+    assert not done
+    assert roster.lock.locked()
+    turn.set()
+    with pytest.raises(asyncio.CancelledError):
+        await page
+    assert not roster.lock.locked()
 
 
 MANY = 20_000

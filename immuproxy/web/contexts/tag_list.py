@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from operator import itemgetter
 
 from immuproxy.audit.rosters import Roster
 from immuproxy.audit.search import has_wildcard, pattern_test
@@ -143,7 +144,8 @@ class Shelf:
         mark = (roster.version, self.rules if column == "rule" else None)
         known, rows = self.orders.get(column, (None, []))
         if known != mark:
-            rows = sorted((self.key(column, facts), facts) for facts in roster.tags.values())
+            rows = [(self.key(column, facts), facts) for facts in roster.tags.values()]
+            rows.sort(key=itemgetter(0))  # half the time of comparing rows, in which no other thread runs
             self.orders[column] = mark, rows
         return rows
 

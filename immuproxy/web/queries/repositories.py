@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from itertools import islice
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from immuproxy.audit.rosters import Roster
 from immuproxy.audit.search import Search
@@ -19,6 +21,8 @@ SHOWN_EVENTS = 10
 
 LEARNT_AT_ONCE = 500
 """Tags: some milliseconds, in which nobody else is answered."""
+
+T = TypeVar("T")
 
 
 async def repositories(sources: Sources, *, filter_text: str, order: str, limit: int, cursor: str) -> dict[str, Any]:
@@ -55,4 +59,14 @@ async def _chosen(
         while batch := list(islice(rest, LEARNT_AT_ONCE)):
             if shelf.learn(roster.repository, batch, rules if wish.needs_rules else None):
                 await asyncio.sleep(0)
-        return choose(roster, shelf, wish, limit=limit, cursor=cursor), shelf.fitting
+        return await _in_thread(partial(choose, roster, shelf, wish, limit=limit, cursor=cursor)), shelf.fitting
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    """Others are answered meanwhile; ends with the work also where nobody wants it any more."""
+    working = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.wait({working})
+        raise
