@@ -70,11 +70,11 @@ class Rosters:
         return roster
 
     def _forget_some(self) -> None:
-        count = sum(len(roster.tags) for roster in self._kept.values())
+        weight = sum(_weight(roster) for roster in self._kept.values())
         for name in list(self._kept)[:-1]:
-            if count <= MOST_TAGS:
+            if weight <= MOST_TAGS:
                 return
-            count -= len(self._kept.pop(name).tags)
+            weight -= _weight(self._kept.pop(name))
 
     async def _follow(self, roster: Roster) -> bool:
         """Take in what changed since the last look; false where that is not all, because a tag is held no more."""
@@ -122,6 +122,11 @@ class Rosters:
             for facts, row in zip(some, await self._store.do(pipeline.execute()), strict=True):
                 digest, actor = ((value or b"").decode() for value in row)
                 tags[facts.tag] = replace(facts, changed=facts.held, digest=digest, by=actor, gone=False)
+
+
+def _weight(roster: Roster) -> int:
+    """Each costs about as much as a tag, be it of a repository that is none."""
+    return 1 + len(roster.tags)
 
 
 def _together(known: Mapping[str, TagFacts], facts: Iterable[TagFacts], held: Mapping[str, int]) -> dict[str, TagFacts]:
