@@ -244,7 +244,11 @@ class Index:
         return False
 
     def _look_after(self) -> None:
-        if self._writer is not None and _inodes(self._folder) != self._files:
+        try:
+            files = _inodes(self._folder)
+        except OSError as error:
+            raise IndexFullError(self._said(error)) from error
+        if self._writer is not None and files != self._files:
             self._begin_anew("its file was removed or replaced")
 
     def _begin_anew(self, reason: str, begun: int | None = None) -> None:
@@ -258,12 +262,12 @@ class Index:
         self._let_go()
         try:
             self._claim()  # with the file its lock may be gone, too
-            connection = self._created()
+            with _kept(self._created()) as connection:
+                return self._use(connection)
         except (OSError, sqlite3.DatabaseError) as error:
             self._why_none = self._said(error)
             self._close()
             raise IndexFullError(self._why_none) from error
-        return self._use(connection)
 
     def _created(self) -> sqlite3.Connection:
         where: Path | str = ":memory:"
@@ -282,12 +286,12 @@ class Index:
             return connection
 
     def _use(self, connection: sqlite3.Connection) -> Writer:
-        old, self._connection, self._writer = self._connection, connection, Writer(connection)
-        self._files = _inodes(self._folder)
+        files, writer = _inodes(self._folder), Writer(connection)
+        old, self._connection, self._writer, self._files = self._connection, connection, writer, files
         self.begun += 1
         if old is not None:
             old.close()
-        return self._writer
+        return writer
 
     @property
     def _path(self) -> Path:
@@ -377,8 +381,13 @@ def _configure(connection: sqlite3.Connection) -> None:
 
 def _inodes(folder: Path | None) -> list[int | None]:
     """Which files have the names of an index; None where none has."""
-    paths = [folder / name for name in _FILES] if folder else []
-    return [path.stat().st_ino if path.exists() else None for path in paths]
+    return [_inode(folder / name) for name in _FILES] if folder else []
+
+
+def _inode(path: Path) -> int | None:
+    with suppress(FileNotFoundError, NotADirectoryError):
+        return path.stat().st_ino
+    return None
 
 
 def _is_damage(error: BaseException) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Callable
-from contextlib import closing
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 import pytest_asyncio
 
 from immuproxy.audit import index as index_module
-from immuproxy.audit.index import IndexDamagedError
+from immuproxy.audit.index import Index, IndexDamagedError, IndexFullError
 from immuproxy.audit.pruning import prune
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.record import Record
@@ -128,3 +129,29 @@ async def test_the_log_is_cut_down_when_a_long_reader_has_gone(
             await Record(store).append(replace(events[0], id=f"later-{_}", time=START + 10**11 + _))
             await here.follower.step()
         assert log.stat().st_size < 1 << 20
+
+
+@contextmanager
+def closed_to_us(folder: Path) -> Iterator[None]:
+    """Nobody may look into the folder; root may look everywhere, and is another user meanwhile."""
+    user = os.geteuid()
+    folder.chmod(0)
+    if user == 0:
+        os.seteuid(65_534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+        folder.chmod(0o700)
+
+
+@pytest.mark.blocking_allowed  # the test itself opens and closes the folder
+async def test_a_folder_that_may_not_be_looked_into_is_said_and_ends_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "index"
+    index = Index(folder)
+    await index.open()
+    with closed_to_us(folder), pytest.raises(IndexFullError, match=f"{folder}: Permission denied"):
+        await index.look_after()
+    await index.look_after()
+    assert index.begun == 1
+    await index.close()
