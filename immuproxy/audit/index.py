@@ -40,6 +40,9 @@ _BUSY = 5.0
 _NAME = "audit.sqlite3"
 _LOCK = "lock"
 _FILES = (_NAME, f"{_NAME}-wal", f"{_NAME}-shm", _LOCK)
+_REMOVED = (_NAME, f"{_NAME}-wal", f"{_NAME}-shm", f"{_NAME}-journal")
+"""What SQLite makes.  The others say nothing without the first one, so that one goes first."""
+
 _NO_ROOM = 16 * _PAGE_BYTES
 """A disk with less room than that is full: SQLite makes files of this size, and calls what happens an I/O error."""
 
@@ -273,9 +276,8 @@ class Index:
         where: Path | str = ":memory:"
         if self._folder is not None:
             where = self._path
-            for path in self._folder.glob("audit*.sqlite3*"):  # whoever has it open can go on reading it
-                with suppress(OSError):
-                    path.unlink()
+            for name in _REMOVED:  # whoever has it open can go on reading it
+                (self._folder / name).unlink(missing_ok=True)
             os.close(os.open(where, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # what SQLite puts beside it, too
         with _kept(_connected(where)) as connection:
             _configure(connection)

@@ -108,13 +108,15 @@ async def test_a_reader_that_could_not_open_the_file_tries_again(
         assert await here.audit.total() == 0
 
 
-async def test_what_cannot_be_removed_stays_and_stops_nothing(
+async def test_what_is_in_the_way_and_cannot_be_removed_stays_and_stops_nothing(
     store: Store, events: list[Event], tmp_path: Path
 ) -> None:
-    (tmp_path / "audit-7.sqlite3.old").mkdir()
+    in_the_way = tmp_path / "audit.sqlite3-journal"
+    in_the_way.mkdir()
     async with followed(store, tmp_path) as here:
         await here.until_all(120)
-        assert here.index.place == f"in {tmp_path}"
+        assert f"{tmp_path}: Is a directory" in here.index.place
+    assert in_the_way.exists()
 
 
 @pytest.mark.parametrize("code", ["SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_BUSY", "SQLITE_PERM", "SQLITE_IOERR"])

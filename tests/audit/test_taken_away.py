@@ -155,3 +155,15 @@ async def test_a_folder_that_may_not_be_looked_into_is_said_and_ends_nothing(tmp
     await index.look_after()
     assert index.begun == 1
     await index.close()
+
+
+async def test_what_others_keep_in_the_folder_stays_when_the_index_is_built_anew(tmp_path: Path) -> None:
+    folder = tmp_path / "index"
+    index = Index(folder)
+    await index.open()
+    others = [folder / name for name in ("audit.sqlite3.bak", "audit-2026.sqlite3", "auditors.sqlite3")]
+    for path in others:
+        path.write_text("somebody's")
+    await index.begin_anew("a test")
+    assert [path.read_text() for path in others] == ["somebody's"] * 3
+    await index.close()
