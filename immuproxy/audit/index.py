@@ -141,7 +141,7 @@ class Index:
         What is not to be committed yet goes with the next that is; in memory everything is.  Raises `IndexFullError`
         and `IndexDamagedError`; then nothing since the last commit was written.
         """
-        return await self._in(self._writing, lambda: self._written(work, commit=commit or self.in_memory))
+        return await self._in(self._writing, lambda: self._written(work, commit=commit))
 
     async def is_half_full(self) -> bool:
         """Whether an index in memory has used up half of its bound."""
@@ -186,7 +186,7 @@ class Index:
         writer = self._writer or self._begin()
         try:
             result = work(writer)
-            if commit:
+            if commit or self.in_memory:
                 writer.commit()
         except BaseException as error:
             if _is_damage(error):
@@ -205,6 +205,8 @@ class Index:
 
     def _reader(self) -> sqlite3.Connection:
         self._own()
+        if self._folder is None:
+            raise IndexDamagedError("it is in memory from now on")
         if self._asked is None or self._asked_of != self.begun:
             self._close_reader()
             begun = self.begun
@@ -217,16 +219,26 @@ class Index:
             if not self._go_on():
                 self._begin()
         except (OSError, sqlite3.DatabaseError, IndexFullError) as error:
-            self._close()
-            self._folder, self._why_in_memory = None, str(error)
+            self._leave(str(error))
             self._begin()
 
     def _claim(self) -> None:
-        """Take the folder for this process alone."""
+        """Take the folder for this process alone; raises `BlockingIOError` where another one has it.
+
+        Until then what is held is not let go, be it that its file is there no more.
+        """
         if self._folder is not None:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock = os.open(self._folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock = _locked(self._folder / _LOCK, self._lock)
+            if lock != self._lock:
+                self._let_go()
+                self._lock = lock
+
+    def _leave(self, why: str) -> None:
+        """From now on all is in memory."""
+        self._close()
+        self._folder, self._why_in_memory = None, why
+        self._reading.submit(self._close_reader)  # nobody asks it any more
 
     def _go_on(self) -> bool:
         """With the index that is there; what merely cannot be used now is raised, and left as it is."""
@@ -261,16 +273,25 @@ class Index:
             self._begin()
 
     def _begin(self) -> Writer:
-        """Until there is a new one the old one is read.  Raises `IndexFullError`."""
-        self._let_go()
+        """Until there is a new one the old one is read.  Raises `IndexFullError`.
+
+        In memory where the folder is another process's by now: it was emptied, and that one came first.
+        """
         try:
-            self._claim()  # with the file its lock may be gone, too
+            self._claim_or_leave()
             with _kept(self._created()) as connection:
                 return self._use(connection)
         except (OSError, sqlite3.DatabaseError) as error:
             self._why_none = self._said(error)
             self._close()
             raise IndexFullError(self._why_none) from error
+
+    def _claim_or_leave(self) -> None:
+        try:
+            self._claim()
+        except BlockingIOError as error:
+            self._leave(str(error))
+            self._told(f"the audit's index is kept {self.place}")
 
     def _created(self) -> sqlite3.Connection:
         where: Path | str = ":memory:"
@@ -342,6 +363,22 @@ def _stand_back() -> None:
     with suppress(OSError):
         if sys.platform == "linux":
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+
+
+def _locked(path: Path, held: int | None) -> int:
+    """The lock of a folder, open; what is ``held`` where it is that one."""
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    if held is not None and os.path.sameopenfile(lock, held):
+        os.close(lock)
+        return held
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        if isinstance(error, BlockingIOError):
+            raise BlockingIOError(error.errno, f"another program uses it: {path.parent}") from error
+        raise
+    return lock
 
 
 def _reading(path: Path) -> sqlite3.Connection:

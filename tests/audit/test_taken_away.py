@@ -167,3 +167,44 @@ async def test_what_others_keep_in_the_folder_stays_when_the_index_is_built_anew
     await index.begin_anew("a test")
     assert [path.read_text() for path in others] == ["somebody's"] * 3
     await index.close()
+
+
+async def test_a_folder_that_was_emptied_and_then_taken_by_another_proxy_leaves_memory(
+    store: Store, events: list[Event], tmp_path: Path
+) -> None:
+    folder = tmp_path / "index"
+    async with followed(store, folder, running=False) as here:
+        while await here.follower.step():
+            pass
+        assert await here.audit.total() == 120
+        shutil.rmtree(folder)
+        async with followed(store, folder) as other:
+            await other.until_all(120)
+            while await here.follower.step():
+                pass
+            assert here.index.in_memory
+            assert here.told == [
+                "the audit's index is built anew: its file was removed or replaced",
+                f"the audit's index is kept {here.index.place}",
+            ]
+            assert "another program uses it" in here.index.place
+            assert await here.found() == await other.found() == events[::-1]
+            assert other.index.place == f"in {folder}"
+            assert not other.told
+
+
+async def test_a_folder_is_not_let_go_while_its_index_is_built_anew(tmp_path: Path) -> None:
+    index, second = Index(tmp_path), Index(tmp_path)
+    await index.open()
+
+    def taken() -> bool:
+        second._open()
+        return not second.in_memory
+
+    tried: list[bool] = []
+    index._claim, claim = lambda: tried.append(taken()) or claim(), index._claim  # type: ignore[method-assign]
+    await index.begin_anew("a test")
+    assert tried == [False]
+    assert index.place == f"in {tmp_path}"
+    await second.close()
+    await index.close()
