@@ -25,7 +25,9 @@ MOST_UNCOMMITTED = 20_000
 """Old events that searches do not see yet, at most; a commit writes each page that they touched once."""
 
 _SHARE = 4
-"""They are at most that part of what searches see."""
+"""They are at most that part of those that were committed since the index was begun, or last failed: then the first
+batch is, or it would not be known that the failure is over.
+"""
 
 _PAUSE = 0.03
 """Seconds after each batch of old events, at most."""
@@ -154,7 +156,7 @@ class Follower:
 
     async def _fail(self, error: Exception) -> None:
         self._failed, self._doubtful = error, True
-        self._begun = self._uncommitted = 0
+        self._begun = self._committed = self._uncommitted = 0
         await self._tell()
 
     async def _recover(self) -> None:

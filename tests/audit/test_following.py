@@ -252,6 +252,31 @@ async def test_a_full_disk_makes_it_late_and_nothing_is_lost(store: Store, tmp_p
         assert await here.found() == events[::-1]
 
 
+async def test_a_disk_that_is_full_while_the_index_is_built_is_not_called_mended(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is not committed may find room, and is lost with the next batch that does not."""
+    monkeypatch.setattr(follow, "BATCH", 50)
+    await fill(store, some(2_000))
+    async with followed(store, tmp_path, running=False) as here:
+        while await here.audit.total() < 1_000:
+            await here.follower.step()
+
+        def limit(writer: Writer) -> None:
+            writer._connection.execute(f"PRAGMA max_page_count = {writer.pages() + 30}")
+
+        await here.index.write(limit)
+        follows = asyncio.create_task(here.follower.run())
+        failed = 0
+        while failed < 20:
+            await here.follower.change(here.follower.seen)
+            failed += here.follower.failed is not None
+        follows.cancel()
+        with suppress(asyncio.CancelledError):
+            await follows
+        assert (len(here.failures), here.failures.over) == (2, 1)  # there was room for a batch or two
+
+
 async def test_in_memory_it_is_bounded_and_an_export_says_that_it_is_not_all(store: Store) -> None:
     events = some(3_000)
     await fill(store, events)
