@@ -73,7 +73,7 @@ class Follower:
         self._low: int | None = None
         self._high: int | None = None
         self._complete = False
-        self._committed = self._uncommitted = 0
+        self._committed = self._uncommitted = self._committed_to = 0
         self._doubtful = self._more = True
         self._forgot = False
         self.bounded = False
@@ -111,6 +111,8 @@ class Follower:
             await self._index.look_after()
         if self._begun != self._index.begun:
             self._begun = self._index.begun
+            if self._committed_to != self._begun:
+                self._committed, self._uncommitted, self._committed_to = 0, 0, self._begun
             self._low, self._high, self._complete = await self._index.write(Writer.state, commit=False)
         if self._low is None or self._high is None:
             worked = await self._begin()

@@ -277,6 +277,20 @@ async def test_a_disk_that_is_full_while_the_index_is_built_is_not_called_mended
         assert (len(here.failures), here.failures.over) == (2, 1)  # there was room for a batch or two
 
 
+async def test_an_index_that_is_begun_anew_shows_what_it_has_as_soon_as_a_first_one(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "BATCH", 50)
+    await fill(store, some(1_000))
+    async with followed(store, tmp_path, running=False) as here:
+        while await here.follower.step():
+            pass
+        await here.index.begin_anew("a test")
+        await here.follower.step()
+        await here.follower.step()
+        assert await here.audit.total() == 100
+
+
 async def test_in_memory_it_is_bounded_and_an_export_says_that_it_is_not_all(store: Store) -> None:
     events = some(3_000)
     await fill(store, events)
