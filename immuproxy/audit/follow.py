@@ -83,7 +83,10 @@ class Follower:
         self._failed: Exception | None = None
 
     async def run(self) -> None:
-        """Work until cancelled; Redis being away, and a disk that takes nothing, are waited out."""
+        """Work until cancelled; Redis being away, and a disk that takes nothing, are waited out.
+
+        So is a fault of ours, but it is raised first, and again every few minutes: call it again then.
+        """
         due = -inf
         while True:
             try:
@@ -94,12 +97,15 @@ class Follower:
                 if not (worked and self._more):
                     await self._wait_for_news(GATHERED if worked else 0, due)
             except (LedgerUnavailableError, IndexDamagedError) as error:
-                self._tell_failure(error)
+                if self._is_news(error):
+                    self._on_failure(error)
                 await self._fail(error)
                 await asyncio.sleep(self._retry_seconds)
             except Exception as error:  # a fault of ours: nothing is taken until it has passed, and that is said
-                await self._fail(IndexDamagedError(str(error)))
-                raise
+                await self._fail(IndexDamagedError(str(error) or repr(error)))
+                if self._is_news(error):
+                    raise
+                await asyncio.sleep(self._retry_seconds)
 
     async def step(self, *, check: bool = True) -> bool:
         """Take some of what is missing, and let go some of what is gone; false where there is neither.
@@ -151,10 +157,12 @@ class Follower:
         newest = await stream.newest_first(self._store, upper, 0, 1)
         return newest[0][0] if newest else 0
 
-    def _tell_failure(self, error: Exception) -> None:
-        if str(error) != self._told or monotonic() >= self._told_at + TOLD_AGAIN:
-            self._told, self._told_at = str(error), monotonic()
-            self._on_failure(error)
+    def _is_news(self, error: Exception) -> bool:
+        """Whether it is to be told: it is another one, or a long time has passed."""
+        if repr(error) == self._told and monotonic() < self._told_at + TOLD_AGAIN:
+            return False
+        self._told, self._told_at = repr(error), monotonic()
+        return True
 
     async def _fail(self, error: Exception) -> None:
         self._failed, self._doubtful = error, True

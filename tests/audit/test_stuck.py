@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
@@ -75,11 +76,22 @@ async def test_a_fault_of_ours_is_said_too_for_as_long_as_it_lasts(
         def take(*_: object, **__: object) -> int:
             raise RuntimeError("a fault")
 
+        def other(*_: object, **__: object) -> int:
+            raise AssertionError
+
         with monkeypatch.context() as broken:
             broken.setattr(Writer, "take", take)
             with pytest.raises(RuntimeError):
                 await here.follower.run()
-        assert (await here.audit.reach()).failure == "a fault"
+            assert (await here.audit.reach()).failure == "a fault"
+            again = asyncio.create_task(here.follower.run())  # as the proxy does; it is raised no more
+            for _ in range(3):
+                await here.follower.change(here.follower.seen)
+            assert not again.done()
+            broken.setattr(Writer, "take", other)
+            with pytest.raises(AssertionError):
+                await again
+            assert (await here.audit.reach()).failure == "AssertionError()"
 
 
 async def test_an_event_of_an_absurd_time_stops_nothing(store: Store, events: list[Event], tmp_path: Path) -> None:
