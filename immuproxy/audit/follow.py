@@ -165,7 +165,8 @@ class Follower:
         return True
 
     async def _fail(self, error: Exception) -> None:
-        self._failed, self._doubtful = error, True
+        self._failed = error
+        self._doubtful = self.behind = True
         self._begun = self._committed = self._uncommitted = 0
         await self._tell()
 

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from immuproxy.audit.follow import BATCH
+from immuproxy.audit.index import IndexFullError
 from immuproxy.audit.watching import Standing, standing
+from immuproxy.audit.writing import Writer
+from immuproxy.ledger.record import Record
 from immuproxy.ledger.redis import Store, connect
 from tests.audit.following import followed
 from tests.audit.made_up import fill, made_up_events
@@ -35,3 +40,25 @@ async def _stands(store: Store, redis_server: RedisServer, tmp_path: Path) -> No
         assert before.lag > after.lag > 0
         redis_server.stop()
         assert await standing(here.audit, here.follower) == Standing(20 + BATCH, 0.0, whole=False)
+
+
+async def test_an_index_that_cannot_be_written_lags_behind(redis_server: RedisServer, tmp_path: Path) -> None:
+    events = list(made_up_events(400, start=1_700_000_000_000))
+    async with connect(redis_server.url, timeout=2.0) as store, followed(store, tmp_path) as here:
+        await fill(store, events[:20])
+        await here.until_all(20)
+
+        def limit(writer: Writer) -> None:
+            writer._connection.execute(f"PRAGMA max_page_count = {writer.pages()}")
+
+        await here.index.write(limit)
+        for event in events[20:]:
+            await Record(store).append(event)
+
+        async def full() -> bool:
+            return isinstance(here.follower.failed, IndexFullError)
+
+        await here.until(full)
+        held = await here.audit.total()
+        lag = (events[-1].time - events[held - 1].time) / 1000
+        assert await standing(here.audit, here.follower) == Standing(held, pytest.approx(lag, abs=1.0), whole=False)
