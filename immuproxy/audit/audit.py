@@ -74,7 +74,8 @@ class Audit:
         since = schema.ms_of(walked.since) if walked.high else None
         until = schema.ms_of(walked.high) if walked.high and behind else None
         bounded = self._follower.bounded and walked.high > 0 and not walked.whole
-        return Reach(since, walked.whole, until, bounded, str(failed) if failed else "")
+        complete = walked.whole and (walked.high > 0 or not behind)  # what was empty may be so no more
+        return Reach(since, complete, until, bounded, str(failed) if failed else "")
 
     async def caught_up(self, place: int, seconds: float) -> bool:
         """Wait until all is here that stands in the stream up to its event at ``place``, or nothing where that is 0.

@@ -291,6 +291,17 @@ async def test_an_index_that_is_begun_anew_shows_what_it_has_as_soon_as_a_first_
         assert await here.audit.total() == 100
 
 
+async def test_an_empty_index_that_was_whole_is_not_so_before_it_has_looked_again(store: Store, tmp_path: Path) -> None:
+    async with followed(store, tmp_path, running=False) as here:
+        await here.follower.step()
+        assert (await here.audit.reach()).complete
+    await fill(store, some(10))
+    async with followed(store, tmp_path, running=False) as here:
+        assert not (await here.audit.reach()).complete
+        await here.follower.step()
+        assert (await here.audit.reach()).complete
+
+
 async def test_in_memory_it_is_bounded_and_an_export_says_that_it_is_not_all(store: Store) -> None:
     events = some(3_000)
     await fill(store, events)
