@@ -220,7 +220,8 @@ class Index:
                 self._begin()
         except (OSError, sqlite3.DatabaseError, IndexFullError) as error:
             self._leave(str(error))
-            self._begin()
+            with suppress(IndexFullError):  # then there is none, and who asks hears why
+                self._begin()
 
     def _claim(self) -> None:
         """Take the folder for this process alone; raises `BlockingIOError` where another one has it.
@@ -294,6 +295,9 @@ class Index:
             self._told(f"the audit's index is kept {self.place}")
 
     def _created(self) -> sqlite3.Connection:
+        if sqlite3.sqlite_version_info < schema.LEAST_SQLITE:
+            least = ".".join(map(str, schema.LEAST_SQLITE))
+            raise sqlite3.NotSupportedError(f"SQLite {sqlite3.sqlite_version} is too old: {least} is needed")
         where: Path | str = ":memory:"
         if self._folder is not None:
             where = self._path

@@ -15,6 +15,9 @@ from immuproxy.values import parse_address
 VERSION = 2
 """``PRAGMA user_version`` of the file; one with another is built anew."""
 
+LEAST_SQLITE = (3, 34)
+"""The release of SQLite that came with trigrams; nothing newer is used."""
+
 PACKED = ("id", "digest", "previous_digest", "request_id")
 """Fields that hardly ever repeat."""
 

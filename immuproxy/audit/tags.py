@@ -31,10 +31,11 @@ END
 _TAKE = f"""
 INSERT INTO tags SELECT repository, tag, {_KIND}, place, time, place FROM events
 WHERE {{}} AND tag NOT IN {schema.words("tag", "")} AND action NOT IN {schema.words("action", Action.EXCEPTION)}
-ON CONFLICT DO UPDATE SET
+ON CONFLICT (repository, tag, kind) DO UPDATE SET
   newest = max(newest, excluded.newest), time = max(time, excluded.time),
   place = iif((excluded.time, excluded.place) > (time, place), excluded.place, place)
 """
+_GOING = "repository = ? AND tag = ? AND place < ?"
 _TAKE_BETWEEN = _TAKE.format("place BETWEEN ? AND ?")
 _TAKE_OF_TAG = _TAKE.format("place IN (SELECT place FROM uses WHERE word = ?) AND repository = ? AND tag = ?")
 
@@ -51,8 +52,7 @@ def forget(connection: sqlite3.Connection, tags: Iterable[tuple[int, int]], end:
     told late, H115) takes the place of one that went: then all events of the tag are asked.
     """
     for tag in tags:
-        went = connection.execute(
-            "DELETE FROM tags WHERE repository = ? AND tag = ? AND place < ? RETURNING newest", (*tag, end)
-        ).fetchall()
-        if any(newest >= end for (newest,) in went):
+        newest = connection.execute(f"SELECT max(newest) FROM tags WHERE {_GOING}", (*tag, end)).fetchone()[0]
+        connection.execute(f"DELETE FROM tags WHERE {_GOING}", (*tag, end))
+        if newest is not None and newest >= end:
             connection.execute(_TAKE_OF_TAG, (tag[0], *tag))

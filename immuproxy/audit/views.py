@@ -217,7 +217,7 @@ def repositories(
     """
     connection.create_function("fits", 1, _fitting(pattern), deterministic=True)
     rows = connection.execute(
-        f"WITH known AS MATERIALIZED ({_KNOWN})"
+        f"WITH known AS ({_KNOWN})"
         " SELECT name, (SELECT count(DISTINCT tag) FROM tags WHERE repository = id), events, refusals, last,"
         f" (SELECT count(*) FROM known) FROM known WHERE ? IS NULL OR (-{ORDERS[order]}, name) > (?, ?)"
         f" ORDER BY -{ORDERS[order]}, name LIMIT ?",

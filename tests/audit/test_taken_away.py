@@ -193,18 +193,34 @@ async def test_a_folder_that_was_emptied_and_then_taken_by_another_proxy_leaves_
             assert not other.told
 
 
+async def test_a_sqlite_that_is_too_old_is_said_and_stops_nothing_else(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 33, 0))
+    async with followed(store, tmp_path) as here:
+
+        async def failed() -> bool:
+            return here.follower.failed is not None
+
+        await here.until(failed)
+        with pytest.raises(IndexFullError, match=r"is too old: 3\.34 is needed"):
+            await here.audit.total()
+        assert len(here.failures) == 1
+
+
 async def test_a_folder_is_not_let_go_while_its_index_is_built_anew(tmp_path: Path) -> None:
     index, second = Index(tmp_path), Index(tmp_path)
     await index.open()
 
-    def taken() -> bool:
-        second._open()
-        return not second.in_memory
+    claim = index._claim
 
-    tried: list[bool] = []
-    index._claim, claim = lambda: tried.append(taken()) or claim(), index._claim  # type: ignore[method-assign]
+    def claim_second() -> None:
+        second._open()
+        claim()
+
+    index._claim = claim_second  # type: ignore[method-assign]
     await index.begin_anew("a test")
-    assert tried == [False]
+    assert second.in_memory
     assert index.place == f"in {tmp_path}"
     await second.close()
     await index.close()
