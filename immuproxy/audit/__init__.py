@@ -39,7 +39,8 @@ time was up, or the index is still being built and the rest is not there yet (`A
 stream: any proxy takes them, whatever became of the index.  All questions raise `IndexDamagedError` while a damaged
 file is replaced, and `BadCursorError`.
 
-A question that is not a search ends within `deadline.SECONDS`, or raises `OutOfTimeError`.
+A question that is not a search ends within `deadline.SECONDS`, its wait included, or raises `OutOfTimeError`; but
+`tags`, of which a part is of no use.
 
 `stream` reads Redis, `paging` walks, `conditions` makes SQL of a search, `views` counts, `writing` and `tags` write,
 `schema` has the tables.

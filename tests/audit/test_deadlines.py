@@ -35,7 +35,6 @@ QUESTIONS: dict[str, Callable[[Audit], Awaitable[object]]] = {
     "known tags": lambda audit: audit.ask(views.known_values, "tag", "v1"),
     "repositories": lambda audit: audit.repositories("team"),
     "total": lambda audit: audit.total(),
-    "tags": lambda audit: audit.tags("team-1/sub/app-1"),
     "mark": lambda audit: audit.mark(),
     "last set": lambda audit: audit.last_set("team-1/sub/app-1", "latest"),
     "words of a search": lambda audit: audit.events(parse("repo:**3** agent:*o*", END)),
