@@ -12,14 +12,13 @@ from typing import Any, Literal
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from immuproxy.audit.settings import AuditSettings
 from immuproxy.ledger.settings import RedisSettings
 from immuproxy.proxy.settings import EdgeSettings, UpstreamSettings
 from immuproxy.rules.document import SERVER_SECTIONS, check_sections, digest_of, read_rules
 from immuproxy.rules.model import RuleSet
 from immuproxy.rules.problems import DocumentErrors, Findings, Located, Problem, did_you_mean, one_of
 from immuproxy.rules.source import MAX_BYTES, Mapping, Node, Scalar, Sequence, compose, decode, describe, plain_value
-from immuproxy.settings import BASE, Settings
+from immuproxy.settings import BASE, FilePath, Settings
 from immuproxy.web.settings import ConsoleSettings
 
 MASK = "********"
@@ -38,6 +37,12 @@ class LogSettings(Settings):
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["json", "console"] = "json"
+
+
+class AuditSettings(Settings):
+    """``index``: the folder of the audit's index; None keeps it in memory, the newest events only."""
+
+    index: FilePath | None = None
 
 
 class _Sections(Settings):

@@ -69,7 +69,7 @@ class Visitor:
     """Asks one question, or several."""
 
     def __init__(self, store: Store, folder: Path | None, *, progress: Progress = _nobody) -> None:
-        """``folder``: where a proxy on this machine keeps its index, if it does (`AuditSettings.index`)."""
+        """``folder``: where a proxy on this machine keeps its index, if it does (``audit.index``)."""
         self._store = store
         self._folder = folder
         self._progress = progress
