@@ -122,16 +122,8 @@ class Audit:
         A search that is cut goes on, so that nothing is missing only because it was not come to.  Raises
         `OutOfTimeError`.
         """
-        start, latest = paging.NEWEST, last_moment()
-        while True:
-            walked = await self._walk([search], 1, start)
-            if walked.found:
-                return walked.found[0].event
-            if walked.resume is None or walked.is_through:
-                return None
-            if monotonic() > latest:
-                raise OutOfTimeError
-            start = walked.resume
+        walked = await self._walk_on(search, 1, last_moment())
+        return walked.found[0].event if walked.found else None
 
     async def event(self, event_id: str) -> Event | None:
         """One event by its id (or by the id of its request); None where the index holds none.
@@ -179,7 +171,7 @@ class Audit:
         try:
             async with asyncio.timeout(_WAITED):
                 there = await self.caught_up(await self._follower.end(), _WAITED)
-                walked = await self._walk([search], most + 1, paging.NEWEST) if there else None
+                walked = await self._walk_on(search, most + 1, monotonic() + _WAITED) if there else None
         except (TimeoutError, OutOfTimeError):
             walked = None
         if walked is None:
@@ -294,6 +286,16 @@ class Audit:
     def _at_its_bound(self, walked: Walked) -> bool:
         """Whether all was looked at that an index in memory has room for; one that is begun anew has nothing yet."""
         return self._follower.bounded and walked.high > 0 and walked.is_through and not walked.whole
+
+    async def _walk_on(self, search: Search, count: int, latest: float) -> Walked:
+        """The newest that match, down to the oldest that is here; raises `OutOfTimeError` where that takes too long."""
+        walked = await self._walk([search], count, paging.NEWEST)
+        while len(walked.found) < count and walked.resume is not None and not walked.is_through:
+            if monotonic() > latest:
+                raise OutOfTimeError
+            more = await self._walk([search], count - len(walked.found), walked.resume)
+            walked = replace(more, found=walked.found + more.found)
+        return walked
 
     async def _walk(self, searches: Sequence[Search], count: int, start: int) -> Walked:
         walk = partial(paging.walk, searches=searches, count=count, start=start, seconds=paging.DEADLINE)
