@@ -50,7 +50,7 @@ async def test_h97_what_the_client_fails_with_is_told_with_its_kind(redis_server
 async def test_h97_a_cluster_of_which_no_node_answers_is_a_ledger_that_does_not_answer() -> None:
     """redis-py has an exception for it that is no `RedisError`."""
     async with connect(f"redis+cluster://127.0.0.1:{free_port()}", timeout=1) as store:
-        with capture_logs() as logged, pytest.raises(LedgerUnavailableError, match="cannot be connected"):
+        with capture_logs() as logged, pytest.raises(LedgerUnavailableError, match=r"cannot be connected|stood still"):
             await store.do(store.client.get("x"))
     assert logged == []
 
@@ -70,5 +70,5 @@ async def test_h124_a_pipeline_to_a_cluster_that_is_away_is_a_ledger_that_does_n
 ) -> None:
     """redis-py looks for the cluster as soon as a pipeline is entered, before it is executed."""
     async with connect(f"redis+cluster://127.0.0.1:{free_port()}", timeout=1) as store:
-        with pytest.raises(LedgerUnavailableError, match="cannot be connected"):
+        with pytest.raises(LedgerUnavailableError, match=r"cannot be connected|stood still"):
             await question(store)

@@ -104,7 +104,8 @@ async def test_before_anything_was_read_no_page_claims_that_there_is_nothing(
 async def test_while_it_is_built_each_page_says_once_how_far_back_it_reaches(
     sources: Sources, store: Store, seed: Seed, path: str
 ) -> None:
-    times = range(now() - BATCH - 10, now() - 10)
+    last = now() - 10
+    times = range(last - BATCH, last)
     await seed([OLD, *(push(repository="team/app", tag="2.0", digest=digest("one"), time=at) for at in times)])
     async with looked_at(sources, store) as (console, here):
         await here.follower.step()
@@ -313,7 +314,8 @@ async def test_every_answer_from_the_index_says_how_far_it_reaches(
     sources: Sources, store: Store, seed: Seed, path: str
 ) -> None:
     granted = push(Outcome.GRANTED, action=Action.EXCEPTION, id=OF_NOW, time=now() - 2)
-    times = range(now() - BATCH - 10, now() - 10)
+    last = now() - 10
+    times = range(last - BATCH, last)
     await seed([OLD, *(push(repository="team/app", tag="1.0", digest=digest("one"), time=at) for at in times), granted])
     async with looked_at(sources, store) as (console, here):
         await here.follower.step()
