@@ -149,9 +149,16 @@ class _Checked(Connection):
         self._masters = masters
 
     async def read_response(self, *arguments: Any, **options: Any) -> Any:
-        """As of the base; raises `RedisError` where it may be untrue."""
+        """As of the base; raises `RedisError` where it may be untrue.
+
+        Other replies may still be on their way, and must not be taken for those of whoever asks next (H66).
+        """
         reply = await super().read_response(*arguments, **options)
-        await self._masters.check((self.host, int(self.port)))
+        try:
+            await self._masters.check((self.host, int(self.port)))
+        except BaseException:
+            await self.disconnect(nowait=True)
+            raise
         return reply
 
 

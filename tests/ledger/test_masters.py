@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
 import pytest
 from redis import Redis
+from redis.asyncio import RedisCluster
 
-from immuproxy.ledger import masters
+from immuproxy.ledger import cancelling, masters
+from immuproxy.ledger.cluster import in_cluster
 from immuproxy.ledger.masters import Address, View, chosen, view
 from immuproxy.ledger.redis import LedgerUnavailableError, Store, connect
 from tests.clusters import cluster_url, master_of, started_cluster
@@ -95,6 +97,28 @@ async def test_h132_a_master_that_answers_is_not_asked_about_again_and_again(
     monkeypatch.setattr(masters, "chosen", counted)
     assert {await read(store) for _ in range(200)} == {b"old"}
     assert len(asked) < 10  # a busy machine lets some seconds pass in between
+
+
+async def test_h66_replies_that_nobody_waits_for_any_more_are_nobody_elses(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of several commands that travel together, one who is cancelled while the first reply is confirmed."""
+    doubts = asyncio.Event()
+
+    async def doubted(*_: object) -> None:
+        doubts.set()
+        await asyncio.sleep(60)
+
+    both = (("GET", KEY), ("EXISTS", KEY))
+    cluster = store.client
+    assert isinstance(cluster, RedisCluster)
+    with monkeypatch.context() as patched:
+        patched.setattr(masters.Masters, "check", doubted)
+        asking = asyncio.create_task(in_cluster(cluster, KEY, both))
+        await doubts.wait()
+        await cancelling.end({asking})
+    for _ in range(10):
+        assert await in_cluster(cluster, KEY, both) == [b"old", 1]
 
 
 NODES = b"""\
