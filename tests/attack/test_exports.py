@@ -67,6 +67,7 @@ def told() -> Iterator[Arena]:
     with arena() as standing:
         asyncio.run(standing.prepare())
         asyncio.run(_push_all(standing))
+        asyncio.run(standing.api("events"))  # until all of it can be searched
         yield standing
         asyncio.run(standing.aftermath())
 

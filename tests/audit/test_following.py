@@ -195,7 +195,7 @@ async def test_a_file_that_is_no_index_of_this_version_is_built_anew_and_that_is
         with suppress(IndexDamagedError):
             await here.found()
         await Record(store).append(replace(events[0], id="later", time=START + 10**9))
-        await here.until_all(901)
+        await here.until_whole(901)
         assert len(await here.found()) == 901
         assert any("built anew" in line for line in here.told)
 

@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from time import monotonic, time
 
 import pytest
 import pytest_asyncio
 
-from immuproxy.audit import Audit, Follower, Index, Visitor, paging, testimony, walking
+from immuproxy.audit import Audit, Follower, Index, Visitor, audit, paging, testimony, walking
 from immuproxy.audit.testimony import MOST, Told, UnheardError, Witnesses
 from immuproxy.ledger import keys
 from immuproxy.ledger.model import Event
@@ -169,6 +170,7 @@ async def test_time_that_runs_out_among_events_of_other_times_tells_nothing(
     witnesses = Witnesses(store, Audit(index, follower))
     with monkeypatch.context() as hurry:
         hurry.setattr(paging, "DEADLINE", 0.0)
+        hurry.setattr(audit, "monotonic", count(0, 10).__next__)  # each look at the clock is ten seconds later
         with pytest.raises(UnheardError):
             await witnesses.of_tag("team/app", "1.0", since=ahead.time)
     assert await witnesses.of_tag("team/app", "1.0", since=ahead.time) == testimony.Testimony((ahead,), whole=True)
