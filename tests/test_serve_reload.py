@@ -90,8 +90,13 @@ def test_a_setting_that_needs_a_restart_is_told_everywhere(proxy: ProxyServer) -
     page = read(f"{proxy.console_url}/rules")
     assert "need a restart" in page
     assert "<code>edge.listen</code>" in page
-    event = json.loads(read(f"{proxy.console_url}/api/v1/events?action=rules"))["events"][0]
-    assert event["reason"] == "immuproxy.yml changed; only after a restart: edge.listen"
+
+    def reasons() -> list[str]:
+        told = json.loads(read(f"{proxy.console_url}/api/v1/events?action=rules"))["events"]
+        return [event["reason"] for event in told]
+
+    wait_until(lambda: any("edge.listen" in reason for reason in reasons()), "the change to be in the audit")
+    assert reasons()[0] == "immuproxy.yml changed; only after a restart: edge.listen"
     change(proxy, edge_with(listen=proxy.address))
     assert metric(proxy, "immuproxy_config_restart_needed") == 0
     assert "need a restart" not in read(f"{proxy.console_url}/rules")

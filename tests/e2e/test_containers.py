@@ -104,7 +104,13 @@ class Composed:
         with urllib.request.urlopen(f"http://{self.console}/readyz?writes=1", timeout=10) as answer:
             assert answer.status == 200
 
-    def outcomes(self, repository: str) -> list[str]:
+    def outcomes(self, repository: str, number: int) -> list[str]:
+        """Of all pushes, sorted, as the audit tells them once it tells of ``number``: it follows the answers."""
+        with contextlib.suppress(TimeoutError):
+            wait_until(lambda: len(self._outcomes_now(repository)) >= number, "the audit", 10.0)
+        return self._outcomes_now(repository)
+
+    def _outcomes_now(self, repository: str) -> list[str]:
         address = f"http://{self.console}/api/v1/events?repository={repository}&action=push"
         with urllib.request.urlopen(address, timeout=10) as answer:
             return sorted(event["outcome"] for event in json.load(answer)["events"] if event["outcome"] != "intent")
@@ -160,7 +166,7 @@ def test_a_second_push_is_refused_and_both_are_in_the_audit(
     client, layout, name = pushed
     with pytest.raises(Refused, match="cannot be overwritten because the tag is immutable"):
         client.push(layout.source("second"), name)
-    assert composed.outcomes("team/app") == ["created", "refused"]
+    assert composed.outcomes("team/app", 2) == ["created", "refused"]
 
 
 def test_only_the_proxy_can_be_reached(composed: Composed) -> None:
@@ -202,4 +208,4 @@ def test_a_tag_stays_what_it_is_over_new_containers(
     composed.wait_until_healthy()
     with pytest.raises(Refused, match="cannot be overwritten"):
         client.push(layout.source("second"), name)
-    assert composed.outcomes(f"team/{unique_name}") == ["created", "refused"]
+    assert composed.outcomes(f"team/{unique_name}", 2) == ["created", "refused"]
