@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Any
@@ -94,35 +95,53 @@ def walk(
 ) -> Walked:
     """``count`` events at or below ``start`` that all of ``searches`` want, newest first; fewer where time runs out.
 
-    The first step is not cut for that, and to look up the words takes nothing of it, so that even a slow machine gets
-    on.  Raises `OutOfTimeError`.
+    Even a slow machine gets on.  Raises `OutOfTimeError`.
     """
-    latest = max(monotonic() + seconds, last_moment())
     low, high, complete = connection.execute("SELECT low, high, complete FROM state").fetchone()
     if low is None:
         return Walked() if complete else Walked(resume=min(start, NEWEST - 1), since=NEWEST, whole=False)
     walked = Walked(high=high, since=low, whole=bool(complete))
-    with ends_by(connection, latest):
-        conditions = Compiler(connection).conditions(searches)
-    deadline = monotonic() + seconds
     stretches = _stretches(searches, start, low)
-    stretch, most = next(stretches, None), _FEWEST
-    while stretch and len(walked.found) < count and (most == _FEWEST or monotonic() < deadline):
+    stretch = next(stretches, None)
+
+    def step(conditions: Sequence[Condition], most: int) -> bool:
+        nonlocal stretch
+        if not stretch or len(walked.found) >= count:
+            return False
         wanted = count - len(walked.found)
-        try:
-            with ends_by(connection, latest if most == _FEWEST else deadline):
-                rows, lower = _step(connection, stretch, [*conditions, *stretch.conditions], wanted, most)
-        except OutOfTimeError:
-            if most == _FEWEST:
-                raise
-            break
+        rows, lower = _step(connection, stretch, [*conditions, *stretch.conditions], wanted, most)
         walked.found += _read(rows)
         if len(rows) == wanted:
             lower = rows[-1][0]
         stretch = replace(stretch, upper=lower - 1) if lower > stretch.lower else next(stretches, None)
-        most = MOST_HITS
+        return True
+
+    _in_steps(connection, searches, step, seconds)
     walked.resume = stretch.upper if stretch else None if complete else min(start, low - 1)
     return walked
+
+
+def _in_steps(
+    connection: sqlite3.Connection,
+    searches: Sequence[Search],
+    step: Callable[[Sequence[Condition], int], bool],
+    seconds: float,
+) -> None:
+    """Take steps, under the conditions of all searches, as long as there is one more to take and time is left.
+
+    A ``step`` looks at so many events at most, and is false where there is none to take.  The first one is not cut by
+    ``seconds``, and to look up the words takes nothing of these.  Raises `OutOfTimeError`.
+    """
+    latest = max(monotonic() + seconds, last_moment())
+    with ends_by(connection, latest):
+        conditions = Compiler(connection).conditions(searches)
+    deadline = monotonic() + seconds
+    with ends_by(connection, latest):
+        more = step(conditions, _FEWEST)
+    with suppress(OutOfTimeError):
+        while more:
+            with ends_by(connection, deadline):
+                more = step(conditions, MOST_HITS)
 
 
 def _step(
@@ -171,26 +190,21 @@ def newer(
 
     ``high`` is how far it looked: what it did not look at is above.  Raises `OutOfTimeError`.
     """
-    latest = max(monotonic() + seconds, last_moment())
     low, complete = connection.execute("SELECT ifnull(low, 0), complete FROM state").fetchone()
-    with ends_by(connection, latest):
-        conditions = Compiler(connection).conditions(searches)
-    deadline = monotonic() + seconds
-    walked, most = Walked(high=after, since=low, whole=bool(complete)), _FEWEST
-    while len(walked.found) < count and (most == _FEWEST or monotonic() < deadline):
+    walked = Walked(high=after, since=low, whole=bool(complete))
+
+    def step(conditions: Sequence[Condition], most: int) -> bool:
         wanted = count - len(walked.found)
-        try:
-            with ends_by(connection, latest if most == _FEWEST else deadline):
-                rows, upper = _step_up(connection, walked.high, conditions, wanted, most)
-        except OutOfTimeError:
-            if most == _FEWEST:
-                raise
-            break
+        if not wanted:
+            return False
+        rows, upper = _step_up(connection, walked.high, conditions, wanted, most)
         if upper is None:
-            break
+            return False
         walked.found += _read(rows)
         walked.high = rows[-1][0] if len(rows) == wanted else upper
-        most = MOST_HITS
+        return True
+
+    _in_steps(connection, searches, step, seconds)
     return walked
 
 
