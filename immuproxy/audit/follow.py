@@ -154,8 +154,7 @@ class Follower:
 
         Raises `LedgerUnavailableError`.
         """
-        newest = await stream.newest_first(self._store, upper, 0, 1)
-        return newest[0][0] if newest else 0
+        return await stream.newest_place(self._store, upper)
 
     def _is_news(self, error: Exception) -> bool:
         """Whether it is to be told: it is another one, or a long time has passed."""
@@ -248,8 +247,7 @@ class Follower:
 
     async def _let_go(self, low: int) -> bool:
         """What was pruned from the stream goes from here, too; in an older copy of it that is there again."""
-        first = await stream.oldest_first(self._store, 0, 1)
-        before = first[0][0] if first else low
+        before = await stream.oldest_place(self._store) or low
         if before < low and self._complete:
             await self._index.write(Writer.reopen)
             self._complete = False

@@ -31,6 +31,18 @@ async def oldest_first(store: Store, lower: int, count: int) -> list[Raw]:
     return _raw(await _asked(store, store.client.xrange(EVENTS, _id(lower), "+", count=count)))
 
 
+async def newest_place(store: Store, upper: int | None = None) -> int:
+    """Of all, or of those at or below ``upper``; 0 where there is none."""
+    found = await newest_first(store, upper, 0, 1)
+    return found[0][0] if found else 0
+
+
+async def oldest_place(store: Store) -> int:
+    """Of all that were not pruned; 0 where there is none."""
+    found = await oldest_first(store, 0, 1)
+    return found[0][0] if found else 0
+
+
 async def wait_for_news(store: Store, after: int) -> bool:
     """Return true when there is an event above ``after``, or false after `BLOCK_MS`.
 

@@ -77,7 +77,7 @@ class Visitor:
 
     async def export(self, search: Search) -> AsyncIterator[Event]:
         """All that match, newest first.  Raises `LedgerUnavailableError`."""
-        first, upper = await self._first(), None
+        first, upper = await stream.oldest_place(self._store), None
         if kept := await self._kept():
             with closing(kept.connection):
                 upper = kept.high
@@ -106,7 +106,7 @@ class Visitor:
 
     async def count(self, before: int) -> int:
         """How many events entered the audit before a time (ms)."""
-        lower, end = await self._first(), schema.place_of(before, 0)
+        lower, end = await stream.oldest_place(self._store), schema.place_of(before, 0)
         if kept := await self._kept():
             with closing(kept.connection):
                 begin, behind = max(lower, kept.low), min(end, kept.high + 1)
@@ -118,19 +118,13 @@ class Visitor:
 
     async def tail(self, search: Search) -> AsyncIterator[Event]:
         """Matching events as they arrive, for ever.  Raises `LedgerUnavailableError`."""
-        newest = await stream.newest_first(self._store, None, 0, 1)
-        after = newest[0][0] if newest else 0
+        after = await stream.newest_place(self._store)
         while True:
             await stream.wait_for_news(self._store, after)
             if batch := await stream.oldest_first(self._store, after + 1, BATCH):
                 for found in reversed(await asyncio.to_thread(matching, batch, search)):
                     yield found.event
                 after = batch[-1][0]
-
-    async def _first(self) -> int:
-        """The place of the oldest event that was not pruned."""
-        oldest = await stream.oldest_first(self._store, 0, 1)
-        return oldest[0][0] if oldest else 0
 
     async def _kept(self) -> _Kept | None:
         """The proxy's index; None where there is none, or one of another past than the stream has."""
