@@ -50,7 +50,7 @@ class Writer:
         self._begin()
         taken = self._read(batch)
         self._connection.executemany(_INSERT, zip(*(taken[name] for name in _COLUMNS), strict=True))
-        self._connection.executemany("INSERT INTO uses VALUES (?, ?)", sorted(self._postings(taken)))
+        self._connection.executemany("INSERT INTO uses VALUES (?, ?)", self._postings(taken))
         self._count(taken, 1)
         places = [place for place, _ in batch]
         tags.take(self._connection, min(places, default=0), max(places, default=0))
