@@ -73,7 +73,7 @@ class Follower:
         self._low: int | None = None
         self._high: int | None = None
         self._complete = False
-        self._committed = self._uncommitted = self._committed_to = 0
+        self._committed = self._uncommitted = 0
         self._doubtful = self._more = True
         self._forgot = False
         self.bounded = False
@@ -116,10 +116,8 @@ class Follower:
         if check:
             await self._index.look_after()
         if self._begun != self._index.begun:
-            self._begun = self._index.begun
-            if self._committed_to != self._begun:
-                self._committed, self._uncommitted, self._committed_to = 0, 0, self._begun
-            self._low, self._high, self._complete = await self._index.write(Writer.state, commit=False)
+            self._begun, self._committed, self._uncommitted = self._index.begun, 0, 0
+            await self._look()
         if self._low is None or self._high is None:
             worked = await self._begin()
         else:
@@ -166,7 +164,7 @@ class Follower:
     async def _fail(self, error: Exception) -> None:
         self._failed = error
         self._doubtful = self.behind = True
-        self._begun = self._committed = self._uncommitted = 0
+        self._begun = 0
         await self._tell()
 
     async def _recover(self) -> None:
@@ -179,6 +177,9 @@ class Follower:
         async with self._looked:
             self._seen += 1
             self._looked.notify_all()
+
+    async def _look(self) -> None:
+        self._low, self._high, self._complete = await self._index.write(Writer.state, commit=False)
 
     async def _begin(self) -> bool:
         newest = (await stream.newest_first(self._store, None, 0, BATCH))[::-1]
@@ -254,7 +255,7 @@ class Follower:
             return True
         if before > low:
             if await self._index.write(lambda writer: writer.forget(before, FORGOTTEN)):
-                self._begun = 0
+                await self._look()
                 return True
             self._low = before
         return False
