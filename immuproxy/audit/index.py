@@ -167,12 +167,7 @@ class Index:
     def _answered(self, ask: Callable[[sqlite3.Connection], T], connected: Callable[[], sqlite3.Connection]) -> T:
         begun = self.begun
         try:
-            connection = connected()
-            connection.execute("BEGIN")
-            try:
-                return ask(connection)
-            finally:
-                connection.rollback()
+            return ask_at_once(connected(), ask)
         except OSError as error:  # the file was taken away
             raise IndexDamagedError(self._said(error)) from error
         except sqlite3.DatabaseError as error:
@@ -350,6 +345,15 @@ class Index:
         connection, self._asked = self._asked, None
         if connection is not None:
             connection.close()
+
+
+def ask_at_once(connection: sqlite3.Connection, question: Callable[[sqlite3.Connection], T]) -> T:
+    """The answer as of one moment, whatever is written meanwhile."""
+    connection.execute("BEGIN")
+    try:
+        return question(connection)
+    finally:
+        connection.rollback()
 
 
 def look_in(folder: Path) -> sqlite3.Connection | None:

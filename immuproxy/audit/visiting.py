@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from immuproxy.audit import conditions, paging, past, schema, stream, views
 from immuproxy.audit.deadline import OutOfTimeError
-from immuproxy.audit.index import look_in
+from immuproxy.audit.index import ask_at_once, look_in
 from immuproxy.audit.paging import Found
 from immuproxy.audit.search import Search
 from immuproxy.audit.stream import Raw
@@ -56,11 +56,7 @@ class _Kept:
 
     def _answer(self, question: Callable[[sqlite3.Connection], T]) -> T | None:
         try:
-            self.connection.execute("BEGIN")
-            try:
-                return question(self.connection)
-            finally:
-                self.connection.rollback()
+            return ask_at_once(self.connection, question)
         except (sqlite3.DatabaseError, OutOfTimeError):
             return None
 
