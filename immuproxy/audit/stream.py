@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from immuproxy.audit import schema
+from immuproxy.ledger import cancelling
 from immuproxy.ledger.keys import EVENTS
 from immuproxy.ledger.record import rows
 from immuproxy.ledger.redis import Store
@@ -62,8 +63,7 @@ async def _asked(store: Store, command: Awaitable[Any]) -> Any:
     try:
         return await store.do(command)
     finally:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
+        if not cancelling.is_wanted():
             raise asyncio.CancelledError
 
 

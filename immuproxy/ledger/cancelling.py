@@ -10,6 +10,12 @@ AGAIN = 0.5
 """Seconds after which a task that goes on is cancelled once more."""
 
 
+def is_wanted() -> bool:
+    """Whether nobody has cancelled the running task; to be asked behind whatever may have swallowed that."""
+    task = asyncio.current_task()
+    return task is None or not task.cancelling()
+
+
 async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
     """Cancel, again and again, until all of them have ended, however they did."""
     left = set(tasks)

@@ -22,7 +22,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from immuproxy.ledger import keys, steady
+from immuproxy.ledger import cancelling, keys, steady
 from immuproxy.ledger.record.rows import Entry, UnreadableError, entry_from_json
 from immuproxy.ledger.redis import Argument, LedgerUnavailableError, Store, UnconfirmedError
 
@@ -162,7 +162,7 @@ class Projector:
         return added
 
     async def _follow_notifications(self) -> None:
-        while _is_wanted():
+        while cancelling.is_wanted():
             await self._woken.wait()
             self._woken.clear()
             if not await self._drain_dirty():
@@ -172,7 +172,7 @@ class Projector:
     async def _drain_dirty(self) -> bool:
         """Whether all of it went into the record, and out of the outboxes."""
         try:
-            while self._dirty and _is_wanted():
+            while self._dirty and cancelling.is_wanted():
                 await self._take_dirty(self._dirty.pop())
             return await self._empty()
         except LedgerUnavailableError as error:
@@ -187,7 +187,7 @@ class Projector:
             raise
 
     async def _sweep_for_ever(self) -> None:
-        while _is_wanted():
+        while cancelling.is_wanted():
             # Replicas that start together should not sweep together.
             pause = max(self._sweep_seconds, _SHARE * self._look)
             await asyncio.sleep(pause * _JITTER.uniform(0.7, 1.3))
@@ -334,12 +334,6 @@ def _waiting(found: Sequence[tuple[bytes, dict[bytes, bytes]]], life: str) -> li
         life = fields.get(b"life", b"").decode() or life
         batch.append(Waiting(place_of(life, outbox_id.decode()), fields))
     return batch
-
-
-def _is_wanted() -> bool:
-    """False once the task is cancelled: redis-py can take a cancellation for a lost connection, and go on."""
-    task = asyncio.current_task()
-    return task is None or not task.cancelling()
 
 
 async def take(
