@@ -13,6 +13,7 @@ import structlog
 from immuproxy.ledger import steady
 from immuproxy.ledger.clock import Clock
 from immuproxy.ledger.redis import LedgerRefusedError, LedgerUnavailableError, Store
+from immuproxy.ledger.shared import Shared
 from immuproxy.proxy.upstream import Upstream, UpstreamUnavailableError
 from immuproxy.telemetry.metrics import Metrics
 from immuproxy.web.contexts.overview import status_dict
@@ -51,7 +52,7 @@ class Health:
         self._metrics = metrics
         self._strict = strict
         self._said: dict[str, Part] = {}
-        self._asking: asyncio.Task[Sequence[Part]] | None = None
+        self._asking = Shared(self._asked)
         self.unsafe = ""
 
     async def parts(self) -> Sequence[Part]:
@@ -60,9 +61,7 @@ class Health:
         Who wants to know while they are being asked hears the same: anybody may ask, and each question may take a
         connection.
         """
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._asked())
-        return await asyncio.shield(self._asking)
+        return await self._asking.ask()
 
     async def _asked(self) -> Sequence[Part]:
         return await asyncio.gather(self._redis(), self._registry())

@@ -20,6 +20,7 @@ from redis.exceptions import ConnectionError as BrokenConnectionError
 from redis.exceptions import NoPermissionError
 
 from immuproxy.ledger import cancelling, steady
+from immuproxy.ledger.shared import Shared
 from immuproxy.ledger.tls import SharingConnection
 
 PULSE = 0.1
@@ -56,7 +57,7 @@ class Masters:
         self._nodes: dict[Address, ClusterNode] = {}
         self._alive: dict[Address, float] = {}
         self._refused: Exception | None = None
-        self._asking: asyncio.Task[None] | None = None
+        self._asking = Shared(self._ask)
 
     async def check(self, address: Address) -> None:
         """Return where what this node has just said is true; raises `RedisError` where it may be no master any more."""
@@ -73,7 +74,7 @@ class Masters:
                         pulses[address] = asyncio.create_task(self._pulse(address))
                 await asyncio.sleep(PULSE)
         finally:
-            await cancelling.end([*pulses.values(), *([self._asking] if self._asking else [])])
+            await cancelling.end([*pulses.values(), *self._asking.tasks])
             for node in self._nodes.values():
                 await node.disconnect()
 
@@ -95,11 +96,7 @@ class Masters:
 
     async def _confirm(self, address: Address) -> None:
         """Ask all anew, once for all who come meanwhile."""
-        if self._asking is not None:
-            await asyncio.wait([self._asking])  # that question may have been asked before
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._ask())
-        await asyncio.shield(self._asking)
+        await self._asking.ask_anew()
         if not self._is_alive(address):
             raise self._refused or BrokenConnectionError("it was silent, and may be no master any more")
 

@@ -35,6 +35,7 @@ from immuproxy.ledger import rights, steady
 from immuproxy.ledger.cluster import in_cluster, key_for_each_node
 from immuproxy.ledger.masters import watching
 from immuproxy.ledger.sentinel import following
+from immuproxy.ledger.shared import Shared
 from immuproxy.ledger.tls import share_context
 from immuproxy.ledger.turns import AT_ONCE, OverloadedError, SilenceError, Turns
 from immuproxy.ledger.urls import ClusterAddress, SentinelAddress, SingleAddress, parse_url
@@ -179,7 +180,7 @@ class Store:
         """Why nothing may be written for now; empty where it may."""
         self._durability = durability or Durability()
         self._tried = False
-        self._trying: asyncio.Task[None] | None = None
+        self._trying = Shared(self._try_in_turn)
 
     async def script(self, name: str, keys: Sequence[str], args: Sequence[Argument] = ()) -> Any:
         """Run ``scripts/<name>.lua`` as one atomic step.
@@ -241,10 +242,7 @@ class Store:
             raise LedgerRefusedError(self.distrusted)
         if self._tried or name.startswith("record_"):
             return
-        if self._trying is None or self._trying.done():
-            self._trying = asyncio.create_task(self._try_in_turn())
-            self._trying.add_done_callback(_heard)
-        await asyncio.shield(self._trying)
+        await self._trying.ask()
 
     async def _try_in_turn(self) -> None:
         async with self._asking(self._turns):
@@ -274,8 +272,8 @@ class Store:
 
     async def close(self) -> None:
         """Close all connections."""
-        if self._trying is not None:
-            self._trying.cancel()
+        for task in self._trying.tasks:
+            task.cancel()
         await self.client.aclose()
 
     async def _own_keys(self) -> Sequence[str]:
@@ -402,12 +400,6 @@ class Store:
 def _milliseconds(told: Sequence[Any]) -> int:
     """Since 1970, of a reply to TIME: seconds, and microseconds beside them."""
     return int(told[0]) * 1000 + int(told[1]) // 1000
-
-
-def _heard(task: asyncio.Task[None]) -> None:
-    """Of an attempt that nobody waits for any more, no failure is told."""
-    if not task.cancelled():
-        task.exception()
 
 
 async def _awaited(command: Awaitable[Any] | Any) -> Any:

@@ -23,6 +23,7 @@ from redis.asyncio.sentinel import MasterNotFoundError
 from redis.exceptions import ConnectionError as BrokenConnectionError
 
 from immuproxy.ledger import cancelling, steady
+from immuproxy.ledger.shared import Shared
 from immuproxy.ledger.urls import SentinelAddress
 
 log = structlog.get_logger("immuproxy.ledger")
@@ -64,7 +65,7 @@ class Sentinels:
         self._clients = clients
         self._name = name
         self._said: dict[int, Said] = {}
-        self._asking: asyncio.Task[None] | None = None
+        self._asking = Shared(self._ask_all)
         self._last: Address | None = None
         self.dropped: Callable[[], Awaitable[None]] | None = None
         """Drops all connections to the ledger."""
@@ -93,16 +94,12 @@ class Sentinels:
 
     async def confirm(self) -> Address:
         """As `master`, after a question that was asked just now."""
-        if self._asking is not None:
-            await asyncio.wait([self._asking])  # that question may have been asked before
-        await self.ask()
+        await self._asking.ask_anew()
         return self.master()
 
     async def ask(self) -> None:
         """Ask all Sentinels; those that do not answer are left out."""
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._ask_all())
-        await asyncio.shield(self._asking)
+        await self._asking.ask()
 
     async def _ask_all(self) -> None:
         await asyncio.gather(*(self._ask(client) for client in self._clients), return_exceptions=True)
