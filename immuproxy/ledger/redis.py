@@ -205,12 +205,6 @@ class Store:
         await self._check_trust(name)
         return await self._waited_for(keys[0], ("EVAL", _SCRIPTS[name][0], len(keys), *keys, *args))
 
-    async def durably(self, command: str, key: str, *args: Argument) -> Any:
-        """One plain command that writes, waited for as `durable_script` is."""
-        if not self._durability.command:
-            return await self.do(self.client.execute_command(command, key, *args))
-        return await self._waited_for(key, (command, key, *args))
-
     async def _waited_for(self, key: str, call: Sequence[Argument]) -> Any:
         async with self._asking(self._durable_turns):
             reply, confirmed = await self._together(key, call)
