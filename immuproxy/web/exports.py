@@ -72,8 +72,8 @@ async def _export(
 ) -> web.StreamResponse:
     sources = request.app[SOURCES]
     refuse_unknown(request.query, ("q", *FILTERS))
-    search = search_of(request.query, sources.clock())
-    filters = filters_of(request.query, sources.clock())
+    now = sources.clock()
+    search, filters = search_of(request.query, now), filters_of(request.query, now)
     with request.app[OPEN].passing(request):
         hold_back(request)
         found = aiter(sources.audit.export_pages(search, filters=filters))

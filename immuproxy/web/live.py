@@ -48,16 +48,16 @@ async def live(request: web.Request) -> web.StreamResponse:
     query, sources = request.query, request.app[SOURCES]
     refuse_unknown(query, ("q", "as", "after", *FILTERS))
     shape = choice_of(query, "as", ("row", "json"), "json")
-    search, filters = search_of(query, sources.clock()), filters_of(query, sources.clock())
+    now = sources.clock()
+    search, filters = search_of(query, now), filters_of(query, now)
     after = request.headers.get("Last-Event-ID", "") or query.get("after", "") or await sources.audit.end()
     with request.app[_LISTENERS].passing(request):
         return await _listen(request, _Tail(request, search, filters, shape), after)
 
 
 async def _listen(request: web.Request, tail: _Tail, after: str) -> web.StreamResponse:
-    arrivals = request.app[SOURCES].audit.tail(
-        tail.search, filters=tail.filters, after=after
-    )  # a bad cursor is an error answer
+    audit = request.app[SOURCES].audit
+    arrivals = audit.tail(tail.search, filters=tail.filters, after=after)  # a bad cursor is an error answer
     share = request.app[SHARE]
     hold_back(request)
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
