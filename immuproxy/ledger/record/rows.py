@@ -1,9 +1,10 @@
 r"""How an event is written in the stream: one field, the values of `FIELDS` with ``\x1f`` between them.
 
-No I/O here.  The field is called ``event``, or ``unicode`` where there is more than ASCII in it: a script that looks
-for words leaves those to us.  ``None`` is the empty string, truth is ``1``, platforms are separated by blanks.  One
-value an event costs Redis a tenth less memory than a field for each, and a quarter of the time to read.  The order is
-for ever: a newer release puts its fields behind these, and what is missing or too much at the end is no error.
+No I/O here.  The field is called ``event``, or ``unicode`` where there is more than ASCII in it: the scripts of older
+releases that look for words leave those alone.  ``None`` is the empty string, truth is ``1``, platforms are separated
+by blanks.  One value an event costs Redis a tenth less memory than a field for each, and a quarter of the time to read.
+The order is for ever: a newer release puts its fields behind these, and what is missing or too much at the end is no
+error.
 """
 
 from __future__ import annotations
