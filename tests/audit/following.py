@@ -64,6 +64,15 @@ class Followed:
 
         await self.until(holds)
 
+    async def catch_up(self) -> None:
+        """Take all that is recorded, where it does not run by itself."""
+        while await self.follower.step():
+            pass
+
+    async def fails(self) -> bool:
+        """Whether it says that something keeps new events away."""
+        return bool((await self.audit.reach()).failure)
+
     async def found(self, search: Search | None = None) -> list[Event]:
         return [event async for event in self.audit.export(search or Search())]
 

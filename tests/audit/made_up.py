@@ -13,6 +13,7 @@ from immuproxy.ledger.record.rows import entry
 from immuproxy.ledger.redis import Store
 
 DAY_MS = 86_400_000
+START = 1_700_000_000_000
 _AGENTS = (
     (
         "docker/27.3.1 go/go1.22.7 git-commit/41ca978 kernel/6.1.0-28-amd64 os/linux arch/amd64 "
@@ -49,7 +50,7 @@ def made_up_events(
     *,
     seed: int = 1,
     repositories: int = 5_000,
-    start: int = 1_700_000_000_000,
+    start: int = START,
     days: float = 90,
     popularity: int | None = None,
     first: int = 0,

@@ -16,10 +16,9 @@ from immuproxy.audit.conditions import Compiler, Condition
 from immuproxy.audit.search import Search, parse
 from immuproxy.ledger import cursors
 from immuproxy.ledger.cursors import Position
-from immuproxy.ledger.redis import Store, connect
+from immuproxy.ledger.redis import Store
 from tests.audit.following import followed
 from tests.audit.made_up import fill, made_up_events
-from tests.servers import RedisServer
 
 COUNT = 300
 LOOKED_AT = 250
@@ -40,12 +39,6 @@ QUESTIONS: dict[str, Callable[[Audit], Awaitable[object]]] = {
     "words of a search": lambda audit: audit.events(parse("repo:**3** agent:*o*", END)),
     "tail": lambda audit: anext(audit.tail(parse("repo:**3**", END), after=BEGINNING)),
 }
-
-
-@pytest_asyncio.fixture
-async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
-    async with connect(redis_server.url, timeout=5) as opened:
-        yield opened
 
 
 @pytest_asyncio.fixture(params=["file", "memory"])

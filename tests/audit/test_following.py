@@ -9,14 +9,12 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from immuproxy.audit import follow, schema, stream, views
 from immuproxy.audit.index import Index, IndexDamagedError, IndexFullError
@@ -26,18 +24,10 @@ from immuproxy.audit.writing import Writer
 from immuproxy.ledger.keys import EVENTS
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.record import Record
-from immuproxy.ledger.redis import LedgerUnavailableError, Store, connect
+from immuproxy.ledger.redis import LedgerUnavailableError, Store
 from tests.audit.following import followed
-from tests.audit.made_up import fill, made_up_events
+from tests.audit.made_up import START, fill, made_up_events
 from tests.servers import RedisServer
-
-START = 1_700_000_000_000
-
-
-@pytest_asyncio.fixture
-async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
-    async with connect(redis_server.url, timeout=2) as opened:
-        yield opened
 
 
 def some(count: int, **options: int) -> list[Event]:
@@ -93,8 +83,7 @@ async def test_while_it_is_built_the_newest_are_found_and_it_says_how_far_back_i
         assert (reach.since, reach.complete) == (events[-100].time, False)
         page = await here.audit.events(Search(), limit=1_000)
         assert (list(page.events), page.complete) == (events[:-101:-1], False)
-        while await here.follower.step():
-            pass
+        await here.catch_up()
         rest = await here.audit.events(Search(), limit=1_000, cursor=page.next_cursor)
         assert (list(rest.events), rest.complete, rest.next_cursor) == (events[-101::-1], True, "")
         assert (await here.audit.reach()).complete
@@ -247,8 +236,7 @@ async def test_a_full_disk_makes_it_late_and_nothing_is_lost(store: Store, tmp_p
         assert list(page.events) == events[: -len(page.events) - 1 : -1]
         assert not page.complete
         await here.index.write(lambda writer: limit(writer, 10**6))
-        while await here.follower.step():
-            pass
+        await here.catch_up()
         assert await here.found() == events[::-1]
 
 
@@ -283,8 +271,7 @@ async def test_an_index_that_is_begun_anew_shows_what_it_has_as_soon_as_a_first_
     monkeypatch.setattr(follow, "BATCH", 50)
     await fill(store, some(1_000))
     async with followed(store, tmp_path, running=False) as here:
-        while await here.follower.step():
-            pass
+        await here.catch_up()
         await here.index.begin_anew("a test")
         await here.follower.step()
         await here.follower.step()
@@ -306,8 +293,7 @@ async def test_in_memory_it_is_bounded_and_an_export_says_that_it_is_not_all(sto
     events = some(3_000)
     await fill(store, events)
     async with followed(store, None, running=False, memory_bytes=2 << 20) as here:
-        while await here.follower.step():
-            pass
+        await here.catch_up()
         assert here.follower.bounded
         found = list[Event]()
         with pytest.raises(IndexFullError):
@@ -318,8 +304,7 @@ async def test_in_memory_it_is_bounded_and_an_export_says_that_it_is_not_all(sto
         more = [replace(event, id=f"more-{event.id}", time=event.time + 10**10) for event in events]
         for event in more[::2]:
             await Record(store).append(event)
-        while await here.follower.step():
-            pass
+        await here.catch_up()
         newest = [event.id for event in more[::2]][::-1]
         assert [event.id for event in (await here.audit.events(Search(), limit=400)).events] == newest[:400]
 

@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from immuproxy.audit import follow
 from immuproxy.audit.pruning import prune
 from immuproxy.ledger.keys import EVENTS
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.record import Record
-from immuproxy.ledger.redis import Store, connect
-from tests.audit.following import Followed, followed
-from tests.audit.made_up import fill, made_up_events
+from immuproxy.ledger.redis import Store
+from tests.audit.following import followed
+from tests.audit.made_up import START, fill, made_up_events
 from tests.servers import RedisServer
-
-START = 1_700_000_000_000
-
-
-@pytest_asyncio.fixture
-async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
-    async with connect(redis_server.url, timeout=2) as opened:
-        yield opened
 
 
 def some(count: int, **options: int) -> list[Event]:
@@ -42,15 +33,6 @@ async def record(store: Store, events: Iterable[Event]) -> None:
 
 async def put_back(store: Store, copy: Any) -> None:
     await store.client.restore(EVENTS, 0, copy, replace=True)
-
-
-async def catch_up(here: Followed) -> None:
-    while await here.follower.step():
-        pass
-
-
-async def fails(here: Followed) -> bool:
-    return bool((await here.audit.reach()).failure)
 
 
 def later(events: list[Event], name: str, *times: int) -> list[Event]:
@@ -67,18 +49,18 @@ async def test_h130_another_event_at_the_place_of_the_newest_is_another_past(
     copy: Any = await store.client.dump(EVENTS)
     async with followed(store, tmp_path, running=False) as here:
         await record(store, later(events, "lost", 1, 2, 3))
-        await catch_up(here)
+        await here.catch_up()
         new = later(events, "new", 1, 2, 3, 4)
         if not restarted:
             await put_back(store, copy)
             await record(store, new)
-            await catch_up(here)
+            await here.catch_up()
             assert await here.found() == [*new[::-1], *events[::-1]]
     if restarted:
         await put_back(store, copy)
         await record(store, new)
         async with followed(store, tmp_path, running=False) as again:
-            await catch_up(again)
+            await again.catch_up()
             assert await again.found() == [*new[::-1], *events[::-1]]
 
 
@@ -91,25 +73,25 @@ async def test_h130_events_that_are_taken_again_in_another_order_are_found_once(
     async with followed(store, tmp_path, running=False) as here:
         first, middle, last = later(events, "event", 1, 2, 3)
         await record(store, [first, last])
-        await catch_up(here)
+        await here.catch_up()
         await put_back(store, copy)
         await record(store, [last, first])
-        await catch_up(here)
+        await here.catch_up()
         assert await here.found() == [first, last, *events[::-1]]
         await put_back(store, copy)
         await record(store, [first, last])
-        await catch_up(here)
+        await here.catch_up()
         # And with one that has come in between, at a failover, which no follower sleeps through.
         following = asyncio.create_task(here.follower.run())
         redis_server.stop()
-        await here.until(lambda: fails(here))
+        await here.until(here.fails)
         following.cancel()
         with suppress(asyncio.CancelledError):
             await following
         redis_server.start()
         await put_back(store, copy)
         await record(store, [first, middle, last])
-        await catch_up(here)
+        await here.catch_up()
         assert await here.found() == [last, middle, first, *events[::-1]]
 
 
@@ -121,15 +103,15 @@ async def test_h130_what_was_pruned_and_comes_back_is_read_again(
     await fill(store, events)
     copy: Any = await store.client.dump(EVENTS)
     async with followed(store, tmp_path, running=False) as here:
-        await catch_up(here)
+        await here.catch_up()
         async for _ in prune(store, events[40].time):
             pass
-        await catch_up(here)
+        await here.catch_up()
         assert (await here.audit.total(), (await here.audit.reach()).complete) == (20, True)
         await put_back(store, copy)
         await here.follower.step()
         assert not (await here.audit.reach()).complete
-        await catch_up(here)
+        await here.catch_up()
         assert await here.found() == events[::-1]
         assert (await here.audit.reach()).complete
         assert not here.told
@@ -144,12 +126,12 @@ async def test_h130_what_is_no_event_is_of_this_past_and_so_is_what_is_there_twi
     newest: Any = await store.client.xrevrange(EVENTS, count=1)
     written = newest[0][1]
     async with followed(store, tmp_path, running=False) as here:
-        await catch_up(here)
+        await here.catch_up()
         await store.client.xadd(EVENTS, written, id=f"{events[-1].time + 1}-0")
-        await catch_up(here)
+        await here.catch_up()
         await store.client.xadd(EVENTS, {"event": spoilt}, id=f"{events[-1].time + 2}-0")
-        await catch_up(here)
+        await here.catch_up()
     async with followed(store, tmp_path, running=False) as again:
-        await catch_up(again)
+        await again.catch_up()
         assert await again.audit.total() == 61
         assert not here.told + again.told

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from immuproxy.audit import index as index_module
 from immuproxy.audit.index import IndexDamagedError, IndexFullError
@@ -19,32 +17,9 @@ from immuproxy.ledger.keys import EVENTS
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.record import Record
 from immuproxy.ledger.record.rows import FIELDS
-from immuproxy.ledger.redis import Store, connect
-from tests.audit.following import Followed, followed
-from tests.audit.made_up import fill, made_up_events
-from tests.servers import RedisServer
-
-START = 1_700_000_000_000
-
-
-@pytest_asyncio.fixture
-async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
-    async with connect(redis_server.url, timeout=2) as opened:
-        yield opened
-
-
-@pytest_asyncio.fixture
-async def events(store: Store) -> list[Event]:
-    made = list(made_up_events(120, repositories=10, start=START))
-    await fill(store, made)
-    return made
-
-
-def fails(here: Followed) -> Callable[..., object]:
-    async def holds() -> bool:
-        return bool((await here.audit.reach()).failure)
-
-    return holds
+from immuproxy.ledger.redis import Store
+from tests.audit.following import followed
+from tests.audit.made_up import START
 
 
 def file_of(folder: Path) -> Path:
@@ -61,7 +36,7 @@ async def test_a_file_that_another_program_has_locked_is_said_and_waited_for(
         with closing(sqlite3.connect(file_of(tmp_path), isolation_level=None)) as backup:
             backup.execute("BEGIN IMMEDIATE")
             await Record(store).append(replace(events[0], id="later", time=START + 10**10))
-            await here.until(fails(here))  # type: ignore[arg-type]
+            await here.until(here.fails)
             assert await here.found() == events[::-1]
         await here.until_all(121)
         assert not (await here.audit.reach()).failure

@@ -17,20 +17,12 @@ from immuproxy.audit.values import Arrival
 from immuproxy.ledger import cursors
 from immuproxy.ledger.cursors import BadCursorError, Position
 from immuproxy.ledger.model import Event
-from immuproxy.ledger.redis import Store, connect
+from immuproxy.ledger.redis import Store
 from tests.audit.following import followed
-from tests.audit.made_up import fill, made_up_events
+from tests.audit.made_up import START, fill, made_up_events
 from tests.audit.settled import Searchable, searchable
-from tests.servers import RedisServer
 
-START = 1_700_000_000_000
 BEGINNING = cursors.write_position("newer", Position(0, 0))
-
-
-@pytest_asyncio.fixture
-async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
-    async with connect(redis_server.url, timeout=5) as opened:
-        yield opened
 
 
 @pytest_asyncio.fixture

@@ -5,38 +5,21 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from immuproxy.audit import index as index_module
 from immuproxy.audit.index import Index, IndexDamagedError, IndexFullError
 from immuproxy.audit.pruning import prune
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.record import Record
-from immuproxy.ledger.redis import Store, connect
+from immuproxy.ledger.redis import Store
 from tests.audit.following import followed
-from tests.audit.made_up import fill, made_up_events
-from tests.servers import RedisServer
-
-START = 1_700_000_000_000
-
-
-@pytest_asyncio.fixture
-async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
-    async with connect(redis_server.url, timeout=2) as opened:
-        yield opened
-
-
-@pytest_asyncio.fixture
-async def events(store: Store) -> list[Event]:
-    made = list(made_up_events(120, repositories=10, start=START))
-    await fill(store, made)
-    return made
+from tests.audit.made_up import START, made_up_events
 
 
 def remove_folder(folder: Path) -> None:
@@ -174,14 +157,12 @@ async def test_a_folder_that_was_emptied_and_then_taken_by_another_proxy_leaves_
 ) -> None:
     folder = tmp_path / "index"
     async with followed(store, folder, running=False) as here:
-        while await here.follower.step():
-            pass
+        await here.catch_up()
         assert await here.audit.total() == 120
         shutil.rmtree(folder)
         async with followed(store, folder) as other:
             await other.until_all(120)
-            while await here.follower.step():
-                pass
+            await here.catch_up()
             assert here.index.in_memory
             assert here.told == [
                 "the audit's index is built anew: its file was removed or replaced",

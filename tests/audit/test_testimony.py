@@ -18,19 +18,12 @@ from immuproxy.audit.testimony import MOST, Told, UnheardError, Witnesses
 from immuproxy.ledger import keys
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.record import Projector, Record
-from immuproxy.ledger.redis import Store, connect
+from immuproxy.ledger.redis import Store
 from tests.audit.made_up import fill, made_up_events
 from tests.ledger.recording import publish
-from tests.servers import RedisServer
 
 SOON = 1.5
 """Seconds: a push waits for one of them, and this machine is slow."""
-
-
-@pytest_asyncio.fixture
-async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
-    async with connect(redis_server.url, timeout=5) as opened:
-        yield opened
 
 
 @pytest_asyncio.fixture

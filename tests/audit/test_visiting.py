@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 import sqlite3
-from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from immuproxy.audit import Index, follow, schema, visiting
 from immuproxy.audit.follow import Follower
@@ -18,19 +16,12 @@ from immuproxy.audit.search import Search, parse
 from immuproxy.audit.visiting import Visitor
 from immuproxy.ledger.keys import EVENTS
 from immuproxy.ledger.model import Event
-from immuproxy.ledger.redis import Store, connect
+from immuproxy.ledger.redis import Store
 from tests.audit import naive, odd_events
 from tests.audit.following import followed
-from tests.servers import RedisServer
 
 COUNT = 700
 Placed = list[tuple[int, Event]]
-
-
-@pytest_asyncio.fixture
-async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
-    async with connect(redis_server.url, timeout=5) as opened:
-        yield opened
 
 
 @pytest.fixture(autouse=True)

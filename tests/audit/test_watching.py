@@ -27,8 +27,7 @@ async def _stands(store: Store, redis_server: RedisServer, tmp_path: Path) -> No
     await fill(store, events[:20])
     async with followed(store, tmp_path, running=False) as here:
         assert await standing(here.audit, here.follower) == Standing()
-        while await here.follower.step():
-            pass
+        await here.catch_up()
         assert await standing(here.audit, here.follower) == Standing(20, 0.0, whole=True)
     await fill(store, events[20:])
     async with followed(store, tmp_path, running=False) as here:
