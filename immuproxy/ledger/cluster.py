@@ -1,4 +1,4 @@
-"""Commands that have to travel together to one node of a Redis cluster, on one connection.
+"""The connections to a Redis cluster, and commands that have to travel together to one of its nodes, on one of them.
 
 WAIT and WAITAOF speak of the writes of their own connection (their manual, "Consistency and WAIT").  The cluster client
 has no such connection to lend, but it sends what a pipeline holds for one node on one, as long as it follows no
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from redis import exceptions
-from redis.asyncio import RedisCluster
+from redis.asyncio import Connection, RedisCluster
 from redis.exceptions import ClusterDownError, MovedError, RedisError, SlotNotCoveredError
 
 Command = Sequence[str | bytes | int]
@@ -22,6 +22,14 @@ _TRIED = 64
 
 MOVES = 3
 """How often a slot may turn out to have moved before it is given up for now."""
+
+
+def connect_by(client: RedisCluster, kind: type[Connection], **options: Any) -> None:
+    """Let a client that has not connected yet make its connections so, with more options."""
+    client.connection_kwargs |= {"connection_class": kind, **options}  # of nodes that are found
+    for node in client.nodes_manager.startup_nodes.values():
+        node.connection_class = kind
+        node.connection_kwargs |= options
 
 
 async def in_cluster(client: RedisCluster, key: str, commands: Sequence[Command]) -> list[Any]:

@@ -20,6 +20,7 @@ from redis.exceptions import ConnectionError as BrokenConnectionError
 from redis.exceptions import NoPermissionError
 
 from immuproxy.ledger import cancelling, steady
+from immuproxy.ledger.cluster import connect_by
 from immuproxy.ledger.shared import Shared
 from immuproxy.ledger.tls import SharingConnection
 
@@ -170,10 +171,7 @@ async def watching(cluster: RedisCluster) -> AsyncIterator[None]:
     asking = {**options, "response_callbacks": {}, "socket_timeout": LONGEST, "socket_connect_timeout": LONGEST}
     masters = Masters(cluster, asking)
     kind = CheckedTLSConnection if issubclass(options["connection_class"], SharingConnection) else _Checked
-    options |= {"connection_class": kind, "masters": masters}  # of nodes that are found
-    for node in cluster.nodes_manager.startup_nodes.values():
-        node.connection_class = kind
-        node.connection_kwargs["masters"] = masters
+    connect_by(cluster, kind, masters=masters)
     task = asyncio.create_task(masters.watch())
     try:
         yield

@@ -15,6 +15,8 @@ from typing import Any
 from redis.asyncio import Redis, RedisCluster, SSLConnection
 from redis.asyncio.connection import RedisSSLContext
 
+from immuproxy.ledger.cluster import connect_by
+
 READ_EVERY = 10
 """Seconds after which files of authorities and certificates are read again, for the next connection."""
 
@@ -35,9 +37,7 @@ def share_context(client: Redis | RedisCluster) -> None:
     """Let a client that has not connected yet, and uses TLS, make `SharingConnection`."""
     if isinstance(client, RedisCluster):
         if client.connection_kwargs.get("connection_class") is SSLConnection:
-            client.connection_kwargs["connection_class"] = SharingConnection  # of nodes that are found
-            for node in client.nodes_manager.startup_nodes.values():
-                node.connection_class = SharingConnection
+            connect_by(client, SharingConnection)
     elif client.connection_pool.connection_class is SSLConnection:
         client.connection_pool.connection_class = SharingConnection
 
