@@ -37,10 +37,10 @@ def resolve(base: str, image: str) -> str:
 def outcomes(proxy: ProxyServer, image: str, number: int) -> list[str]:
     """The outcomes of all pushes of a tag, oldest first, as the audit tells them once it tells of ``number``.
 
-    An event is in the audit within a second, not at the very moment of the answer.
+    An event is in the audit soon after the answer, not at its very moment.
     """
     with contextlib.suppress(TimeoutError):
-        wait_until(lambda: len(_outcomes_now(proxy, image)) >= number, "the audit", 1.0)
+        wait_until(lambda: len(_outcomes_now(proxy, image)) >= number, "the audit", 10.0)
     return _outcomes_now(proxy, image)
 
 

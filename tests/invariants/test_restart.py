@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import aiohttp
 import pytest
@@ -26,6 +27,7 @@ TAGS = 12
 CONTENTS = 3
 SECONDS = 6.0
 SETTLED = 60.0
+FOLLOWED = 10.0  # seconds; the audit is told of an answer after it was given
 LIMITS = {"upstream": {"timeouts": {"manifest": "400ms"}}}
 
 
@@ -116,14 +118,25 @@ async def _settle(world: World, contents: list[Image]) -> None:
 
 async def _check_events(world: World) -> None:
     """Each tag came to be once, and every answer that says something about a tag has its event."""
-    url = f"{world.proxies[0].console_url}/api/v1/events"
-    parameters = {"repository": REPOSITORY, "limit": "1000"}
-    async with world.session.get(url, params=parameters) as answer:
-        found = (await answer.json())["events"]
+    asked = Counter((tag, digest, status == 409) for tag, digest, status in world.answers if status in {201, 409})
+    found = await _events(world)
+    ends = asyncio.get_running_loop().time() + FOLLOWED
+    while asked - _told(found) and asyncio.get_running_loop().time() < ends:
+        await asyncio.sleep(0.1)
+        found = await _events(world)
     assert len({event["id"] for event in found}) == len(found)
     created = Counter(event["tag"] for event in found if event["outcome"] == "created")
     assert set(created.values()) == {1}
-    told = Counter((event["tag"], event["digest"], event["outcome"] == "refused") for event in found)
-    asked = Counter((tag, digest, status == 409) for tag, digest, status in world.answers if status in {201, 409})
-    missing = asked - told
+    missing = asked - _told(found)
     assert not missing, missing
+
+
+async def _events(world: World) -> list[dict[str, Any]]:
+    url = f"{world.proxies[0].console_url}/api/v1/events"
+    async with world.session.get(url, params={"repository": REPOSITORY, "limit": "1000"}) as answer:
+        found: list[dict[str, Any]] = (await answer.json())["events"]
+    return found
+
+
+def _told(found: list[dict[str, Any]]) -> Counter[tuple[str, str, bool]]:
+    return Counter((event["tag"], event["digest"], event["outcome"] == "refused") for event in found)
