@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from blockbuster import blockbuster_ctx
 
-from tests.servers import RedisServer, RegistryServer, running_redis, running_registry
+from tests.support.servers import RedisServer, RegistryServer, running_redis, running_registry
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # What a shell starts in the background ignores Ctrl-C, and so would every program that the tests start and stop.

@@ -17,9 +17,9 @@ from typing import Any
 from immuproxy.audit import schema
 from immuproxy.audit.conditions import ODD, Compiler, Condition
 from immuproxy.audit.deadline import OutOfTimeError, ends_by, last_moment
+from immuproxy.audit.record.rows import FIELDS
 from immuproxy.audit.search import Search
 from immuproxy.ledger.model import Action, ActorSource, Event, Outcome
-from immuproxy.ledger.record.rows import FIELDS
 
 NEWEST = (1 << 63) - 1
 DEADLINE = 0.25

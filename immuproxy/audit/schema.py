@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 
-from immuproxy.ledger.record.rows import FIELDS, FLAGS, NUMBERS
-from immuproxy.values import parse_address
+from immuproxy.audit.record.rows import FIELDS, FLAGS, NUMBERS
+from immuproxy.values.networks import parse_address
 
 VERSION = 2
 """``PRAGMA user_version`` of the file; one with another is built anew."""

@@ -24,7 +24,7 @@ from typing import NoReturn
 import re2
 
 from immuproxy.ledger.model import Action, Outcome
-from immuproxy.values import parse_duration
+from immuproxy.values.durations import parse_duration
 
 KEYS: Mapping[str, str] = {
     "repo": "repository, such as team/app, team/* or team/**",

@@ -13,7 +13,7 @@ from immuproxy.audit.search import Moment, Search
 from immuproxy.audit.walking import Walk
 from immuproxy.ledger import keys
 from immuproxy.ledger.model import Event, event_from_dict
-from immuproxy.ledger.redis import Store
+from immuproxy.store.redis import Store
 
 MOST = 500
 """Events that are read of one, and waiting ones of its repository: some 20 ms."""

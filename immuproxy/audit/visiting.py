@@ -25,7 +25,7 @@ from immuproxy.audit.search import Search
 from immuproxy.audit.stream import Raw
 from immuproxy.audit.writing import Writer
 from immuproxy.ledger.model import Event
-from immuproxy.ledger.redis import Store
+from immuproxy.store.redis import Store
 
 BATCH = 1_000
 """Events of the stream that are looked at together."""

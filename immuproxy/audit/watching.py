@@ -10,7 +10,7 @@ from immuproxy.audit import schema
 from immuproxy.audit.audit import Audit
 from immuproxy.audit.follow import Follower
 from immuproxy.audit.index import IndexDamagedError
-from immuproxy.ledger.redis import LedgerUnavailableError
+from immuproxy.store.redis import LedgerUnavailableError
 
 EVERY = 5.0
 """Seconds between two looks."""

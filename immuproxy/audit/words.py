@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from immuproxy.audit import schema
-from immuproxy.ledger.record.rows import FIELDS
+from immuproxy.audit.record.rows import FIELDS
 
 _MOST_KNOWN = 50_000
 """Words of one field that are remembered with their numbers."""

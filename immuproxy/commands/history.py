@@ -12,8 +12,8 @@ from immuproxy.commands.options import SETTINGS, config_option, examples, json_o
 from immuproxy.commands.running import GOOD, WRONG, carry_out
 from immuproxy.commands.screen import counted, json_line, say, table
 from immuproxy.commands.visit import visit
-from immuproxy.config import Config
 from immuproxy.ledger.model import Event
+from immuproxy.service.config import Config
 
 LIMIT = 50
 

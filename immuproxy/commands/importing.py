@@ -14,10 +14,10 @@ from immuproxy.commands.options import SETTINGS, config_option, examples, json_o
 from immuproxy.commands.running import GOOD, WRONG, carry_out
 from immuproxy.commands.screen import Bar, counted, json_line, progress_bar, say, table
 from immuproxy.commands.walks import SHOWN, Walk, opened_walk
-from immuproxy.config import Config
-from immuproxy.connections import CannotOpenError
 from immuproxy.drift.importing import Imported, Importer, Listed, Result
-from immuproxy.proxy.listing import ListingRefusedError
+from immuproxy.edge.listing import ListingRefusedError
+from immuproxy.service.config import Config
+from immuproxy.service.connections import CannotOpenError
 
 RATE = 50
 

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 import click
 
-from immuproxy import permission
+from immuproxy.allow import permission
 from immuproxy.oci import names
-from immuproxy.values import parse_duration
+from immuproxy.values.durations import parse_duration
 
 DEFAULT_FILE = "immuproxy.yml"
 SETTINGS = {"help_option_names": ["-h", "--help"]}

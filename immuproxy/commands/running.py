@@ -11,15 +11,15 @@ from typing import Any, NoReturn
 
 import click
 
+from immuproxy.audit.record import Projector
 from immuproxy.commands.screen import plain, say
-from immuproxy.config import Config, load_config
-from immuproxy.connections import CannotOpenError, open_ledger
 from immuproxy.drift.asking import AccountRefusedError
-from immuproxy.ledger.record import Projector
-from immuproxy.ledger.redis import LedgerUnavailableError, PasswordRefusedError, Store
+from immuproxy.edge.upstream import UpstreamUnavailableError
 from immuproxy.oci.errors import OciError
-from immuproxy.proxy.upstream import UpstreamUnavailableError
 from immuproxy.rules.problems import DocumentErrors
+from immuproxy.service.config import Config, load_config
+from immuproxy.service.connections import CannotOpenError, open_ledger
+from immuproxy.store.redis import LedgerUnavailableError, PasswordRefusedError, Store
 from immuproxy.telemetry import logs
 
 GOOD, WRONG, MISUSED, INTERRUPTED = 0, 1, 2, 130

@@ -12,7 +12,7 @@ from immuproxy.commands.options import SETTINGS, config_option, examples, json_o
 from immuproxy.commands.running import GOOD, carry_out, now_ms
 from immuproxy.commands.screen import json_line, plain, say
 from immuproxy.commands.visit import visit
-from immuproxy.config import Config
+from immuproxy.service.config import Config
 
 
 @click.command(context_settings=SETTINGS, epilog=examples("immuproxy tail 'repo:team/** outcome:refused'"))

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from immuproxy.audit import Visitor
 from immuproxy.commands.running import ledger_of
 from immuproxy.commands.screen import progress_bar
-from immuproxy.config import Config
-from immuproxy.ledger.redis import Store
+from immuproxy.service.config import Config
+from immuproxy.store.redis import Store
 
 
 @asynccontextmanager

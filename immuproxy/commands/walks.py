@@ -8,17 +8,17 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from immuproxy.commands.running import ledger_of
-from immuproxy.config import Config
-from immuproxy.connections import open_upstream, service_password
 from immuproxy.drift.asking import PoliteUpstream, Questions
 from immuproxy.drift.healer import Healer
 from immuproxy.drift.pace import Pace
 from immuproxy.drift.service import service_caller
+from immuproxy.edge.push.attempt import Limits
+from immuproxy.edge.push.model import Library
+from immuproxy.edge.recovery import Recovery
 from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.register import Register
-from immuproxy.proxy.attempt import Limits
-from immuproxy.proxy.push import Library
-from immuproxy.proxy.recovery import Recovery
+from immuproxy.service.config import Config
+from immuproxy.service.connections import open_upstream, service_password
 
 SHOWN = 50
 """Findings of one kind that are shown to a person; JSON has them all."""

@@ -14,11 +14,11 @@ from multidict import CIMultiDict
 
 from immuproxy.drift.compare import Seen
 from immuproxy.drift.pace import Pace
-from immuproxy.proxy.answers import Answer
-from immuproxy.proxy.caller import Caller
-from immuproxy.proxy.sent import Sent
-from immuproxy.proxy.tokens import AccountUpstream
-from immuproxy.proxy.upstream import Found, Upstream, UpstreamUnavailableError
+from immuproxy.edge.answers import Answer
+from immuproxy.edge.caller import Caller
+from immuproxy.edge.push.payload import Sent
+from immuproxy.edge.tokens import AccountUpstream
+from immuproxy.edge.upstream import Found, Upstream, UpstreamUnavailableError
 
 TRIES = 3
 PAUSE = 0.2

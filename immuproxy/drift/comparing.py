@@ -17,9 +17,9 @@ from multidict import CIMultiDict
 from immuproxy.drift.apart import apart
 from immuproxy.drift.healer import Healer
 from immuproxy.drift.pace import Pace
-from immuproxy.ledger.redis import LedgerUnavailableError
+from immuproxy.edge.upstream import Upstream, UpstreamUnavailableError
 from immuproxy.ledger.register import Register
-from immuproxy.proxy.upstream import Upstream, UpstreamUnavailableError
+from immuproxy.store.redis import LedgerUnavailableError
 
 log = structlog.get_logger("immuproxy.sweep")
 

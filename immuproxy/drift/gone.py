@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from immuproxy.edge.proof import Case, began, changes
 from immuproxy.ledger.model import Action, Event
-from immuproxy.proxy.proof import Case, began, changes
 
 _SETS = frozenset({Action.PUSH, Action.REPAIR, Action.ADOPT})
 

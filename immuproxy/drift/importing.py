@@ -12,14 +12,14 @@ from enum import StrEnum
 from typing import Any
 
 from immuproxy.drift.asking import Questions
+from immuproxy.edge import listing
+from immuproxy.edge.listing import ListingRefusedError
+from immuproxy.edge.recovery import Recovery
+from immuproxy.edge.upstream import Found, UpstreamUnavailableError
 from immuproxy.ledger.model import TagRecord
 from immuproxy.ledger.register import Register
 from immuproxy.oci import names
 from immuproxy.oci.errors import OciError
-from immuproxy.proxy import listing
-from immuproxy.proxy.listing import ListingRefusedError
-from immuproxy.proxy.recovery import Recovery
-from immuproxy.proxy.upstream import Found, UpstreamUnavailableError
 from immuproxy.rules.model import Policy, RuleSet
 
 CHUNK = 500

@@ -7,16 +7,16 @@ from dataclasses import replace
 
 from immuproxy.audit.testimony import UnheardError
 from immuproxy.drift import gone
+from immuproxy.edge.caller import Caller
+from immuproxy.edge.cases import Cases
+from immuproxy.edge.proof import Case
+from immuproxy.edge.push.attempt import Limits
+from immuproxy.edge.refusals import iso
+from immuproxy.edge.taken import Taken
 from immuproxy.ledger.going import GoneTag
 from immuproxy.ledger.model import Event, Outcome
 from immuproxy.ledger.register import Register
 from immuproxy.ledger.watch import Ages
-from immuproxy.proxy.attempt import Limits
-from immuproxy.proxy.caller import Caller
-from immuproxy.proxy.cases import Cases
-from immuproxy.proxy.proof import Case
-from immuproxy.proxy.refusals import iso
-from immuproxy.proxy.taken import Taken
 from immuproxy.rules.decide import BY_EXCEPTION
 from immuproxy.rules.model import RuleSet
 

@@ -4,9 +4,9 @@ compare, so they end.
 
 from __future__ import annotations
 
+from immuproxy.edge import record
 from immuproxy.ledger.model import Action, Outcome
 from immuproxy.ledger.register import Register
-from immuproxy.proxy import record
 
 _CHUNK = 100
 

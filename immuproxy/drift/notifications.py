@@ -19,11 +19,11 @@ from aiohttp import web
 
 from immuproxy.drift.healer import Healer
 from immuproxy.drift.pace import Allowance, Pace
+from immuproxy.edge.upstream import UpstreamUnavailableError
 from immuproxy.ledger.model import TagRecord
-from immuproxy.ledger.redis import LedgerUnavailableError
 from immuproxy.ledger.register import Register
 from immuproxy.oci import names
-from immuproxy.proxy.upstream import UpstreamUnavailableError
+from immuproxy.store.redis import LedgerUnavailableError
 
 log = structlog.get_logger("immuproxy.drift")
 

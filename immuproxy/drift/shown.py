@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from immuproxy.proxy.caller import Caller
-from immuproxy.proxy.upstream import Found, Upstream, UpstreamUnavailableError
+from immuproxy.edge.caller import Caller
+from immuproxy.edge.upstream import Found, Upstream, UpstreamUnavailableError
 
 _NOT_FOUND = 404
 

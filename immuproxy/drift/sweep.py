@@ -16,6 +16,7 @@ from typing import Any
 
 import structlog
 
+from immuproxy.allow.exceptions import Exceptions
 from immuproxy.audit.testimony import UnheardError, Witnesses
 from immuproxy.drift.apart import apart
 from immuproxy.drift.comparing import Comparison
@@ -25,23 +26,22 @@ from immuproxy.drift.interrupted_deletes import InterruptedDeletes
 from immuproxy.drift.late import Late
 from immuproxy.drift.moot import close_moot
 from immuproxy.drift.shown import shown
+from immuproxy.edge import record
+from immuproxy.edge.caller import Caller
+from immuproxy.edge.cases import Cases
+from immuproxy.edge.push.attempt import Limits
+from immuproxy.edge.recovery import Recovery
+from immuproxy.edge.taken import Taken
+from immuproxy.edge.upstream import DAMAGED, Upstream, UpstreamUnavailableError
 from immuproxy.ledger.attention import Kind
 from immuproxy.ledger.epoch import Epoch
-from immuproxy.ledger.exceptions import Exceptions
 from immuproxy.ledger.model import Action, Event, Outcome, State, TagRecord
 from immuproxy.ledger.reader import Range
-from immuproxy.ledger.redis import LedgerUnavailableError
 from immuproxy.ledger.register import Register
 from immuproxy.ledger.watch import Ages
 from immuproxy.oci.errors import OciError
-from immuproxy.proxy import record
-from immuproxy.proxy.attempt import Limits
-from immuproxy.proxy.caller import Caller
-from immuproxy.proxy.cases import Cases
-from immuproxy.proxy.recovery import Recovery
-from immuproxy.proxy.taken import Taken
-from immuproxy.proxy.upstream import DAMAGED, Upstream, UpstreamUnavailableError
 from immuproxy.rules.model import RuleSet
+from immuproxy.store.redis import LedgerUnavailableError
 
 log = structlog.get_logger("immuproxy.sweep")
 

@@ -15,14 +15,14 @@ from immuproxy.drift import compare
 from immuproxy.drift.asking import Questions
 from immuproxy.drift.compare import Fault, Part, Problem
 from immuproxy.drift.healer import Healer
+from immuproxy.edge import headers, record
+from immuproxy.edge.closure import MAX_CLOSURE
+from immuproxy.edge.refusals import first_message
+from immuproxy.edge.upstream import UpstreamUnavailableError
 from immuproxy.ledger.model import Action, Event, Outcome, Step, TagRecord
 from immuproxy.ledger.register import Register
 from immuproxy.oci import manifests
 from immuproxy.oci.names import digest_of, is_digest_of
-from immuproxy.proxy import headers, record
-from immuproxy.proxy.closure import MAX_CLOSURE
-from immuproxy.proxy.refusals import first_message
-from immuproxy.proxy.upstream import UpstreamUnavailableError
 
 CHUNK = 100
 """Records read in one round trip; they should not be old when their turn comes."""

@@ -5,7 +5,7 @@ one script works on one slot of a cluster, a second key says in which repositori
 repository is added before its script runs.  It is never short of one for longer than until the next sweep, whose
 `Attention.tidy` looks at every repository: so it is right again after an older release, a restored copy, or a crash.
 
-Every method raises `immuproxy.ledger.redis.LedgerUnavailableError` when Redis does not answer.
+Every method raises `immuproxy.store.redis.LedgerUnavailableError` when Redis does not answer.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from immuproxy.ledger import cursors, keys
-from immuproxy.ledger.cursors import BadCursorError
-from immuproxy.ledger.redis import Store
+from immuproxy.ledger import keys
+from immuproxy.store.redis import Store
+from immuproxy.values import cursors
+from immuproxy.values.cursors import BadCursorError
 
 SETTLED_MS = 60_000
 """How long a repository stays listed after it was added, though nothing is found there: its script may yet run."""

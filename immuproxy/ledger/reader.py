@@ -1,6 +1,6 @@
 """What the ledger holds: records, what they need, and what is open.  Nothing here changes it.
 
-Every method raises `immuproxy.ledger.redis.LedgerUnavailableError` when Redis does not answer.
+Every method raises `immuproxy.store.redis.LedgerUnavailableError` when Redis does not answer.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from immuproxy.ledger.attention import Attention, Kind
 from immuproxy.ledger.holders import Holders
 from immuproxy.ledger.model import Event, Finding, FindingPage, StoredManifest, TagRecord, event_from_dict
 from immuproxy.ledger.records import FIELDS, finding_of, record_of, stored_of
-from immuproxy.ledger.redis import Store
 from immuproxy.ledger.tag_names import standing_tags
 from immuproxy.oci import names
+from immuproxy.store.redis import Store
 
 Range = tuple[int | str, int | str]
 """From and to, both belong to it: ms since 1970, or ``-inf`` and ``+inf``."""

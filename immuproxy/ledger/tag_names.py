@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from immuproxy.ledger import keys
-from immuproxy.ledger.redis import Store
+from immuproxy.store.redis import Store
 
 _CHUNK = 2_000
 

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 from immuproxy.ledger.model import Event, event_from_dict
 from immuproxy.rehearsal.past import needs_first_pushes
-from immuproxy.replay import replayed
+from immuproxy.rehearsal.replay import replayed
 from immuproxy.rules.document import load_rules
 from immuproxy.rules.model import RuleSet
 from immuproxy.rules.problems import DocumentErrors, Problem

@@ -10,7 +10,7 @@ from typing import Protocol
 from immuproxy.audit.search import Moment, Search, from_parameters
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.register import Register
-from immuproxy.replay import REQUESTS, was_judged
+from immuproxy.rehearsal.replay import REQUESTS, was_judged
 from immuproxy.rules.model import RuleSet
 
 _CHUNK = 500

@@ -10,7 +10,9 @@ from collections.abc import Iterator, Sequence
 from immuproxy.rules.model import Decision, Held, Image, Mode, OverwriteCondition, Policy, Push, Rule, Verdict
 from immuproxy.rules.patterns import PatternList
 from immuproxy.rules.problems import one_of
-from immuproxy.values import MAX_SHOWN, format_duration, parse_address, roughly
+from immuproxy.values.durations import format_duration, roughly
+from immuproxy.values.networks import parse_address
+from immuproxy.values.text import MAX_SHOWN
 
 _SHOWN = 60
 _DIGEST = 80

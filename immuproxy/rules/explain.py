@@ -20,7 +20,8 @@ from immuproxy.rules.model import (
     RuleSet,
     Verdict,
 )
-from immuproxy.values import format_duration, parse_address
+from immuproxy.values.durations import format_duration
+from immuproxy.values.networks import parse_address
 
 _SHOWN_RULES = 20
 

@@ -11,7 +11,8 @@ from immuproxy.oci.manifests import INDEX_TYPES
 from immuproxy.rules.index import RuleIndex
 from immuproxy.rules.patterns import EVERYTHING, PatternList
 from immuproxy.rules.problems import Problem
-from immuproxy.values import Network, format_duration
+from immuproxy.values.durations import format_duration
+from immuproxy.values.networks import Network
 
 DEFAULT = "default"
 """The name of the rule that decides where no other matches."""

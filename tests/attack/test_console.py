@@ -14,7 +14,7 @@ import bcrypt
 import pytest
 
 from tests.attack.arena import REPOSITORY, SECRET, Arena, arena, held, with_secret
-from tests.wire import WireAnswer, request
+from tests.support.wire import WireAnswer, request
 
 V1 = held()["v1"]
 MARKUP = '"><script>alert(1)</script>'

@@ -8,13 +8,13 @@ import pytest
 
 from immuproxy.audit.follow import BATCH
 from immuproxy.audit.index import IndexFullError
+from immuproxy.audit.record import Record
 from immuproxy.audit.watching import Standing, standing
 from immuproxy.audit.writing import Writer
-from immuproxy.ledger.record import Record
-from immuproxy.ledger.redis import Store, connect
+from immuproxy.store.redis import Store, connect
 from tests.audit.following import followed
 from tests.audit.made_up import fill, made_up_events
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 
 async def test_how_the_index_stands(redis_server: RedisServer, tmp_path: Path) -> None:

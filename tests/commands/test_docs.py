@@ -52,8 +52,8 @@ def test_the_results_of_an_import_are_explained() -> None:
 
 
 def test_the_numbers_are_those_of_the_code() -> None:
+    from immuproxy.allow.permission import LONGEST_MS, MAX_REASON
     from immuproxy.commands import history, importing, simulate, verify
-    from immuproxy.permission import LONGEST_MS, MAX_REASON
 
     assert f"({history.LIMIT})" in section("history")
     assert f"({importing.RATE})" in section("import")

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.answering import Said, answering
 from tests.commands.conftest import Site
-from tests.conversation import RunningEdge, image, index, sha256
-from tests.servers import RegistryServer
+from tests.support.answering import Said, answering
+from tests.support.conversation import RunningEdge, image, index, sha256
+from tests.support.servers import RegistryServer
 
 CHILDREN = image("amd64"), image("arm64")
 INDEX = index(*CHILDREN)

@@ -4,11 +4,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from immuproxy.edge import record
 from immuproxy.ledger.model import Action, Event, Outcome
-from immuproxy.proxy import record
-from tests.conversation import RunningEdge, edge_over, image
 from tests.drift.test_sweep import REPOSITORY, sweep_of
-from tests.servers import RedisServer, RegistryServer
+from tests.support.conversation import RunningEdge, edge_over, image
+from tests.support.servers import RedisServer, RegistryServer
 
 
 @pytest.fixture

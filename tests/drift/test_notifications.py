@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from immuproxy.drift import notifications as endpoint
 from immuproxy.drift.notifications import MAX_BODY, MAX_EVENTS, PATH, RATE, Hint, Notifications, read
 from immuproxy.ledger.model import Action
-from tests.conversation import Client, RunningEdge, edge_over, image
-from tests.proxies import running_proxy
-from tests.servers import RedisServer, RegistryServer, free_port
-from tests.wire import request, wire
+from tests.support.conversation import Client, RunningEdge, edge_over, image
+from tests.support.proxies import running_proxy
+from tests.support.servers import RedisServer, RegistryServer, free_port
+from tests.support.wire import request, wire
 
 
 def envelope(*events: Any) -> bytes:

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
+from immuproxy.edge import record
+from immuproxy.edge.answers import Answer
+from immuproxy.edge.failpoints import Failpoint
+from immuproxy.edge.push.attempt import Limits
+from immuproxy.edge.upstream import Upstream
 from immuproxy.ledger import keys
 from immuproxy.ledger.content import Content
 from immuproxy.ledger.model import Action, Outcome, Reply, Step
-from immuproxy.proxy import record
-from immuproxy.proxy.answers import Answer
-from immuproxy.proxy.attempt import Limits
-from immuproxy.proxy.failpoints import Failpoint
-from immuproxy.proxy.upstream import Upstream
-from tests.conversation import Image, RunningEdge, edge_over, image
-from tests.servers import RedisServer, RegistryServer
+from tests.support.conversation import Image, RunningEdge, edge_over, image
+from tests.support.servers import RedisServer, RegistryServer
 
 REPOSITORY, TAG = "team/app", "1.0"
 
@@ -208,7 +208,7 @@ async def test_h62_an_owner_that_stood_still_before_the_first_byte_sends_nothing
         ours = image("ours")
         await edge.direct.blobs(REPOSITORY, ours)
         with monkeypatch.context() as stopping:
-            stopping.setattr("immuproxy.proxy.sending.reach", stand_still)
+            stopping.setattr("immuproxy.edge.push.sending.reach", stand_still)
             assert (await edge.client.put(REPOSITORY, TAG, ours)).status == 503
         assert (await edge.direct.pull(REPOSITORY, TAG)).status == 404
         assert (await edge.client.put(REPOSITORY, TAG, ours)).status == 201

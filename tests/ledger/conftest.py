@@ -11,7 +11,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
-from tests.servers import RedisServer, free_port, program, wait_until
+from tests.support.servers import RedisServer, free_port, program, wait_until
 
 
 @pytest.fixture

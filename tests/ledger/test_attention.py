@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
+from immuproxy.allow.exceptions import Exceptions
 from immuproxy.ledger import attention, keys
 from immuproxy.ledger.attention import Kind
-from immuproxy.ledger.cursors import BadCursorError, write
 from immuproxy.ledger.epoch import Epoch
-from immuproxy.ledger.exceptions import Exceptions
 from immuproxy.ledger.model import Action, Event, Outcome
-from immuproxy.ledger.redis import Store, connect
 from immuproxy.ledger.register import Register
-from tests.servers import RedisServer
+from immuproxy.store.redis import Store, connect
+from immuproxy.values.cursors import BadCursorError, write
+from tests.support.servers import RedisServer
 
 HELD, SEEN = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 

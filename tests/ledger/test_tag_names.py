@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from immuproxy.ledger import keys, tag_names
-from immuproxy.ledger.redis import Store, connect
 from immuproxy.ledger.tag_names import standing_tags
-from tests.servers import RedisServer
+from immuproxy.store.redis import Store, connect
+from tests.support.servers import RedisServer
 
 
 @pytest.fixture

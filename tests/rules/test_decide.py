@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from immuproxy.rules.decide import CHILD_FIRST, decide_delete, decide_push, shown
 from immuproxy.rules.model import Decision, Held, Image, Mode, OverwriteCondition, Policy, Push, Rule, Verdict
-from immuproxy.values import MAX_SHOWN, parse_network
+from immuproxy.values.networks import parse_network
+from immuproxy.values.text import MAX_SHOWN
 from tests.rules.files import digest, held, image, index, push, users
 
 MINUTE = 60_000

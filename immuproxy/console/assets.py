@@ -1,0 +1,54 @@
+"""The stylesheets, scripts, templates and the API's description, read from the package when it is loaded.
+
+So no request ever waits for a disk, and no request can name a file that is not one of these.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, cast
+
+import yaml
+
+_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """One static file; ``version`` changes with its bytes."""
+
+    name: str
+    content_type: str
+    body: bytes
+    version: str
+
+    @property
+    def url(self) -> str:
+        """Where the pages load it from; it may be kept for ever there."""
+        return f"/static/{self.name}?v={self.version}"
+
+
+def _asset(name: str, body: bytes) -> Asset:
+    suffix = name[name.rfind(".") :]
+    return Asset(name, _TYPES[suffix], body, hashlib.sha256(body).hexdigest()[:12])
+
+
+def _read(folder: str) -> dict[str, bytes]:
+    return {
+        entry.name: entry.read_bytes()
+        for entry in files("immuproxy.console").joinpath(folder).iterdir()
+        if entry.is_file()
+    }
+
+
+def _description() -> dict[str, Any]:
+    text = files("immuproxy.console").joinpath("openapi.yaml").read_text()
+    return cast("dict[str, Any]", yaml.safe_load(text))
+
+
+STATIC = {name: _asset(name, body) for name, body in _read("static").items()}
+TEMPLATES = {name: body.decode() for name, body in _read("templates").items()}
+OPENAPI = _description()
+"""The API's description, of the form OpenAPI 3.1."""

@@ -1,0 +1,1 @@
+"""The way of a manifest from the request to the tag."""

@@ -1,0 +1,136 @@
+"""What the console reads of the registry: manifests and configs by their digests, as the proxy's own account.
+
+Everything is bounded: the bytes of one answer, the questions at one time, their time, and the memory.  A digest never
+comes to mean something else, so what was read is kept for a while; so is, for a shorter while, that it could not be
+read, so that a page that is loaded again and again asks once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from immuproxy.console.manifests.contents import Content
+from immuproxy.edge.caller import Caller
+from immuproxy.edge.upstream import Found, Upstream, UpstreamUnavailableError
+from immuproxy.oci.names import digest_of, is_digest
+from immuproxy.oci.routes import Kind, build_path
+
+PATIENCE = 3.0
+"""Seconds for one question, its turn included."""
+
+ASKED_AT_ONCE = 4
+
+MOST_BYTES = 16 * 1024 * 1024
+"""Bytes that are kept."""
+
+KEPT = 600.0
+KEPT_FAILURE = 5.0
+"""Seconds."""
+
+_OVERHEAD = 512
+_Key = tuple[Kind, str, str]
+
+_REFUSED = "The registry does not let the proxy's own account read it (upstream.username in the configuration)."
+_MISSING = "The registry does not have it."
+_OTHER = "The registry does not give out what the digest stands for."
+
+
+@dataclass(slots=True)
+class _Shelf:
+    """What was read last, by how it was asked for; forgets what was used longest ago."""
+
+    kept: OrderedDict[_Key, tuple[float, Content]] = field(default_factory=OrderedDict)
+    size: int = 0
+
+    def get(self, key: _Key, now: float) -> Content | None:
+        until, content = self.kept.get(key, (0.0, Content()))
+        if until <= now:
+            return None
+        self.kept.move_to_end(key)
+        return content
+
+    def put(self, key: _Key, content: Content, now: float) -> None:
+        self._drop(key)
+        self.kept[key] = (now + (KEPT_FAILURE if content.why_not else KEPT), content)
+        self.size += len(content.body) + _OVERHEAD
+        while self.size > MOST_BYTES:
+            self._drop(next(iter(self.kept)))
+
+    def _drop(self, key: _Key) -> None:
+        _, content = self.kept.pop(key, (0.0, None))
+        if content is not None:
+            self.size -= len(content.body) + _OVERHEAD
+
+
+class RegistryContents:
+    """Reads for everybody who looks at the console; see `immuproxy.console.manifests.contents.Contents`."""
+
+    def __init__(self, upstream: Upstream, caller: Caller, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """``upstream``, as ``caller`` (the proxy's own account) asks it; ``clock`` gives seconds."""
+        self._upstream = upstream
+        self._caller = caller
+        self._clock = clock
+        self._turns = asyncio.Semaphore(ASKED_AT_ONCE)
+        self._shelf = _Shelf()
+        self._asked: dict[_Key, asyncio.Task[Content]] = {}
+
+    async def manifest(self, repository: str, digest: str) -> Content:
+        """A manifest of at most 4 MiB."""
+        return await self._read((Kind.MANIFEST, repository, digest), self._manifest)
+
+    async def config(self, repository: str, digest: str) -> Content:
+        """A blob of at most a manifest's size."""
+        return await self._read((Kind.BLOB, repository, digest), self._config)
+
+    async def _read(self, key: _Key, ask: Callable[[str, str], Awaitable[Content]]) -> Content:
+        known = self._shelf.get(key, self._clock())
+        if known is not None:
+            return known
+        # Those who want the same at the same time share the question; it goes on when one of them leaves.
+        if key not in self._asked:
+            self._asked[key] = asyncio.create_task(self._asking(key, ask))
+            self._asked[key].add_done_callback(lambda _: self._asked.pop(key, None))
+        return await asyncio.shield(self._asked[key])
+
+    async def _asking(self, key: _Key, ask: Callable[[str, str], Awaitable[Content]]) -> Content:
+        _, repository, digest = key
+        try:
+            async with asyncio.timeout(PATIENCE), self._turns:
+                found = await ask(repository, digest)
+        except TimeoutError:
+            found = Content(why_not="The registry took too long to answer.")
+        except UpstreamUnavailableError as error:
+            found = Content(why_not=f"The registry could not be asked: {error}.")
+        self._shelf.put(key, found, self._clock())
+        return found
+
+    async def _manifest(self, repository: str, digest: str) -> Content:
+        found = await self._upstream.probe(repository, digest, self._caller)
+        if isinstance(found, Found):
+            # Of a manifest in the oldest form the registry only says the digest; its bytes have another.
+            same = digest_of(found.body) == digest
+            return Content(found.body, found.media_type) if same else Content(why_not=_OTHER)
+        return Content(why_not=_why_not(found.status))
+
+    async def _config(self, repository: str, digest: str) -> Content:
+        body = await self._upstream.small_blob(repository, digest, self._caller) if is_digest(digest) else None
+        if body is not None:
+            return Content(body)
+        answer = await self._upstream.exchange(
+            "HEAD", build_path(Kind.BLOB, repository, digest), self._caller.headers.copy()
+        )
+        return Content(why_not=_why_not(answer.status))
+
+
+def _why_not(status: int) -> str:
+    match status:
+        case 401 | 403:
+            return _REFUSED
+        case 404:
+            return _MISSING
+        case _:
+            return _OTHER
