@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from immuproxy.ledger import keys
-from immuproxy.ledger.attention import Attention, Kind
+from immuproxy.ledger.attention import Attention, AttentionKind
 from immuproxy.ledger.clock import ledger_time
 from immuproxy.ledger.model import Event, as_written
 from immuproxy.store.redis import Store
@@ -92,7 +92,7 @@ class Exceptions:
         """
         told = replace(event, reason=TO_DELETE + event.reason) if allows is Allows.DELETE else event
         await self._store.do(self._store.client.sadd(keys.REPOSITORIES, event.repository))
-        await self._attention.expect(Kind.EXCEPTION, event.repository)
+        await self._attention.expect(AttentionKind.EXCEPTION, event.repository)
         ends = await self._store.script(
             "exception_grant",
             [keys.exceptions(event.repository), keys.outbox(event.repository)],
@@ -128,14 +128,14 @@ class Exceptions:
         """About ``limit`` permissions of all repositories, from ``cursor`` on, those whose time is over included until
         the sweep ends them; raises `BadCursorError`.
         """
-        page = await self._attention.page(Kind.EXCEPTION, limit=limit, cursor=cursor)
+        page = await self._attention.page(AttentionKind.EXCEPTION, limit=limit, cursor=cursor)
         return ExemptionPage(
             tuple(_exemption(each.repository, each.tag, each.value) for each in page.found), page.next_cursor
         )
 
     async def count(self) -> int:
         """How many permissions stand, those included whose time is over and which the sweep has not ended yet."""
-        return sum((await self._attention.counts(Kind.EXCEPTION)).values())
+        return sum((await self._attention.counts(AttentionKind.EXCEPTION)).values())
 
 
 def _exemption(repository: str, tag: str, value: bytes) -> Exemption:

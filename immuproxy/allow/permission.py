@@ -38,7 +38,7 @@ class UnfitError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class PermissionRequest:
     """What somebody wants to allow: of which tag, for how long (ms), why, of which digest (empty: of any), and whether
     its overwrite or its delete.
     """
@@ -51,7 +51,7 @@ class Wish:
     allows: Allows = Allows.OVERWRITE
 
 
-def read_parts(typed: Mapping[str, str]) -> tuple[Wish | None, dict[str, str]]:
+def read_parts(typed: Mapping[str, str]) -> tuple[PermissionRequest | None, dict[str, str]]:
     """A wish from ``tag`` (repository:tag), ``for``, ``reason``, ``digest`` (empty: any) and ``allows`` (empty: an
     overwrite), or what is wrong with each part that is.
     """
@@ -68,7 +68,7 @@ def read_parts(typed: Mapping[str, str]) -> tuple[Wish | None, dict[str, str]]:
     lasts, reason = part("for", read_duration, 0), part("reason", read_reason, "")
     digest = part("digest", read_digest, "") if typed.get("digest", "").strip() else ""
     allows = part("allows", read_allows, Allows.OVERWRITE)
-    return (None if errors else Wish(repository, tag, lasts, reason, digest, allows)), errors
+    return (None if errors else PermissionRequest(repository, tag, lasts, reason, digest, allows)), errors
 
 
 def read_reference(text: str) -> tuple[str, str]:

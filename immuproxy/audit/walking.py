@@ -18,7 +18,7 @@ RESTS = 600.0
 """Seconds after a walk that was too long for that, in which none is begun that goes back as far."""
 
 
-class Walk:
+class StreamWalk:
     """Walks back by all that is recorded, as often as it is asked."""
 
     def __init__(self, store: Store) -> None:

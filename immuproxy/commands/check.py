@@ -10,7 +10,7 @@ import click
 from immuproxy.commands.rules_file import DEFAULT_FILE, SETTINGS, print_errors, print_problems, read, report
 from immuproxy.rules.document import REFERRERS_RULE, has_server_sections, load_rules
 from immuproxy.rules.model import RuleSet
-from immuproxy.rules.problems import DocumentErrors, Findings, Problem
+from immuproxy.rules.problems import DocumentErrors, FileProblem, Findings
 
 
 @click.command(
@@ -40,7 +40,7 @@ def check(file: Path, *, no_files: bool, as_json: bool) -> None:
     click.echo(f"{file}: good; {_summary(rules)}")
 
 
-def _checked(data: bytes, source: str, *, with_files: bool) -> tuple[RuleSet, tuple[Problem, ...]]:
+def _checked(data: bytes, source: str, *, with_files: bool) -> tuple[RuleSet, tuple[FileProblem, ...]]:
     if not has_server_sections(data, source):
         rules = load_rules(data, source)
         return rules, rules.warnings

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import click
 
-from immuproxy.rules.problems import DocumentErrors, Problem
+from immuproxy.rules.problems import DocumentErrors, FileProblem
 from immuproxy.rules.source import MAX_BYTES
 
 DEFAULT_FILE = "immuproxy.yml"
@@ -45,14 +45,14 @@ def print_errors(errors: DocumentErrors, *, as_json: bool) -> None:
     click.echo(f"{errors.source}: {count} error{'s' if count > 1 else ''}", err=True)
 
 
-def print_problems(source: str, problems: Iterable[Problem], kind: str) -> None:
+def print_problems(source: str, problems: Iterable[FileProblem], kind: str) -> None:
     """Each with its place; ``kind`` is error or warning."""
     for problem in problems:
         where = problem.place(source)
         click.echo(f"{where}: {click.style(kind, fg='red' if kind == 'error' else 'yellow')}: {problem}", err=True)
 
 
-def report(source: str, errors: Iterable[Problem], warnings: Iterable[Problem]) -> dict[str, Any]:
+def report(source: str, errors: Iterable[FileProblem], warnings: Iterable[FileProblem]) -> dict[str, Any]:
     """What ``--json`` prints of a file."""
     wrong = [problem.to_dict() for problem in errors]
     return {"file": source, "ok": not wrong, "errors": wrong, "warnings": [item.to_dict() for item in warnings]}

@@ -13,7 +13,7 @@ import click
 
 from immuproxy.audit.record import Projector
 from immuproxy.commands.screen import plain, say
-from immuproxy.drift.asking import AccountRefusedError
+from immuproxy.drift.polite_client import AccountRefusedError
 from immuproxy.edge.upstream import UpstreamUnavailableError
 from immuproxy.oci.errors import OciError
 from immuproxy.rules.problems import DocumentErrors

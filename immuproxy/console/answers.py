@@ -15,7 +15,7 @@ from immuproxy.console.access.csrf import token_of
 from immuproxy.console.access.identity import visit_of
 from immuproxy.console.overview.figures import status_dict
 from immuproxy.console.problems import (
-    Problem,
+    RequestProblem,
     bad_parameter,
     index_being_built,
     index_cannot_be_written,
@@ -102,10 +102,10 @@ async def _token(request: web.Request) -> str:
         return ""
 
 
-def problem_of(error: Exception) -> Problem:
+def problem_of(error: Exception) -> RequestProblem:
     """Any exception as what is to be said about it."""
     match error:
-        case Problem():
+        case RequestProblem():
             return error
         case LedgerUnavailableError() | IndexDamagedError() | OutOfTimeError():
             return _unavailable(error)
@@ -118,10 +118,10 @@ def problem_of(error: Exception) -> Problem:
             return bad_parameter("", "The body cannot be read: it broke off, or is not compressed as it says.")
         case _:
             message = "This could not be answered. The reason is in the proxy's log."
-            return Problem(500, "internal_error", "Something is broken in the proxy", message)
+            return RequestProblem(500, "internal_error", "Something is broken in the proxy", message)
 
 
-def _unavailable(error: Exception) -> Problem:
+def _unavailable(error: Exception) -> RequestProblem:
     if isinstance(error, LedgerUnavailableError):
         return overloaded() if isinstance(error, ProxyOverloadedError) else ledger_down(str(error))
     if isinstance(error, IndexFullError):
@@ -131,17 +131,17 @@ def _unavailable(error: Exception) -> Problem:
     return index_being_built(f"What Redis records cannot be searched at this moment: {str(error).rstrip('.')}.")
 
 
-def _http_problem(error: web.HTTPException) -> Problem:
+def _http_problem(error: web.HTTPException) -> RequestProblem:
     match error:
         case web.HTTPNotFound():
             return not_found("There is nothing at this address.")
         case web.HTTPRequestEntityTooLarge():
-            return Problem(413, "too_large", "Too large", "This request holds more than the console reads.")
+            return RequestProblem(413, "too_large", "Too large", "This request holds more than the console reads.")
         case web.HTTPMethodNotAllowed():
             allowed = ", ".join(sorted(error.allowed_methods))
-            return Problem(405, "method_not_allowed", "Not allowed", f"This address answers to {allowed} only.")
+            return RequestProblem(405, "method_not_allowed", "Not allowed", f"This address answers to {allowed} only.")
         case _:
-            return Problem(error.status, "http_error", error.reason, f"{error.reason}.")
+            return RequestProblem(error.status, "http_error", error.reason, f"{error.reason}.")
 
 
 @web.middleware
@@ -164,7 +164,7 @@ async def say_what_is_wrong(request: web.Request, handler: Handler) -> web.Strea
         return response
 
 
-async def _said(request: web.Request, problem: Problem) -> web.Response:
+async def _said(request: web.Request, problem: RequestProblem) -> web.Response:
     if request.path.startswith(f"{API}/"):
         return as_json(problem.to_dict(), problem.status)
     return await as_page(request, "error.html", {"error": problem}, status=problem.status)

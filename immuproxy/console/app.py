@@ -9,7 +9,7 @@ from aiohttp import web
 from immuproxy.audit.search import Search
 from immuproxy.console import drawing, links, long_answers, wording
 from immuproxy.console.access import guard
-from immuproxy.console.access.authenticators import Door, OpenDoor
+from immuproxy.console.access.authenticators import Authenticator, NoAuthenticator
 from immuproxy.console.access.policy import add_headers
 from immuproxy.console.answers import SOURCES, say_what_is_wrong
 from immuproxy.console.assets import STATIC, TEMPLATES
@@ -24,7 +24,7 @@ LARGEST_BODY = 1024 * 1024 + 64 * 1024
 _FOR_EVER = "public, max-age=31536000, immutable"
 
 
-def make_console(sources: Sources, door: Door | None = None, *, open_metrics: bool = True) -> web.Application:
+def make_console(sources: Sources, door: Authenticator | None = None, *, open_metrics: bool = True) -> web.Application:
     """The console's application: pages, JSON API, health and metrics, over ``sources``.
 
     ``door`` decides who comes in; without one everybody may look, and nobody change anything.  ``open_metrics``:
@@ -32,7 +32,7 @@ def make_console(sources: Sources, door: Door | None = None, *, open_metrics: bo
     """
     app = web.Application(middlewares=[say_what_is_wrong, guard.admit], client_max_size=LARGEST_BODY)
     app[SOURCES] = sources
-    guard.set_up(app, door or OpenDoor(), more_open=frozenset({"/metrics"} if open_metrics else ()))
+    guard.set_up(app, door or NoAuthenticator(), more_open=frozenset({"/metrics"} if open_metrics else ()))
     _set_up_templates(app)
     app.on_response_prepare.append(add_headers)
     app.router.add_get("/static/{name}", static)

@@ -62,7 +62,7 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True)
-class Chart:
+class DrawnChart:
     """Bars above and below a zero line, on one scale: a bar twice as long is twice as much, on either side.
 
     ``drifts`` are the middles of the buckets in which drift was found: a mark there counts nothing.  ``form`` says how
@@ -97,7 +97,7 @@ def nice_ceiling(value: int) -> int:
     return next(step * power for step in (1, 2, 4, 5, 10) if step * power >= value)
 
 
-def chart(buckets: Sequence[Mapping[str, Any]]) -> Chart:
+def chart(buckets: Sequence[Mapping[str, Any]]) -> DrawnChart:
     """Pushes per bucket: what was let through stands above the line, what was refused or failed hangs below it.
 
     So the two are told apart without colour.  Each bucket has the times ``since`` and ``until`` in ms, and the numbers
@@ -122,7 +122,7 @@ def chart(buckets: Sequence[Mapping[str, Any]]) -> Chart:
     ]
     sides = (Level(round(zero - above * scale, 2), above), Level(round(zero + below * scale, 2), below))
     levels = (Level(zero, 0), *(level for level in sides if abs(level.y - zero) >= _APART))
-    return Chart(
+    return DrawnChart(
         tuple(bars), tuple(columns), tuple(drifts), zero, levels, tuple(_ticks(buckets, columns)), _form(buckets)
     )
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from aiohttp import web
 
 from immuproxy.console.access import visit_of
-from immuproxy.console.problems import Problem
+from immuproxy.console.problems import RequestProblem
 
 RETRY_AFTER = 5
 """Seconds after which somebody who was sent away may ask again."""
@@ -28,7 +28,7 @@ class Gate:
 
     @contextlib.contextmanager
     def passing(self, request: web.Request) -> Iterator[None]:
-        """Be inside; raises `Problem` (429) where that is too many."""
+        """Be inside; raises `RequestProblem` (429) where that is too many."""
         who = _who(request)
         if self._inside[who] >= self._each:
             message = f"You have as many {self._what} open as one visitor may ({self._each})."
@@ -42,8 +42,8 @@ class Gate:
         finally:
             self._inside -= Counter({who: 1})  # which also forgets those who have left
 
-    def _busy(self, message: str, advice: str) -> Problem:
-        return Problem(
+    def _busy(self, message: str, advice: str) -> RequestProblem:
+        return RequestProblem(
             429, "busy", f"Too many {self._what}", message, advice, headers=(("Retry-After", str(RETRY_AFTER)),)
         )
 

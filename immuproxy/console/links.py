@@ -32,7 +32,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Image:
+class ImageName:
     """A manifest as people name it: a tag or a digest of a repository."""
 
     repository: str
@@ -48,7 +48,7 @@ class Image:
         return f"{self.repository}{'@' if self.is_digest else ':'}{self.reference}"
 
 
-def parse_image(text: str, *, edge: str = "", repository: str = "") -> Image | None:
+def parse_image(text: str, *, edge: str = "", repository: str = "") -> ImageName | None:
     """Read ``team/app:1.4``, ``team/app@sha256:…`` or both at once, then the digest counts; None for what is none.
 
     The address that people push to (``edge``) may stand in front.  Where ``repository`` is given, a tag or a digest
@@ -56,14 +56,14 @@ def parse_image(text: str, *, edge: str = "", repository: str = "") -> Image | N
     """
     text = text.strip().removeprefix(f"{edge}/" if edge else "")
     if repository and (names.is_digest(text) or names.is_tag(text)):
-        return Image(repository, text)
+        return ImageName(repository, text)
     name, at, digest = text.partition("@")
     name, colon, tag = name.partition(":")
     if not names.is_repository(name) or not (at or colon):
         return None
     if (colon and not names.is_tag(tag)) or (at and not names.is_digest(digest)):
         return None
-    return Image(name, digest if at else tag)
+    return ImageName(name, digest if at else tag)
 
 
 _COLLECTIONS = {"tags": PlaceKind.TAG, "manifests": PlaceKind.MANIFEST}

@@ -10,10 +10,10 @@ from multidict import MultiMapping
 
 from immuproxy.audit.search import Moment, Search, SearchError, from_parameters, parse
 from immuproxy.console.audit.rows import sentence
-from immuproxy.console.links import Image, Place, parse_image, parse_place
-from immuproxy.console.overview.figures import LONGEST, RANGES, USUAL_RANGE, Period, Range
+from immuproxy.console.links import ImageName, Place, parse_image, parse_place
+from immuproxy.console.overview.figures import LONGEST, RANGES, USUAL_RANGE, Period, TimeRange
 from immuproxy.console.problems import bad_parameter, not_found
-from immuproxy.console.repositories.tag_list import ORDERS, STATES, USUAL_ORDER, Wish
+from immuproxy.console.repositories.tag_list import ORDERS, STATES, USUAL_ORDER, TagQuery
 from immuproxy.oci.names import is_repository, is_tag
 
 FILTERS = ("repository", "tag", "actor", "outcome", "action", "since", "until")
@@ -79,7 +79,7 @@ def choice_of(query: Query, name: str, choices: Collection[str], usual: str) -> 
     return value
 
 
-def range_of(query: Query, now: int) -> Range | Period:
+def range_of(query: Query, now: int) -> TimeRange | Period:
     """``range``: how far back the overview looks; or ``since`` and ``until``, as a search takes them."""
     given = {name: [value for value in query.getall(name, []) if value.strip()] for name in ("since", "until")}
     if not any(given.values()):
@@ -113,10 +113,10 @@ def text_of(query: Query, name: str, longest: int = 300) -> str:
     return value.strip()
 
 
-def wish_of(query: Query) -> Wish:
+def wish_of(query: Query) -> TagQuery:
     """Which tags of a repository, and in which order: ``filter``, ``state``, ``rule``, ``order``."""
     state = query.get("state", "")
-    return Wish(
+    return TagQuery(
         text=text_of(query, "filter"),
         state=choice_of(query, "state", STATES, "") if state else "",
         rule=text_of(query, "rule"),
@@ -141,13 +141,13 @@ def tag_of(query: Query, name: str = "tag") -> tuple[str, str]:
     return repository, tag
 
 
-def images_of(query: Query, edge: str) -> tuple[Image, Image]:
+def images_of(query: Query, edge: str) -> tuple[ImageName, ImageName]:
     """``a`` and ``b``: the two to be compared; a tag or digest alone in ``b`` is one of the repository of ``a``."""
     before = _image_of(query, "a", edge, "")
     return before, _image_of(query, "b", edge, before.repository)
 
 
-def _image_of(query: Query, name: str, edge: str, repository: str) -> Image:
+def _image_of(query: Query, name: str, edge: str, repository: str) -> ImageName:
     text = query.get(name, "")
     found = parse_image(text, edge=edge, repository=repository)
     if found is None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Problem(Exception):
+class RequestProblem(Exception):
     """Why there is no answer.
 
     ``code`` is for programs, ``message`` says what is wrong and ``advice`` what to do; ``parameter`` names the one at
@@ -28,14 +28,14 @@ class Problem(Exception):
         return {"error": {"code": self.code, "message": message, "parameter": self.parameter or None}}
 
 
-def not_found(message: str, advice: str = "") -> Problem:
+def not_found(message: str, advice: str = "") -> RequestProblem:
     """Nothing is there."""
-    return Problem(404, "not_found", "Not found", message, advice)
+    return RequestProblem(404, "not_found", "Not found", message, advice)
 
 
-def unknown_repository(name: str) -> Problem:
+def unknown_repository(name: str) -> RequestProblem:
     """The proxy has never written anything for this repository."""
-    return Problem(
+    return RequestProblem(
         404,
         "unknown_repository",
         "Unknown repository",
@@ -46,14 +46,16 @@ def unknown_repository(name: str) -> Problem:
     )
 
 
-def bad_parameter(name: str, message: str, advice: str = "") -> Problem:
+def bad_parameter(name: str, message: str, advice: str = "") -> RequestProblem:
     """A parameter of the query does not say anything that can be done."""
-    return Problem(400, "bad_parameter", "This address asks for something impossible", message, advice, parameter=name)
+    return RequestProblem(
+        400, "bad_parameter", "This address asks for something impossible", message, advice, parameter=name
+    )
 
 
-def overloaded() -> Problem:
+def overloaded() -> RequestProblem:
     """Redis was not asked, for want of something on this side (H82)."""
-    return Problem(
+    return RequestProblem(
         503,
         "too_busy",
         "Too busy",
@@ -64,9 +66,9 @@ def overloaded() -> Problem:
     )
 
 
-def index_being_built(reason: str) -> Problem:
+def index_being_built(reason: str) -> RequestProblem:
     """The audit cannot be searched, or not far enough back."""
-    return Problem(
+    return RequestProblem(
         503,
         "audit_being_built",
         "The audit's index is being built",
@@ -77,9 +79,9 @@ def index_being_built(reason: str) -> Problem:
     )
 
 
-def index_cannot_be_written(reason: str) -> Problem:
+def index_cannot_be_written(reason: str) -> RequestProblem:
     """There is no index, or none that goes on, until somebody makes room for it."""
-    return Problem(
+    return RequestProblem(
         503,
         "audit_unavailable",
         "The audit cannot be searched for now",
@@ -90,9 +92,9 @@ def index_cannot_be_written(reason: str) -> Problem:
     )
 
 
-def index_too_small() -> Problem:
+def index_too_small() -> RequestProblem:
     """What is asked for may be older than all that there is room for: to ask again would not help."""
-    return Problem(
+    return RequestProblem(
         503,
         "audit_out_of_reach",
         "Older events cannot be searched here",
@@ -102,9 +104,9 @@ def index_too_small() -> Problem:
     )
 
 
-def too_slow(reason: str) -> Problem:
+def too_slow(reason: str) -> RequestProblem:
     """A count or a list was cut, and a part of one would be wrong."""
-    return Problem(
+    return RequestProblem(
         503,
         "audit_too_slow",
         "This takes too long",
@@ -113,9 +115,9 @@ def too_slow(reason: str) -> Problem:
     )
 
 
-def ledger_down(reason: str) -> Problem:
+def ledger_down(reason: str) -> RequestProblem:
     """Redis did not answer."""
-    return Problem(
+    return RequestProblem(
         503,
         "ledger_unavailable",
         "Redis does not answer",

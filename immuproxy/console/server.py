@@ -7,7 +7,7 @@ from http import HTTPStatus
 from aiohttp import web
 
 from immuproxy.console.answers import as_json
-from immuproxy.console.problems import Problem
+from immuproxy.console.problems import RequestProblem
 from immuproxy.listening.connections import Connection, Connections
 from immuproxy.listening.files import MOST
 
@@ -24,7 +24,7 @@ class _Connection(Connection):
     def problem(self, status: int, message: str) -> web.StreamResponse:
         """An error of the API: nobody knows what such a client reads."""
         code = "internal_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "bad_request"
-        return as_json(Problem(status, code, "", message).to_dict(), status)
+        return as_json(RequestProblem(status, code, "", message).to_dict(), status)
 
 
 class _ConsoleServer(Connections):

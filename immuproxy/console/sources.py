@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from immuproxy.allow.exceptions import Exceptions
 from immuproxy.audit import Audit, Rosters
-from immuproxy.console.manifests.contents import Contents, NoContents
+from immuproxy.console.manifests.contents import NoContents, RegistryReader
 from immuproxy.ledger.register import Register
 from immuproxy.rules.model import RuleSet
 
@@ -17,7 +17,7 @@ PULLS, PUSHES = "pulls", "pushes"
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Dependency:
     """Redis or the upstream: whether it answers, and in ``detail`` where it is or what is wrong with it.
 
     ``stops`` says what cannot be served meanwhile: `PULLS`, `PUSHES`.
@@ -46,7 +46,7 @@ class RulesInForce:
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class ComparisonPace:
     """How the ledger is compared with the upstream: each repository every so many seconds, so many tags a second."""
 
     every_seconds: int
@@ -67,10 +67,10 @@ class Sources:
     register: Register
     exceptions: Exceptions
     rules: Callable[[], RulesInForce]
-    status: Callable[[], Awaitable[Sequence[Part]]]
+    status: Callable[[], Awaitable[Sequence[Dependency]]]
     metrics: CollectorRegistry
     clock: Callable[[], int]
     edge: str
     version: str
-    pace: Pace | None = None
-    contents: Contents = field(default_factory=NoContents)
+    pace: ComparisonPace | None = None
+    contents: RegistryReader = field(default_factory=NoContents)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import structlog
 
-from immuproxy.drift.asking import AccountRefusedError, Questions
+from immuproxy.drift.polite_client import AccountRefusedError, Questions
 from immuproxy.edge.caller import Caller
 from immuproxy.edge.upstream import Upstream, UpstreamUnavailableError
 

@@ -16,7 +16,7 @@ from multidict import CIMultiDict
 
 from immuproxy.drift.apart import apart
 from immuproxy.drift.healer import Healer
-from immuproxy.drift.pace import Pace
+from immuproxy.drift.pace import RateLimit
 from immuproxy.edge.upstream import Upstream, UpstreamUnavailableError
 from immuproxy.ledger.register import Register
 from immuproxy.store.redis import LedgerUnavailableError
@@ -62,7 +62,7 @@ class Comparison:
         self._register = register
         self._healer = healer
         self._upstream = upstream
-        self._pace = Pace(rate)
+        self._pace = RateLimit(rate)
         self._counted = counted
         self._skip_again = 0.0
 

@@ -24,7 +24,7 @@ from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.late import LateWrite
 from immuproxy.ledger.model import Action, Outcome, Step, TagRecord
 from immuproxy.ledger.register import Register
-from immuproxy.oci.routes import Kind, build_path
+from immuproxy.oci.routes import RouteKind, build_path
 from immuproxy.rules.model import RuleSet
 from immuproxy.store import steady
 
@@ -130,7 +130,7 @@ class Late:
 
     async def _remove(self, write: LateWrite) -> str:
         """Delete the upstream's tag; what went wrong, or nothing."""
-        target = build_path(Kind.MANIFEST, write.repository, write.tag)
+        target = build_path(RouteKind.MANIFEST, write.repository, write.tag)
         answer: Answer = await self._upstream.exchange("DELETE", target, headers.without(self._caller.headers, ()))
         if answer.status not in REMOVED:
             said = f"it answered {answer.status} to the delete of the tag: {first_message(answer)}"

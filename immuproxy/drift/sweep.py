@@ -19,12 +19,12 @@ import structlog
 from immuproxy.allow.exceptions import Exceptions
 from immuproxy.audit.testimony import UnheardError, Witnesses
 from immuproxy.drift.apart import apart
+from immuproxy.drift.close_stale import close_moot
 from immuproxy.drift.comparing import Comparison
 from immuproxy.drift.healer import Healer
 from immuproxy.drift.interrupted import Interrupted
 from immuproxy.drift.interrupted_deletes import InterruptedDeletes
 from immuproxy.drift.late import Late
-from immuproxy.drift.moot import close_moot
 from immuproxy.drift.shown import shown
 from immuproxy.edge import record
 from immuproxy.edge.caller import Caller
@@ -33,7 +33,7 @@ from immuproxy.edge.push.attempt import Limits
 from immuproxy.edge.recovery import Recovery
 from immuproxy.edge.taken import Taken
 from immuproxy.edge.upstream import DAMAGED, Upstream, UpstreamUnavailableError
-from immuproxy.ledger.attention import Kind
+from immuproxy.ledger.attention import AttentionKind
 from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.model import Action, Event, Outcome, State, TagRecord
 from immuproxy.ledger.reader import Range
@@ -129,11 +129,11 @@ class Sweep:
             for repository in await self._register.unfinished(repositories):
                 await self._apart(self._repository(repository), repository)
                 await self._apart(self._give_back(repository), repository)
-            for repository in opened[Kind.EXCEPTION]:
+            for repository in opened[AttentionKind.EXCEPTION]:
                 await self._apart(self._end_exceptions(repository), repository)
-            for repository in opened[Kind.DRIFT]:
+            for repository in opened[AttentionKind.DRIFT]:
                 await self._apart(close_moot(self._register, repository), repository)
-            self._open_drift(sum((await self._register.attention.counts(Kind.DRIFT)).values()))
+            self._open_drift(sum((await self._register.attention.counts(AttentionKind.DRIFT)).values()))
         except LedgerUnavailableError as error:
             log.warning("sweep postponed: the ledger does not answer", reason=str(error))
 

@@ -11,7 +11,7 @@ from multidict import CIMultiDict
 
 from immuproxy.edge import bodies
 from immuproxy.oci.errors import OciError
-from immuproxy.oci.routes import Kind, build_path
+from immuproxy.oci.routes import RouteKind, build_path
 
 CLIENT_GONE = 499
 """What the log says where there was nobody left to answer."""
@@ -95,7 +95,7 @@ def gone() -> Response:
 
 def created(repository: str, digest: str, edge_origin: str, extra: Mapping[str, str] | None = None) -> Answer:
     """201 for a manifest that the upstream holds; containerd compares the digest (H80)."""
-    location = edge_origin + build_path(Kind.MANIFEST, repository, digest)
+    location = edge_origin + build_path(RouteKind.MANIFEST, repository, digest)
     headers = CIMultiDict([("Docker-Content-Digest", digest), API_VERSION, ("Location", location)])
     headers.extend(extra or {})
     return Answer(201, headers)

@@ -25,7 +25,7 @@ from immuproxy.edge.remembering import remember
 from immuproxy.edge.upstream import Upstream, UpstreamUnavailableError
 from immuproxy.oci.manifests import OCI_MANIFEST
 from immuproxy.oci.names import digest_of
-from immuproxy.oci.routes import Kind, Operation, build_path
+from immuproxy.oci.routes import Operation, RouteKind, build_path
 
 REMEMBERED = 10.0
 """Seconds that a permission to push is remembered for one credential and repository."""
@@ -46,17 +46,20 @@ class _Question:
     """
 
     method: str
-    kind: Kind
+    kind: RouteKind
     status: int
     codes: frozenset[str]
 
 
 _PUSH = _Question(
-    "PUT", Kind.MANIFEST, 400, frozenset({"MANIFEST_INVALID", "MANIFEST_UNVERIFIED", "DIGEST_INVALID", "SIZE_INVALID"})
+    "PUT",
+    RouteKind.MANIFEST,
+    400,
+    frozenset({"MANIFEST_INVALID", "MANIFEST_UNVERIFIED", "DIGEST_INVALID", "SIZE_INVALID"}),
 )
 _DELETES = {
-    Kind.MANIFEST: _Question("DELETE", Kind.MANIFEST, 404, frozenset({"MANIFEST_UNKNOWN"})),
-    Kind.BLOB: _Question("DELETE", Kind.BLOB, 404, frozenset({"BLOB_UNKNOWN"})),
+    RouteKind.MANIFEST: _Question("DELETE", RouteKind.MANIFEST, 404, frozenset({"MANIFEST_UNKNOWN"})),
+    RouteKind.BLOB: _Question("DELETE", RouteKind.BLOB, 404, frozenset({"BLOB_UNKNOWN"})),
 }
 
 

@@ -25,7 +25,7 @@ from immuproxy.ledger.model import Action, Event, Outcome, Step, TagRecord
 from immuproxy.ledger.register import Register
 from immuproxy.oci import names
 from immuproxy.oci.errors import OciError, unavailable
-from immuproxy.oci.routes import METHODS, Kind, Operation
+from immuproxy.oci.routes import METHODS, Operation, RouteKind
 from immuproxy.rules.decide import BY_EXCEPTION, decide_delete, shown
 from immuproxy.rules.model import Rule, RuleSet
 from immuproxy.store.redis import LedgerUnavailableError
@@ -164,7 +164,7 @@ class Deletes:
 
     async def _delete_adopted(self, operation: Operation, caller: Caller, adoption: Adoption) -> Answer:
         repository, digest = operation.repository, operation.reference
-        manifest_route = operation.kind is Kind.MANIFEST
+        manifest_route = operation.kind is RouteKind.MANIFEST
         digests = await self._digests(operation, caller)
         await self._register.free(repository)
         draft = self._draft(_action(operation), caller, operation, digest=digest)
@@ -187,7 +187,7 @@ class Deletes:
 
     async def _exists(self, operation: Operation, caller: Caller) -> bool:
         repository, digest = operation.repository, operation.reference
-        if operation.kind is Kind.MANIFEST:
+        if operation.kind is RouteKind.MANIFEST:
             return await self._upstream.manifest(repository, digest, caller) is not None
         return await self._upstream.blob_digest(repository, digest, caller) is not None
 
@@ -198,7 +198,7 @@ class Deletes:
         repository, digest = operation.repository, operation.reference
         if names.is_digest(digest):
             return (digest,)
-        if operation.kind is Kind.MANIFEST:
+        if operation.kind is RouteKind.MANIFEST:
             found = await self._upstream.manifest(repository, digest, caller)
             kept = found.digest if found else None
         else:
@@ -390,11 +390,11 @@ def _why(going: _Going) -> Iterator[str]:
 
 def _action(operation: Operation) -> Action:
     """What a delete by digest is called in the audit."""
-    return Action.DELETE_MANIFEST if operation.kind is Kind.MANIFEST else Action.DELETE_BLOB
+    return Action.DELETE_MANIFEST if operation.kind is RouteKind.MANIFEST else Action.DELETE_BLOB
 
 
 def _kind(operation: Operation) -> str:
-    return "manifest" if operation.kind is Kind.MANIFEST else "blob"
+    return "manifest" if operation.kind is RouteKind.MANIFEST else "blob"
 
 
 def _nothing(operation: Operation) -> Answer:

@@ -19,13 +19,13 @@ from immuproxy.edge.access_log import AccessLog
 from immuproxy.edge.answers import Answer
 from immuproxy.edge.caller import Caller
 from immuproxy.edge.deletes import Deletes
-from immuproxy.edge.push.blob_check import Looks
-from immuproxy.edge.push.put_manifest import Pushes
+from immuproxy.edge.push.blob_check import BlobChecks
+from immuproxy.edge.push.put_manifest import ManifestPuts
 from immuproxy.edge.reads import Reads
 from immuproxy.edge.upstream import Upstream, UpstreamUnavailableError
 from immuproxy.oci import errors, names, routes
 from immuproxy.oci.errors import OciError
-from immuproxy.oci.routes import Kind, Operation
+from immuproxy.oci.routes import Operation, RouteKind
 from immuproxy.rules.model import RuleSet
 from immuproxy.store.redis import LedgerRefusedError, LedgerUnavailableError, ProxyOverloadedError
 from immuproxy.telemetry.metrics import Metrics
@@ -45,11 +45,13 @@ OVERLOADED = "the proxy has more to do than it can just now, and could not ask t
 _READS = frozenset({"GET", "HEAD"})
 """Their answers pass as the registry's own; log and audit tell more only of what changes something, and of errors."""
 
-_BLOB_IS_THERE = frozenset({(Kind.BLOB, "HEAD", 200), (Kind.UPLOADS, "POST", 201), (Kind.UPLOAD, "PUT", 201)})
+_BLOB_IS_THERE = frozenset(
+    {(RouteKind.BLOB, "HEAD", 200), (RouteKind.UPLOADS, "POST", 201), (RouteKind.UPLOAD, "PUT", 201)}
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class ClientAddressing:
     """How clients reach the edge: proxies whose word on addresses counts, and a fixed external URL."""
 
     trusted: Sequence[Network] = ()
@@ -64,12 +66,12 @@ class Edge:
         *,
         rules: Callable[[], RuleSet],
         upstream: Upstream,
-        looks: Looks,
-        pushes: Pushes,
+        looks: BlobChecks,
+        pushes: ManifestPuts,
         reads: Reads,
         deletes: Deletes,
         metrics: Metrics,
-        door: Callable[[], Door],
+        door: Callable[[], ClientAddressing],
         access_log: AccessLog,
     ) -> None:
         """The ways are made by the composition root."""
@@ -142,13 +144,13 @@ class Edge:
     async def _own_answer(self, request: web.BaseRequest, operation: Operation, who: Caller) -> Answer | None:
         """The answer where the request is ours to decide; None where it goes straight through."""
         match operation.kind, operation.method:
-            case Kind.MANIFEST, "PUT":
+            case RouteKind.MANIFEST, "PUT":
                 return await self._pushes.push(request, operation, who)
-            case ((Kind.MANIFEST | Kind.BLOB), "DELETE"):
+            case ((RouteKind.MANIFEST | RouteKind.BLOB), "DELETE"):
                 return await self._deletes.delete(operation, who)
-            case Kind.MANIFEST, _ if not operation.is_tag:
+            case RouteKind.MANIFEST, _ if not operation.is_tag:
                 return await self._reads.read_digest(operation, who)
-            case Kind.MANIFEST, _:
+            case RouteKind.MANIFEST, _:
                 rule = self._rules().match(operation.repository, operation.reference)
                 self._access_log.decided_by(who, rule.name)
                 return await self._reads.read(operation, who, rule) if rule.protects else None

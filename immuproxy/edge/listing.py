@@ -14,7 +14,7 @@ from immuproxy.edge import headers
 from immuproxy.edge.answers import Answer
 from immuproxy.edge.caller import Caller
 from immuproxy.edge.upstream import Upstream, UpstreamUnavailableError
-from immuproxy.oci.routes import Kind, build_path
+from immuproxy.oci.routes import RouteKind, build_path
 
 PAGE = 1000
 """Entries asked for at a time; registries may give fewer."""
@@ -40,7 +40,7 @@ async def tags(upstream: Upstream, repository: str, caller: Caller) -> list[str]
     `UpstreamUnavailableError`.
     """
     try:
-        pages = [page async for page in _pages(upstream, Kind.TAGS, repository, caller)]
+        pages = [page async for page in _pages(upstream, RouteKind.TAGS, repository, caller)]
     except ListingRefusedError as refused:
         if refused.is_unknown:
             return []
@@ -50,11 +50,11 @@ async def tags(upstream: Upstream, repository: str, caller: Caller) -> list[str]
 
 async def repositories(upstream: Upstream, caller: Caller) -> list[str]:
     """All repositories of the upstream's catalog, each once, as the upstream wrote them; raises as `tags`."""
-    pages = [page async for page in _pages(upstream, Kind.CATALOG, "", caller)]
+    pages = [page async for page in _pages(upstream, RouteKind.CATALOG, "", caller)]
     return list(dict.fromkeys(name for page in pages for name in page))
 
 
-async def _pages(upstream: Upstream, kind: Kind, repository: str, caller: Caller) -> AsyncIterator[list[str]]:
+async def _pages(upstream: Upstream, kind: RouteKind, repository: str, caller: Caller) -> AsyncIterator[list[str]]:
     """Page by page, as the ``Link`` headers lead (specification, "Listing Tags")."""
     sent = headers.without(caller.headers, headers.CONDITIONAL | {"content-length", "content-type"})
     query, asked = f"n={PAGE}", set[str]()
@@ -65,7 +65,7 @@ async def _pages(upstream: Upstream, kind: Kind, repository: str, caller: Caller
             raise ListingRefusedError(answer)
         if answer.status != 200:
             raise UpstreamUnavailableError(f"the upstream answered {answer.status} to the question for its list")
-        yield _names(answer.body, "repositories" if kind is Kind.CATALOG else "tags")
+        yield _names(answer.body, "repositories" if kind is RouteKind.CATALOG else "tags")
         query = next_query(answer.headers)
         if not query:
             return

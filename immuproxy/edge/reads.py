@@ -17,7 +17,7 @@ from immuproxy.edge import answers, headers
 from immuproxy.edge.answers import Answer
 from immuproxy.edge.caller import Caller
 from immuproxy.edge.memory import Memory
-from immuproxy.edge.push.model import Library
+from immuproxy.edge.push.model import ManifestStore
 from immuproxy.edge.recovery import Recovery
 from immuproxy.edge.upstream import PAUSE, TRIES, Found, Upstream, UpstreamUnavailableError
 from immuproxy.ledger.model import Committed, State, StoredManifest, TagRecord
@@ -26,7 +26,7 @@ from immuproxy.oci import errors, manifests
 from immuproxy.oci.errors import OciError
 from immuproxy.oci.manifests import MEDIA_TYPES, media_type_of
 from immuproxy.oci.names import digest_of
-from immuproxy.oci.routes import Kind, Operation, build_path
+from immuproxy.oci.routes import Operation, RouteKind, build_path
 from immuproxy.rules.model import Policy, Rule
 from immuproxy.store.redis import LedgerUnavailableError, ProxyOverloadedError
 
@@ -45,7 +45,7 @@ class Reads:
         self,
         register: Register,
         upstream: Upstream,
-        library: Library,
+        library: ManifestStore,
         recovery: Recovery,
         drifted: Drifted,
         *,
@@ -192,7 +192,7 @@ class Reads:
         moments (H15).
         """
         sent = headers.without(caller.headers, headers.CONDITIONAL | {"content-length"})
-        target = build_path(Kind.MANIFEST, operation.repository, reference)
+        target = build_path(RouteKind.MANIFEST, operation.repository, reference)
         for _ in range(TRIES - 1):
             try:
                 answer = await self._upstream.exchange(operation.method, target, sent)

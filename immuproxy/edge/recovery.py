@@ -15,7 +15,7 @@ from immuproxy.edge import headers, record
 from immuproxy.edge.caller import Caller
 from immuproxy.edge.push.attempt import Limits
 from immuproxy.edge.push.late_children import LateChildren
-from immuproxy.edge.push.model import Library
+from immuproxy.edge.push.model import ManifestStore
 from immuproxy.edge.upstream import DAMAGED, Found, Upstream, UpstreamUnavailableError
 from immuproxy.ledger.content import Content
 from immuproxy.ledger.model import Action, Event, Outcome, Reply, State, Step, TagRecord
@@ -35,7 +35,7 @@ TAKEN_OVER = "the proxy stopped; a push of the same content took over"
 class Recovery:
     """Turns what the upstream shows into records."""
 
-    def __init__(self, register: Register, upstream: Upstream, library: Library, limits: Limits) -> None:
+    def __init__(self, register: Register, upstream: Upstream, library: ManifestStore, limits: Limits) -> None:
         """Look at ``upstream``, write to ``register``."""
         self._late_children = LateChildren(register, library)
         self._limits = limits

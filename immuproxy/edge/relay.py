@@ -21,7 +21,7 @@ from immuproxy.edge.server import ending_with_client
 from immuproxy.edge.upstream import Upstream, told_by
 from immuproxy.oci import errors
 from immuproxy.oci.errors import OciError
-from immuproxy.oci.routes import Kind, Operation
+from immuproxy.oci.routes import Operation, RouteKind
 
 log = structlog.get_logger("immuproxy.edge")
 
@@ -44,7 +44,7 @@ async def relay(request: web.BaseRequest, operation: Operation, caller: Caller, 
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _problem(error, caller) from error
         async with upstream_response:
-            if operation.kind is Kind.UPLOADS:
+            if operation.kind is RouteKind.UPLOADS:
                 upstream.notice(upstream_response.status)
             if upstream_response.status < _FIRST_FINAL_STATUS:
                 raise errors.unavailable("the upstream registry wants to speak another protocol")  # H40

@@ -20,7 +20,9 @@ from immuproxy.values.sections import (
 
 
 class Timeouts(Settings):
-    """Seconds.  ``manifest`` bounds one manifest request as a whole, ``idle`` the silence of a blob stream."""
+    """Seconds.  ``manifest`` bounds one manifest request as a whole; it is shorter than the lease of a claim.  ``idle``
+    bounds the silence of a blob stream.
+    """
 
     connect: Seconds = 10.0
     manifest: Seconds = 30.0

@@ -20,7 +20,7 @@ from yarl import URL
 
 from immuproxy.edge.answers import Answer
 from immuproxy.edge.faults import detail
-from immuproxy.edge.push.payload import Sent
+from immuproxy.edge.push.payload import DeadlinePayload
 from immuproxy.edge.upstream import Upstream, UpstreamUnavailableError
 from immuproxy.oci import routes
 
@@ -40,7 +40,7 @@ _PARAMETER = re.compile(
 )
 _TOKEN = re.compile(r"[!-~]{1,65536}", re.ASCII)
 
-Place = tuple[routes.Kind, str, bool]
+Place = tuple[routes.RouteKind, str, bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class AccountUpstream(Upstream):
         self._tokens: dict[Place, Token] = {}
 
     async def exchange(
-        self, method: str, target: str, sent: CIMultiDict[str], body: bytes | Sent | None = None
+        self, method: str, target: str, sent: CIMultiDict[str], body: bytes | DeadlinePayload | None = None
     ) -> Answer:
         """As of `Upstream`, with a token where the upstream asks for one; a 401 that comes back is final."""
         place = _place(method, target)
@@ -176,7 +176,7 @@ def _place(method: str, target: str) -> Place:
     """What one token is good for: reading, or writing too, in one repository."""
     operation = routes.parse(method, target)
     return (
-        routes.Kind.CATALOG if operation.kind is routes.Kind.CATALOG else routes.Kind.BASE,
+        routes.RouteKind.CATALOG if operation.kind is routes.RouteKind.CATALOG else routes.RouteKind.BASE,
         operation.repository,
         operation.is_write,
     )

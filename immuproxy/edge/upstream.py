@@ -13,7 +13,7 @@ import math
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import aiohttp
@@ -25,10 +25,11 @@ from immuproxy.edge import headers
 from immuproxy.edge.answers import Answer
 from immuproxy.edge.caller import Caller
 from immuproxy.edge.faults import reason
-from immuproxy.edge.push.payload import Sent
+from immuproxy.edge.push.payload import DeadlinePayload
+from immuproxy.edge.settings import Timeouts
 from immuproxy.oci import manifests
 from immuproxy.oci.names import ANY_DIGEST, digest_of, is_digest_of
-from immuproxy.oci.routes import Kind, build_path
+from immuproxy.oci.routes import RouteKind, build_path
 
 MAX_LINE = 64 * 1024
 """Bytes of a request line or header field, on both sides (H42)."""
@@ -93,15 +94,6 @@ class Found:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Seconds.  ``manifest`` bounds one manifest request as a whole; it must be shorter than the lease of a claim."""
-
-    connect: float = 10.0
-    manifest: float = 30.0
-    idle: float = 300.0
-
-
 @dataclass(slots=True)
 class _Patience:
     """The limits now, for all who ask over the same connections."""
@@ -133,7 +125,8 @@ class Upstream:
 
     def use(self, timeouts: Timeouts) -> None:
         """Other limits from the next request on; but ``manifest``, from which leases were made, stays as it was."""
-        self._patience.timeouts = replace(timeouts, manifest=self._patience.timeouts.manifest)
+        kept = {"manifest": self._patience.timeouts.manifest}
+        self._patience.timeouts = timeouts.model_copy(update=kept)
 
     @property
     def stream_limits(self) -> ClientTimeout:
@@ -162,7 +155,7 @@ class Upstream:
             self.takes_pushes = True
 
     async def exchange(
-        self, method: str, target: str, sent: CIMultiDict[str], body: bytes | Sent | None = None
+        self, method: str, target: str, sent: CIMultiDict[str], body: bytes | DeadlinePayload | None = None
     ) -> Answer:
         """One buffered request and its answer, whatever the status; raises `UpstreamUnavailableError`.
 
@@ -208,7 +201,7 @@ class Upstream:
         """
         sent = headers.without(caller.headers, headers.CONDITIONAL | {"accept", "content-length", "content-type"})
         sent["Accept"] = manifests.ACCEPT_ALL
-        target = build_path(Kind.MANIFEST, repository, reference)
+        target = build_path(RouteKind.MANIFEST, repository, reference)
         answer = await self.exchange("GET", target, sent)
         for _ in range(TRIES - 1):
             if answer.status < 500:
@@ -252,8 +245,8 @@ class Upstream:
         """
         sent = headers.without(caller.headers, {"content-length"})
         try:
-            target = build_path(Kind.MANIFEST, repository, reference)
-            answer = await self.exchange("PUT", target, sent, Sent(body, until))
+            target = build_path(RouteKind.MANIFEST, repository, reference)
+            answer = await self.exchange("PUT", target, sent, DeadlinePayload(body, until))
         except UpstreamUnavailableError as error:
             raise OutcomeUnknownError(str(error)) from error
         self.notice(answer.status)
@@ -267,7 +260,7 @@ class Upstream:
         says.
         """
         sent = headers.without(caller.headers, headers.CONDITIONAL | {"accept", "content-length", "content-type"})
-        answer = await self.exchange("GET", build_path(Kind.BLOB, repository, digest), sent)
+        answer = await self.exchange("GET", build_path(RouteKind.BLOB, repository, digest), sent)
         if answer.status in {301, 302, 303, 307, 308}:
             answer = await self._redirected(answer.headers.get("Location", ""))
         return answer.body if answer.status == 200 and is_digest_of(digest, answer.body) else None
@@ -277,7 +270,7 @@ class Upstream:
         says, empty where it says nothing, as where it redirects to storage; None where it has no such blob.
         """
         sent = headers.without(caller.headers, headers.CONDITIONAL | {"accept", "content-length", "content-type"})
-        answer = await self.exchange("HEAD", build_path(Kind.BLOB, repository, digest), sent)
+        answer = await self.exchange("HEAD", build_path(RouteKind.BLOB, repository, digest), sent)
         if answer.status == 404:  # which has no body that would tell whose word it is
             return "" if await self.has_blob(repository, digest, caller) else None
         if answer.status >= 400:
@@ -291,7 +284,7 @@ class Upstream:
         """
         sent = headers.without(caller.headers, headers.CONDITIONAL | {"accept", "content-length", "content-type"})
         sent["Range"] = "bytes=0-0"
-        target = build_path(Kind.BLOB, repository, digest)
+        target = build_path(RouteKind.BLOB, repository, digest)
         try:
             answer = await self.exchange("GET", target, sent)
         except CutShortError:  # perhaps its connection broke; twice is no chance

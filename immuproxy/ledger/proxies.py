@@ -12,7 +12,7 @@ FORGOTTEN = 60.0
 """Seconds after which a proxy that no longer renews its entry does not count."""
 
 
-class Replicas:
+class Proxies:
     """The entry of this process, and what the others say."""
 
     def __init__(self, store: Store) -> None:

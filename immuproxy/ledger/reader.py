@@ -10,7 +10,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from immuproxy.ledger import keys
-from immuproxy.ledger.attention import Attention, Kind
+from immuproxy.ledger.attention import Attention, AttentionKind
 from immuproxy.ledger.holders import Holders
 from immuproxy.ledger.model import Event, Finding, FindingPage, StoredManifest, TagRecord, event_from_dict
 from immuproxy.ledger.records import FIELDS, finding_of, record_of, stored_of
@@ -189,7 +189,7 @@ class Reader:
 
     async def open_drifts(self, *, limit: int, cursor: str = "") -> FindingPage:
         """About ``limit`` open findings of all repositories, from ``cursor`` on; raises `BadCursorError`."""
-        page = await self.attention.page(Kind.DRIFT, limit=limit, cursor=cursor)
+        page = await self.attention.page(AttentionKind.DRIFT, limit=limit, cursor=cursor)
         found = tuple((each.repository, finding_of(each.tag, each.value.decode())) for each in page.found)
         return FindingPage(found, page.next_cursor)
 

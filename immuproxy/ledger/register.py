@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from immuproxy.ledger import keys
-from immuproxy.ledger.attention import Kind
+from immuproxy.ledger.attention import AttentionKind
 from immuproxy.ledger.clock import Clock
 from immuproxy.ledger.comparisons import Comparisons
 from immuproxy.ledger.content import Content
@@ -393,7 +393,7 @@ class Register(Reader):
         """Note that the upstream shows ``seen`` (empty for nothing) where the tag holds ``held``; true when that is
         new.
         """
-        await self.attention.expect(Kind.DRIFT, repository)
+        await self.attention.expect(AttentionKind.DRIFT, repository)
         reply = await self._publish(
             repository,
             "drift_open",

@@ -19,14 +19,14 @@ Tag = tuple[str, str]
 """Repository and tag."""
 
 
-class Record(Protocol):
+class RecordedPast(Protocol):
     """Where events are found."""
 
     def export(self, search: Search) -> AsyncIterator[Event]:
         """All that match, newest first."""
 
 
-async def judged_requests(audit: Record, *, most: int, since: int = 0) -> AsyncIterator[Event]:
+async def judged_requests(audit: RecordedPast, *, most: int, since: int = 0) -> AsyncIterator[Event]:
     """The newest ``most`` pushes and deletes of tags that came to a verdict, newest first, none before ``since``
     (ms).
     """

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from immuproxy.ledger.model import Action, Event, Outcome
 from immuproxy.rules.decide import BY_EXCEPTION
-from immuproxy.rules.model import Decision, Held, Image, Push, Verdict
+from immuproxy.rules.model import Decision, Held, Image, PushFacts, Verdict
 from immuproxy.rules.simulate import Recorded, Request
 
 REQUESTS = {Action.PUSH: Request.PUSH, Action.DELETE_TAG: Request.DELETE}
@@ -40,7 +40,7 @@ def replayed(events: Iterable[Event], first_pushes: FirstPushes) -> Iterator[Rec
 def _recorded(event: Event, first_pushes: FirstPushes) -> Recorded:
     return Recorded(
         event=event.id,
-        push=Push(
+        push=PushFacts(
             repository=event.repository,
             tag=event.tag,
             image=_image(event.digest, event.media_type),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from immuproxy.rules.model import Decision, Held, Image, Mode, OverwriteCondition, Policy, Push, Rule, Verdict
+from immuproxy.rules.model import Decision, Held, Image, Mode, OverwriteCondition, Policy, PushFacts, Rule, Verdict
 from immuproxy.rules.patterns import PatternList
 from immuproxy.rules.problems import one_of
 from immuproxy.values.durations import format_duration, roughly
@@ -29,7 +29,7 @@ CHILD_FIRST = (
 
 
 def decide_push(
-    rule: Rule, push: Push, held: Held | None, *, deleted: Held | None = None, permitted: str | None = None
+    rule: Rule, push: PushFacts, held: Held | None, *, deleted: Held | None = None, permitted: str | None = None
 ) -> Verdict:
     """Judge a push of a tag by the rule that matched it.
 
@@ -67,7 +67,7 @@ def _softened(rule: Rule, refused: Verdict, goes_on: Decision, permitted: str | 
     return refused
 
 
-def _judge(rule: Rule, push: Push, held: Held | None, deleted: Held | None) -> Verdict:
+def _judge(rule: Rule, push: PushFacts, held: Held | None, deleted: Held | None) -> Verdict:
     if held is not None and held.image.digest == push.image.digest:
         return _verdict(rule, Decision.UNCHANGED, f"the tag already holds this digest ({rule})")
     if rule.policy is Policy.MUTABLE:
@@ -87,7 +87,7 @@ def _judge_first(rule: Rule, deleted: Held | None) -> Verdict:
     return _verdict(rule, Decision.REFUSE, reason)
 
 
-def _judge_change(rule: Rule, push: Push, held: Held) -> Verdict:
+def _judge_change(rule: Rule, push: PushFacts, held: Held) -> Verdict:
     obstacle = _obstacle(rule, held.image, push.image)
     if obstacle is None:
         reason = f"{rule} is append-only, and the new {push.image.kind} keeps every entry"
@@ -134,7 +134,7 @@ def _first(names: Sequence[str]) -> str:
     return ", ".join(shown(name, _DIGEST) for name in names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
 
 
-def _failures(condition: OverwriteCondition, push: Push, held: Held) -> Iterator[str]:
+def _failures(condition: OverwriteCondition, push: PushFacts, held: Held) -> Iterator[str]:
     """What keeps the condition from holding; nothing where it holds."""
     if condition.users:
         yield from _user_failure(condition.users, push)
@@ -146,7 +146,7 @@ def _failures(condition: OverwriteCondition, push: Push, held: Held) -> Iterator
         yield from _label_failure(key, held.image, push.image)
 
 
-def _user_failure(users: PatternList, push: Push) -> Iterator[str]:
+def _user_failure(users: PatternList, push: PushFacts) -> Iterator[str]:
     wanted = users.described(limit=_NAMED)
     if not push.user:
         yield f"the push names no user, it takes {wanted}"
@@ -158,7 +158,7 @@ def _user_failure(users: PatternList, push: Push) -> Iterator[str]:
         yield f"the upstream has not confirmed that the user is {shown(push.user)}"
 
 
-def _network_failure(condition: OverwriteCondition, push: Push) -> Iterator[str]:
+def _network_failure(condition: OverwriteCondition, push: PushFacts) -> Iterator[str]:
     address = parse_address(push.address) if push.address else None
     if address is None:
         yield "the client's address is not known"
@@ -166,7 +166,7 @@ def _network_failure(condition: OverwriteCondition, push: Push) -> Iterator[str]
         yield f"the client {address} is not in {_few([str(network) for network in condition.networks])}"
 
 
-def _time_failure(within_ms: int, push: Push, held: Held) -> Iterator[str]:
+def _time_failure(within_ms: int, push: PushFacts, held: Held) -> Iterator[str]:
     limit = format_duration(within_ms)
     if held.since_ms is None:
         yield f"nobody knows when the tag was first pushed, the limit is {limit}"

@@ -20,12 +20,12 @@ import structlog
 from immuproxy import __version__
 from immuproxy.audit import Audit, Follower, Index, Rosters, watching
 from immuproxy.audit.record import Projector, Record, old_keys
-from immuproxy.console.access.authenticators import Door as ConsoleDoor
+from immuproxy.console.access.authenticators import Authenticator as ConsoleDoor
 from immuproxy.console.access.guard import leave_open
 from immuproxy.console.access.opening import open_door
 from immuproxy.console.access.users import UsersFileError
 from immuproxy.console.app import make_console
-from immuproxy.console.sources import Pace, Sources
+from immuproxy.console.sources import ComparisonPace, Sources
 from immuproxy.drift.account import Account
 from immuproxy.drift.comparing import COMPARED_EVERY, RATE
 from immuproxy.drift.notifications import PATH as NOTIFICATIONS_PATH
@@ -34,12 +34,12 @@ from immuproxy.drift.service import service_caller
 from immuproxy.drift.sweep import Sweep
 from immuproxy.edge import record
 from immuproxy.edge.caller import Caller
-from immuproxy.edge.push.model import Library
+from immuproxy.edge.push.model import ManifestStore
 from immuproxy.edge.recovery import Recovery
 from immuproxy.edge.tokens import AccountUpstream
 from immuproxy.edge.upstream import Upstream
 from immuproxy.ledger.model import Event
-from immuproxy.ledger.proxies import Replicas
+from immuproxy.ledger.proxies import Proxies
 from immuproxy.listening import files
 from immuproxy.service.assembly import Choices, Parts, assemble
 from immuproxy.service.config import Config
@@ -49,7 +49,6 @@ from immuproxy.service.connections import (
     open_ledger,
     open_upstream,
     service_password,
-    timeouts_of,
 )
 from immuproxy.service.following import follow
 from immuproxy.service.health import Health
@@ -114,7 +113,7 @@ async def running(path: Path, config: Config, reload: asyncio.Event) -> AsyncIte
         audit = Audit(index, follower)
         door = await _door(config, store, events, metrics)
         choices = _choices(config, settings)
-        settings.used_by(lambda changed: upstream.use(timeouts_of(changed)))
+        settings.used_by(lambda changed: upstream.use(changed.upstream.timeouts))
         parts = assemble(
             rules, store, upstream, metrics, choices, account=account, published=projector.notify, record=audit
         )
@@ -155,7 +154,7 @@ async def running(path: Path, config: Config, reload: asyncio.Event) -> AsyncIte
             partial(_followed, index, follower),
             partial(watching.watch, audit, follower, partial(_indexed, metrics)),
             partial(follow, [rules.look, partial(rules.tell, events.append), tls.look], reload),
-            partial(rules.compare, Replicas(store)),
+            partial(rules.compare, Proxies(store)),
             *sweep.works,
             notifications.run,
             health.watch,
@@ -199,7 +198,7 @@ def _sources(
         clock=record.now_ms,
         edge=_shown((reached, port)),
         version=__version__,
-        pace=Pace(COMPARED_EVERY, RATE),
+        pace=ComparisonPace(COMPARED_EVERY, RATE),
     )
 
 
@@ -210,7 +209,7 @@ def _sweep(service: Caller, rules: LiveRules, parts: Parts, account: Upstream, m
         epoch=parts.epoch,
         exceptions=parts.exceptions,
         upstream=account,
-        recovery=Recovery(parts.register, account, Library(parts.register, account), parts.limits),
+        recovery=Recovery(parts.register, account, ManifestStore(parts.register, account), parts.limits),
         limits=parts.limits,
         healer=parts.healer,
         caller=service,
@@ -246,7 +245,7 @@ async def _followed(index: Index, follower: Follower) -> None:
     await follower.run()
 
 
-def _indexed(metrics: Metrics, now: watching.Standing) -> None:
+def _indexed(metrics: Metrics, now: watching.IndexState) -> None:
     metrics.indexed(now.events, now.lag, whole=now.whole)
 
 

@@ -16,18 +16,18 @@ from immuproxy.edge.authority import Authority
 from immuproxy.edge.caller import Caller
 from immuproxy.edge.cases import Cases
 from immuproxy.edge.deletes import Deletes
-from immuproxy.edge.handler import Door, Edge
+from immuproxy.edge.handler import ClientAddressing, Edge
 from immuproxy.edge.memory import Memory
 from immuproxy.edge.push.attempt import Limits
-from immuproxy.edge.push.blob_check import Looks
+from immuproxy.edge.push.blob_check import BlobChecks
 from immuproxy.edge.push.carrier import Carrier
-from immuproxy.edge.push.evaluate import Judge
+from immuproxy.edge.push.evaluate import Evaluator
 from immuproxy.edge.push.guard import Guard
 from immuproxy.edge.push.in_turn import InTurn
 from immuproxy.edge.push.late_children import LateChildren
-from immuproxy.edge.push.model import Library
+from immuproxy.edge.push.model import ManifestStore
 from immuproxy.edge.push.platforms import Platforms
-from immuproxy.edge.push.put_manifest import Pushes
+from immuproxy.edge.push.put_manifest import ManifestPuts
 from immuproxy.edge.push.recorded import Recorder
 from immuproxy.edge.reads import Reads
 from immuproxy.edge.recovery import Recovery
@@ -54,7 +54,7 @@ class Choices:
     manifest_timeout: float = 30.0
     authorize_always: bool = False
     pass_unknown: bool = True
-    door: Callable[[], Door] = Door
+    door: Callable[[], ClientAddressing] = ClientAddressing
     service: Caller = field(default_factory=anonymous_service)
 
 
@@ -67,7 +67,7 @@ class Parts:
     """The parts that the composition root needs again."""
 
     edge: Edge
-    pushes: Pushes
+    pushes: ManifestPuts
     in_turn: InTurn
     platforms: Platforms
     register: Register
@@ -106,10 +106,10 @@ def assemble(
         access_log.recorded(event)
 
     register = Register(store, epoch, quarantine_ms=limits.quarantine_ms, published=published, recorded=recorded)
-    library = Library(register, upstream)
-    looks = Looks(register, upstream)
+    library = ManifestStore(register, upstream)
+    looks = BlobChecks(register, upstream)
     exceptions = Exceptions(store, published)
-    judge = Judge(rules, library, exceptions)
+    judge = Evaluator(rules, library, exceptions)
     late_children = LateChildren(register, library)
     platforms = Platforms(upstream)
     witnesses = Witnesses(store, record or Visitor(store, None))
@@ -140,7 +140,7 @@ def assemble(
     )
     in_turn = InTurn(longest=limits.put)
     authority = Authority(upstream, always=choices.authorize_always)
-    pushes = Pushes(
+    pushes = ManifestPuts(
         rules,
         authority,
         guard,

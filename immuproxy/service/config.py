@@ -16,7 +16,7 @@ from immuproxy.console.settings import ConsoleSettings
 from immuproxy.edge.settings import EdgeSettings, UpstreamSettings
 from immuproxy.rules.document import SERVER_SECTIONS, check_sections, digest_of, read_rules
 from immuproxy.rules.model import RuleSet
-from immuproxy.rules.problems import DocumentErrors, Findings, Located, Problem, did_you_mean, one_of
+from immuproxy.rules.problems import DocumentErrors, FileProblem, Findings, Located, did_you_mean, one_of
 from immuproxy.rules.source import MAX_BYTES, Mapping, Node, Scalar, Sequence, compose, decode, describe, plain_value
 from immuproxy.store.settings import RedisSettings
 from immuproxy.values.sections import BASE, FilePath, Settings
@@ -72,7 +72,7 @@ class Config:
     source: str
     digest: str
     shown: str = field(repr=False)
-    warnings: tuple[Problem, ...] = ()
+    warnings: tuple[FileProblem, ...] = ()
 
 
 def load_config(path: Path | str) -> Config:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from immuproxy.edge.upstream import Answered, Timeouts, Upstream, opened
+from immuproxy.edge.upstream import Answered, Upstream, opened
 from immuproxy.service.config import Config
 from immuproxy.store import embedded
 from immuproxy.store.attached import reached
@@ -49,7 +49,7 @@ async def open_ledger(
 async def open_upstream(config: Config, *, answered: Answered | None = None) -> AsyncIterator[Upstream]:
     """The upstream, as clients are forwarded to it; ``answered`` as of `Upstream`.  Raises `CannotOpenError`."""
     chosen = config.upstream
-    timeouts = timeouts_of(config)
+    timeouts = config.upstream.timeouts
     ca_file = str(chosen.ca_file) if chosen.ca_file else None
     async with AsyncExitStack() as stack:
         try:
@@ -70,12 +70,6 @@ def notifications_token(config: Config) -> str:
     if not token or not token.isascii() or not token.isprintable():
         raise CannotOpenError(f"console.notifications.token_file: {path} is to hold one line of printable ASCII")
     return token
-
-
-def timeouts_of(config: Config) -> Timeouts:
-    """The limits of requests to the upstream."""
-    chosen = config.upstream.timeouts
-    return Timeouts(chosen.connect, chosen.manifest, chosen.idle)
 
 
 def service_password(config: Config) -> str | None:

@@ -11,7 +11,7 @@ from http import HTTPStatus
 import structlog
 
 from immuproxy.console.overview.figures import status_dict
-from immuproxy.console.sources import PULLS, PUSHES, Part
+from immuproxy.console.sources import PULLS, PUSHES, Dependency
 from immuproxy.edge.upstream import Upstream, UpstreamUnavailableError
 from immuproxy.ledger.clock import Clock
 from immuproxy.store import steady
@@ -51,11 +51,11 @@ class Health:
         self._upstream = upstream
         self._metrics = metrics
         self._strict = strict
-        self._said: dict[str, Part] = {}
+        self._said: dict[str, Dependency] = {}
         self._asking = Shared(self._asked)
         self.unsafe = ""
 
-    async def parts(self) -> Sequence[Part]:
+    async def parts(self) -> Sequence[Dependency]:
         """Redis and upstream, asked now; never raises, takes at most two seconds.
 
         Who wants to know while they are being asked hears the same: anybody may ask, and each question may take a
@@ -63,7 +63,7 @@ class Health:
         """
         return await self._asking.ask()
 
-    async def _asked(self) -> Sequence[Part]:
+    async def _asked(self) -> Sequence[Dependency]:
         return await asyncio.gather(self._redis(), self._registry())
 
     async def check(self) -> None:
@@ -88,16 +88,16 @@ class Health:
             await asyncio.sleep(INTERVAL)
             await self.check()
 
-    async def _redis(self) -> Part:
+    async def _redis(self) -> Dependency:
         try:
             async with asyncio.timeout(LONGEST):
                 version = await self._look()
                 fault = self.unsafe or self._store.distrusted or await self._store.try_rights()
         except (LedgerUnavailableError, TimeoutError) as error:
-            return Part("redis", ok=False, detail=str(error) or "no answer in time", stops=_WITHOUT_REDIS)
+            return Dependency("redis", ok=False, detail=str(error) or "no answer in time", stops=_WITHOUT_REDIS)
         if fault:
-            return Part("redis", ok=False, detail=fault, stops=_WITHOUT_REDIS)
-        return Part("redis", ok=True, detail="; ".join(filter(None, (f"version {version}", self._jump()))))
+            return Dependency("redis", ok=False, detail=fault, stops=_WITHOUT_REDIS)
+        return Dependency("redis", ok=True, detail="; ".join(filter(None, (f"version {version}", self._jump()))))
 
     def _jump(self) -> str:
         """What its clock did of late, in words; empty where it went as it should."""
@@ -133,16 +133,16 @@ class Health:
             log.warning(text)
         return ""
 
-    async def _registry(self) -> Part:
+    async def _registry(self) -> Dependency:
         try:
             async with asyncio.timeout(LONGEST):
                 status = await self._upstream.status()
         except (UpstreamUnavailableError, TimeoutError) as error:
-            return Part("upstream", ok=False, detail=str(error) or "no answer in time", stops=_WITHOUT_UPSTREAM)
+            return Dependency("upstream", ok=False, detail=str(error) or "no answer in time", stops=_WITHOUT_UPSTREAM)
         if status in {200, 401}:
             detail = "asks for credentials" if status == 401 else "open to all"
             if self._upstream.takes_pushes:
-                return Part("upstream", ok=True, detail=detail)
-            return Part("upstream", ok=True, detail=f"{detail}; {NO_PUSHES}", stops=frozenset({PUSHES}))
+                return Dependency("upstream", ok=True, detail=detail)
+            return Dependency("upstream", ok=True, detail=f"{detail}; {NO_PUSHES}", stops=frozenset({PUSHES}))
         stops = frozenset({PUSHES}) if status < HTTPStatus.INTERNAL_SERVER_ERROR else _WITHOUT_UPSTREAM
-        return Part("upstream", ok=False, detail=f"answers {status} to GET /v2/", stops=stops)
+        return Dependency("upstream", ok=False, detail=f"answers {status} to GET /v2/", stops=stops)

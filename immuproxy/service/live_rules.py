@@ -19,7 +19,7 @@ from immuproxy.console.sources import RulesInForce
 from immuproxy.edge import record
 from immuproxy.ledger.ids import new_event_id
 from immuproxy.ledger.model import Action, ActorSource, Event, Outcome
-from immuproxy.ledger.proxies import Replicas
+from immuproxy.ledger.proxies import Proxies
 from immuproxy.rules.fingerprint import fingerprint
 from immuproxy.rules.model import RuleSet
 from immuproxy.rules.problems import DocumentErrors
@@ -63,7 +63,7 @@ class LiveRules:
         """The rule set in force."""
         return self._state.rules
 
-    async def compare(self, replicas: Replicas) -> None:
+    async def compare(self, replicas: Proxies) -> None:
         """Compare with the other proxies for ever (H57); cancel it to stop."""
         try:
             while True:

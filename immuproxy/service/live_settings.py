@@ -7,7 +7,7 @@ from typing import Any
 
 import structlog
 
-from immuproxy.edge.handler import Door
+from immuproxy.edge.handler import ClientAddressing
 from immuproxy.rules.document import SERVER_SECTIONS
 from immuproxy.service.config import Config
 from immuproxy.telemetry import logs
@@ -42,9 +42,9 @@ class LiveSettings:
         self._users: list[Use] = []
 
     @property
-    def door(self) -> Door:
+    def door(self) -> ClientAddressing:
         """How clients reach the edge."""
-        return Door(self._config.edge.trusted_proxies, self._config.edge.external_url)
+        return ClientAddressing(self._config.edge.trusted_proxies, self._config.edge.external_url)
 
     def used_by(self, use: Use) -> None:
         """``use`` takes its part of each version to come."""

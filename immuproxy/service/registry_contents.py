@@ -13,11 +13,11 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from immuproxy.console.manifests.contents import Content
+from immuproxy.console.manifests.contents import Bytes
 from immuproxy.edge.caller import Caller
 from immuproxy.edge.upstream import Found, Upstream, UpstreamUnavailableError
 from immuproxy.oci.names import digest_of, is_digest
-from immuproxy.oci.routes import Kind, build_path
+from immuproxy.oci.routes import RouteKind, build_path
 
 PATIENCE = 3.0
 """Seconds for one question, its turn included."""
@@ -32,7 +32,7 @@ KEPT_FAILURE = 5.0
 """Seconds."""
 
 _OVERHEAD = 512
-_Key = tuple[Kind, str, str]
+_Key = tuple[RouteKind, str, str]
 
 _REFUSED = "The registry does not let the proxy's own account read it (upstream.username in the configuration)."
 _MISSING = "The registry does not have it."
@@ -43,17 +43,17 @@ _OTHER = "The registry does not give out what the digest stands for."
 class _Shelf:
     """What was read last, by how it was asked for; forgets what was used longest ago."""
 
-    kept: OrderedDict[_Key, tuple[float, Content]] = field(default_factory=OrderedDict)
+    kept: OrderedDict[_Key, tuple[float, Bytes]] = field(default_factory=OrderedDict)
     size: int = 0
 
-    def get(self, key: _Key, now: float) -> Content | None:
-        until, content = self.kept.get(key, (0.0, Content()))
+    def get(self, key: _Key, now: float) -> Bytes | None:
+        until, content = self.kept.get(key, (0.0, Bytes()))
         if until <= now:
             return None
         self.kept.move_to_end(key)
         return content
 
-    def put(self, key: _Key, content: Content, now: float) -> None:
+    def put(self, key: _Key, content: Bytes, now: float) -> None:
         self._drop(key)
         self.kept[key] = (now + (KEPT_FAILURE if content.why_not else KEPT), content)
         self.size += len(content.body) + _OVERHEAD
@@ -67,7 +67,7 @@ class _Shelf:
 
 
 class RegistryContents:
-    """Reads for everybody who looks at the console; see `immuproxy.console.manifests.contents.Contents`."""
+    """Reads for everybody who looks at the console; see `immuproxy.console.manifests.contents.RegistryReader`."""
 
     def __init__(self, upstream: Upstream, caller: Caller, *, clock: Callable[[], float] = time.monotonic) -> None:
         """``upstream``, as ``caller`` (the proxy's own account) asks it; ``clock`` gives seconds."""
@@ -76,17 +76,17 @@ class RegistryContents:
         self._clock = clock
         self._turns = asyncio.Semaphore(ASKED_AT_ONCE)
         self._shelf = _Shelf()
-        self._asked: dict[_Key, asyncio.Task[Content]] = {}
+        self._asked: dict[_Key, asyncio.Task[Bytes]] = {}
 
-    async def manifest(self, repository: str, digest: str) -> Content:
+    async def manifest(self, repository: str, digest: str) -> Bytes:
         """A manifest of at most 4 MiB."""
-        return await self._read((Kind.MANIFEST, repository, digest), self._manifest)
+        return await self._read((RouteKind.MANIFEST, repository, digest), self._manifest)
 
-    async def config(self, repository: str, digest: str) -> Content:
+    async def config(self, repository: str, digest: str) -> Bytes:
         """A blob of at most a manifest's size."""
-        return await self._read((Kind.BLOB, repository, digest), self._config)
+        return await self._read((RouteKind.BLOB, repository, digest), self._config)
 
-    async def _read(self, key: _Key, ask: Callable[[str, str], Awaitable[Content]]) -> Content:
+    async def _read(self, key: _Key, ask: Callable[[str, str], Awaitable[Bytes]]) -> Bytes:
         known = self._shelf.get(key, self._clock())
         if known is not None:
             return known
@@ -96,34 +96,34 @@ class RegistryContents:
             self._asked[key].add_done_callback(lambda _: self._asked.pop(key, None))
         return await asyncio.shield(self._asked[key])
 
-    async def _asking(self, key: _Key, ask: Callable[[str, str], Awaitable[Content]]) -> Content:
+    async def _asking(self, key: _Key, ask: Callable[[str, str], Awaitable[Bytes]]) -> Bytes:
         _, repository, digest = key
         try:
             async with asyncio.timeout(PATIENCE), self._turns:
                 found = await ask(repository, digest)
         except TimeoutError:
-            found = Content(why_not="The registry took too long to answer.")
+            found = Bytes(why_not="The registry took too long to answer.")
         except UpstreamUnavailableError as error:
-            found = Content(why_not=f"The registry could not be asked: {error}.")
+            found = Bytes(why_not=f"The registry could not be asked: {error}.")
         self._shelf.put(key, found, self._clock())
         return found
 
-    async def _manifest(self, repository: str, digest: str) -> Content:
+    async def _manifest(self, repository: str, digest: str) -> Bytes:
         found = await self._upstream.probe(repository, digest, self._caller)
         if isinstance(found, Found):
             # Of a manifest in the oldest form the registry only says the digest; its bytes have another.
             same = digest_of(found.body) == digest
-            return Content(found.body, found.media_type) if same else Content(why_not=_OTHER)
-        return Content(why_not=_why_not(found.status))
+            return Bytes(found.body, found.media_type) if same else Bytes(why_not=_OTHER)
+        return Bytes(why_not=_why_not(found.status))
 
-    async def _config(self, repository: str, digest: str) -> Content:
+    async def _config(self, repository: str, digest: str) -> Bytes:
         body = await self._upstream.small_blob(repository, digest, self._caller) if is_digest(digest) else None
         if body is not None:
-            return Content(body)
+            return Bytes(body)
         answer = await self._upstream.exchange(
-            "HEAD", build_path(Kind.BLOB, repository, digest), self._caller.headers.copy()
+            "HEAD", build_path(RouteKind.BLOB, repository, digest), self._caller.headers.copy()
         )
-        return Content(why_not=_why_not(answer.status))
+        return Bytes(why_not=_why_not(answer.status))
 
 
 def _why_not(status: int) -> str:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from immuproxy.allow.exceptions import Allows, Exemption
-from immuproxy.allow.permission import MAX_REASON, Wish, ending, needless, read_parts, unknown
+from immuproxy.allow.permission import MAX_REASON, PermissionRequest, ending, needless, read_parts, unknown
 from immuproxy.ledger.model import Action, Claim, Committed, Event, Outcome, State, TagRecord, Tombstone
 from tests.rules.files import rules_of
 
@@ -15,7 +15,7 @@ GOOD = {"tag": "team/app:1.4", "for": "30m", "reason": "the key leaked", "digest
 def test_all_parts_together() -> None:
     wish, errors = read_parts(GOOD | {"reason": "  the key leaked "})
     assert errors == {}
-    assert wish == Wish("team/app", "1.4", 1_800_000, "the key leaked")
+    assert wish == PermissionRequest("team/app", "1.4", 1_800_000, "the key leaked")
     digest = f"sha256:{'a' * 64}"
     wish, _ = read_parts(GOOD | {"digest": digest})
     assert wish is not None

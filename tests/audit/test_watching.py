@@ -9,7 +9,7 @@ import pytest
 from immuproxy.audit.follow import BATCH
 from immuproxy.audit.index import IndexFullError
 from immuproxy.audit.record import Record
-from immuproxy.audit.watching import Standing, standing
+from immuproxy.audit.watching import IndexState, standing
 from immuproxy.audit.writing import Writer
 from immuproxy.store.redis import Store, connect
 from tests.audit.following import followed
@@ -26,9 +26,9 @@ async def _stands(store: Store, redis_server: RedisServer, tmp_path: Path) -> No
     events = list(made_up_events(2 * BATCH + 50, start=1_700_000_000_000))
     await fill(store, events[:20])
     async with followed(store, tmp_path, running=False) as here:
-        assert await standing(here.audit, here.follower) == Standing()
+        assert await standing(here.audit, here.follower) == IndexState()
         await here.catch_up()
-        assert await standing(here.audit, here.follower) == Standing(20, 0.0, whole=True)
+        assert await standing(here.audit, here.follower) == IndexState(20, 0.0, whole=True)
     await fill(store, events[20:])
     async with followed(store, tmp_path, running=False) as here:
         before = await standing(here.audit, here.follower)
@@ -38,7 +38,7 @@ async def _stands(store: Store, redis_server: RedisServer, tmp_path: Path) -> No
         assert (after.events, after.whole) == (20 + BATCH, False)
         assert before.lag > after.lag > 0
         redis_server.stop()
-        assert await standing(here.audit, here.follower) == Standing(20 + BATCH, 0.0, whole=False)
+        assert await standing(here.audit, here.follower) == IndexState(20 + BATCH, 0.0, whole=False)
 
 
 async def test_an_index_that_cannot_be_written_lags_behind(redis_server: RedisServer, tmp_path: Path) -> None:
@@ -61,5 +61,5 @@ async def test_an_index_that_cannot_be_written_lags_behind(redis_server: RedisSe
         held = await here.audit.total()
         lag = (events[-1].time - events[held - 1].time) / 1000
         now = await standing(here.audit, here.follower)
-        assert now == Standing(held, now.lag, whole=False)
+        assert now == IndexState(held, now.lag, whole=False)
         assert now.lag == pytest.approx(lag, abs=1.0)

@@ -46,9 +46,9 @@ def test_every_section_and_every_help_has_an_example(name: str) -> None:
 
 
 def test_the_results_of_an_import_are_explained() -> None:
-    from immuproxy.drift.importing import Result
+    from immuproxy.drift.importing import ImportResult
 
-    assert all(f"| `{result}` |" in section("import") for result in Result)
+    assert all(f"| `{result}` |" in section("import") for result in ImportResult)
 
 
 def test_the_numbers_are_those_of_the_code() -> None:

@@ -16,7 +16,7 @@ from immuproxy.audit.record import Record
 from immuproxy.audit.record.project import take
 from immuproxy.audit.record.rows import entry
 from immuproxy.console.app import make_console
-from immuproxy.console.sources import Pace, Part, Sources
+from immuproxy.console.sources import ComparisonPace, Dependency, Sources
 from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.register import Register
@@ -35,7 +35,10 @@ Seed = Callable[[Sequence[Event]], Awaitable[None]]
 class State:
     """What a test may change under a running console."""
 
-    parts: tuple[Part, ...] = (Part("redis", ok=True, detail="version 7"), Part("upstream", ok=True, detail="open"))
+    parts: tuple[Dependency, ...] = (
+        Dependency("redis", ok=True, detail="version 7"),
+        Dependency("upstream", ok=True, detail="open"),
+    )
 
 
 @pytest.fixture
@@ -51,7 +54,7 @@ def state() -> State:
 
 @pytest.fixture
 async def sources(store: Store, state: State) -> AsyncIterator[Sources]:
-    async def status() -> Sequence[Part]:
+    async def status() -> Sequence[Dependency]:
         return state.parts
 
     metrics = CollectorRegistry()
@@ -69,7 +72,7 @@ async def sources(store: Store, state: State) -> AsyncIterator[Sources]:
             clock=now,
             edge="registry.example:5000",
             version="1.2.3",
-            pace=Pace(600, 20),
+            pace=ComparisonPace(600, 20),
         )
 
 

@@ -17,7 +17,7 @@ from immuproxy.audit.record import Projector, Record
 from immuproxy.console.access.opening import open_door
 from immuproxy.console.app import make_console
 from immuproxy.console.settings import ConsoleAuth
-from immuproxy.console.sources import Pace, Part, RulesInForce, Sources
+from immuproxy.console.sources import ComparisonPace, Dependency, RulesInForce, Sources
 from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.register import Register
@@ -27,7 +27,7 @@ from tests.console.events import in_force, now
 
 _T = TypeVar("_T")
 Opened = Callable[[Store], contextlib.AbstractAsyncContextManager[Searchable]]
-UP = (Part("redis", ok=True, detail="version 7.0.15"), Part("upstream", ok=True, detail="open to all"))
+UP = (Dependency("redis", ok=True, detail="version 7.0.15"), Dependency("upstream", ok=True, detail="open to all"))
 
 
 @dataclass(slots=True)
@@ -58,7 +58,7 @@ def running_console(
     redis_url: str,
     *,
     ruling: RulesInForce | None = None,
-    parts: Sequence[Part] = UP,
+    parts: Sequence[Dependency] = UP,
     edge: str = "registry.example:5000",
     auth: ConsoleAuth | None = None,
     index: Opened = searchable,
@@ -84,12 +84,12 @@ async def _open(
     redis_url: str,
     *,
     ruling: RulesInForce,
-    parts: Sequence[Part],
+    parts: Sequence[Dependency],
     edge: str,
     auth: ConsoleAuth | None,
     index: Opened,
 ) -> tuple[str, Sources, Record]:
-    async def status() -> Sequence[Part]:
+    async def status() -> Sequence[Dependency]:
         return parts
 
     store = await stack.enter_async_context(connect(redis_url, timeout=2.0))
@@ -107,7 +107,7 @@ async def _open(
         clock=now,
         edge=edge,
         version="0.1.0",
-        pace=Pace(600, 20),
+        pace=ComparisonPace(600, 20),
     )
     door = await open_door(auth, store, found.record.append, now)
     runner = web.AppRunner(make_console(sources, door), access_log=None, shutdown_timeout=2.0, max_line_size=65_536)

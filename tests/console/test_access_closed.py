@@ -9,7 +9,7 @@ import pytest
 
 from immuproxy.console.access.guard import OPEN
 from immuproxy.console.app import make_console
-from immuproxy.console.sources import Part, Sources
+from immuproxy.console.sources import Dependency, Sources
 from immuproxy.store.redis import Store
 from tests.console.conftest import Console, Seed, State
 from tests.console.events import push
@@ -140,8 +140,8 @@ async def test_no_header_of_a_stranger_is_a_way_in(port: int, header: tuple[str,
 async def test_strangers_see_only_whether_it_works(
     closed_console: Console, state: State, sources: Sources, store: Store, tmp_path: Path
 ) -> None:
-    gone = Part("redis", ok=False, detail="redis-7.internal:6379 refused", stops=frozenset({"pushes"}))
-    state.parts = (gone, Part("upstream", ok=True))
+    gone = Dependency("redis", ok=False, detail="redis-7.internal:6379 refused", stops=frozenset({"pushes"}))
+    state.parts = (gone, Dependency("upstream", ok=True))
     async with closed_console.get("/readyz?writes=1") as response:
         assert response.status == 503
         assert [part["ok"] for part in (await response.json())["parts"]] == [False, True]

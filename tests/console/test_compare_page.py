@@ -16,7 +16,7 @@ from immuproxy.audit.record import Projector
 from immuproxy.console.app import make_console
 from immuproxy.console.sources import Sources
 from immuproxy.drift.service import anonymous_service
-from immuproxy.edge.upstream import Timeouts
+from immuproxy.edge.settings import Timeouts
 from immuproxy.edge.upstream import opened as open_upstream
 from immuproxy.service.registry_contents import RegistryContents
 from tests.console.conftest import Console

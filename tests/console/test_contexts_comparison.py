@@ -9,28 +9,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from immuproxy.console.compare.comparison import Side, changes, comparison_context, layer_rows, layer_sums
-from immuproxy.console.manifests.document import Document, Part
-from immuproxy.console.manifests.image import Config
-from immuproxy.console.manifests.manifest import Image, Opened
+from immuproxy.console.manifests.document import Descriptor, Document
+from immuproxy.console.manifests.image import ImageConfig
+from immuproxy.console.manifests.manifest import ImageDetails, Opened
 from immuproxy.oci import manifests
 from tests.console.events import digest
 
 
-def layers(names: str) -> tuple[Part, ...]:
-    return tuple(Part(digest(name), "application/x", 10 * (ord(name) - 96)) for name in names)
+def layers(names: str) -> tuple[Descriptor, ...]:
+    return tuple(Descriptor(digest(name), "application/x", 10 * (ord(name) - 96)) for name in names)
 
 
 def document(names: str, config: str = "c", **fields: Any) -> Document:
-    described = Part(digest(config), "application/vnd.oci.image.config.v1+json", 5)
+    described = Descriptor(digest(config), "application/vnd.oci.image.config.v1+json", 5)
     return Document(manifests.OCI_MANIFEST, 50, layers=layers(names), config=described, **fields)
 
 
-def side(name: str, found: Document | None, image: Image | None = None, why_not: str = "", **more: Any) -> Side:
-    return Side(name, Opened("team/app", digest(name), found, why_not=why_not), image or Image(), **more)
+def side(name: str, found: Document | None, image: ImageDetails | None = None, why_not: str = "", **more: Any) -> Side:
+    return Side(name, Opened("team/app", digest(name), found, why_not=why_not), image or ImageDetails(), **more)
 
 
 def index(**images: str) -> Document:
-    children = tuple(Part(digest(name), manifests.OCI_MANIFEST, 5, f"linux/{arch}") for arch, name in images.items())
+    children = tuple(
+        Descriptor(digest(name), manifests.OCI_MANIFEST, 5, f"linux/{arch}") for arch, name in images.items()
+    )
     return Document(manifests.OCI_INDEX, 30, children=children, children_total=len(children))
 
 
@@ -65,9 +67,11 @@ def test_changes_are_named_and_what_is_the_same_is_left_out() -> None:
 
 
 def test_two_images_are_compared_with_labels_and_settings() -> None:
-    old = Config(labels={"v": "1"}, fields={"user": "root"}, environment={"A": "secret", "B": "1"})
-    new = Config(labels={"v": "2"}, fields={"user": "app"}, environment={"A": "hidden", "B": "1"}, created="now")
-    context = comparison_context(side("one", document("ab"), Image(old)), side("two", document("ac", "d"), Image(new)))
+    old = ImageConfig(labels={"v": "1"}, fields={"user": "root"}, environment={"A": "secret", "B": "1"})
+    new = ImageConfig(labels={"v": "2"}, fields={"user": "app"}, environment={"A": "hidden", "B": "1"}, created="now")
+    context = comparison_context(
+        side("one", document("ab"), ImageDetails(old)), side("two", document("ac", "d"), ImageDetails(new))
+    )
     image = context["image"]
     assert context["sentence"] == "1 layer added, 1 removed, 1 shared."
     assert [row["name"] for row in image["fields"]] == ["created", "user"]
@@ -79,8 +83,10 @@ def test_two_images_are_compared_with_labels_and_settings() -> None:
 
 
 def test_a_config_that_is_not_known_is_not_taken_for_an_empty_one() -> None:
-    known = Image(Config(labels={"v": "1"}))
-    context = comparison_context(side("one", document("a"), known), side("two", document("a"), Image(None, "Gone.")))
+    known = ImageDetails(ImageConfig(labels={"v": "1"}))
+    context = comparison_context(
+        side("one", document("a"), known), side("two", document("a"), ImageDetails(None, "Gone."))
+    )
     assert (context["image"]["labels"], context["image"]["why_not"]) == ([], "Gone.")
 
 
@@ -111,7 +117,7 @@ def test_a_child_that_was_not_opened_says_so() -> None:
 
 
 def test_two_images_of_one_platform_are_told_apart() -> None:
-    children = tuple(Part(digest(name), manifests.OCI_MANIFEST, 5, "windows/amd64") for name in ("a", "b"))
+    children = tuple(Descriptor(digest(name), manifests.OCI_MANIFEST, 5, "windows/amd64") for name in ("a", "b"))
     assert list(side("one", Document(manifests.OCI_INDEX, 3, children=children)).images) == [
         "windows/amd64", "windows/amd64 (2)",
     ]  # fmt: skip

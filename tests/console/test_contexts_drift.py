@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from immuproxy.console.drift.findings import OpenFinding, comparison_dict, drift_context, finding_dict, history_rows
-from immuproxy.console.sources import Pace
+from immuproxy.console.sources import ComparisonPace
 from immuproxy.ledger.comparisons import Compared
 from immuproxy.ledger.model import Action, Committed, Event, Finding, Outcome, TagRecord
 from immuproxy.rules.document import load_rules
@@ -84,7 +84,7 @@ def test_the_history_says_how_long_each_finding_was_open() -> None:
 
 
 def test_how_far_the_comparison_is() -> None:
-    told = comparison_dict(Compared(3, 2, 20, 10, "b"), Pace(600, 20))
+    told = comparison_dict(Compared(3, 2, 20, 10, "b"), ComparisonPace(600, 20))
     assert (told["repositories"], told["known"], told["oldest_repository"], told["every_seconds"]) == (2, 3, "b", 600)
     assert comparison_dict(Compared(0), None)["tags_a_second"] is None
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from immuproxy.console.manifests.image import Config, image_dict, moment_of, origin, read_config, web_address
+from immuproxy.console.manifests.image import ImageConfig, image_dict, moment_of, origin, read_config, web_address
 
 CONFIG: dict[str, Any] = {
     "created": "2026-01-31T12:00:00.123456789Z",
@@ -24,7 +24,7 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def config(document: Any = CONFIG) -> Config:
+def config(document: Any = CONFIG) -> ImageConfig:
     found = read_config(json.dumps(document).encode())
     assert found is not None
     return found

@@ -9,7 +9,7 @@ from immuproxy.audit.values import Chart, Series, Tally
 from immuproxy.console.overview.figures import (
     RANGES,
     Period,
-    Range,
+    TimeRange,
     Tops,
     bucket_search,
     buckets,
@@ -17,7 +17,7 @@ from immuproxy.console.overview.figures import (
     overview_context,
     totals,
 )
-from immuproxy.console.sources import Part
+from immuproxy.console.sources import Dependency
 from tests.console.events import NOW, in_force, push
 
 CHART = Chart(
@@ -51,7 +51,7 @@ def test_deletes_are_no_pushes() -> None:
 
 
 @pytest.mark.parametrize("chosen", RANGES.values(), ids=RANGES)
-def test_buckets_stand_still_between_two_reloads(chosen: Range) -> None:
+def test_buckets_stand_still_between_two_reloads(chosen: TimeRange) -> None:
     since, until = chosen.edges(NOW)
     assert since % chosen.step == 0
     assert until - chosen.step < NOW <= until
@@ -76,7 +76,10 @@ def test_a_tag_with_a_port_like_colon_is_cut_at_the_last_one() -> None:
         shadowed=5,
         recorded=7,
         in_force=in_force(error="line 3: no"),
-        parts=(Part("redis", ok=True), Part("upstream", ok=False, detail="refused", stops=frozenset({"pulls"}))),
+        parts=(
+            Dependency("redis", ok=True),
+            Dependency("upstream", ok=False, detail="refused", stops=frozenset({"pulls"})),
+        ),
         now=1_700,
     )
     assert context["refused_tags"] == [{"repository": "team/app", "tag": "1.0", "count": 3}]

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from immuproxy.console.manifests.document import Document, Part
+from immuproxy.console.manifests.document import Descriptor, Document
 from immuproxy.console.manifests.referrers import About, about_dict, about_of, kind_of, tags_about
 from immuproxy.ledger.model import TagRecord
 from immuproxy.oci import manifests
@@ -22,7 +22,7 @@ def test_such_a_tag_says_what_it_is_about() -> None:
 
 
 def test_signatures_are_layers_of_a_tag() -> None:
-    layer = Part(digest("l"), "application/vnd.dev.cosign.simplesigning.v1+json", 200)
+    layer = Descriptor(digest("l"), "application/vnd.dev.cosign.simplesigning.v1+json", 200)
     document = Document(manifests.OCI_MANIFEST, 5, layers=(layer, layer), layers_total=2)
     told = about_dict(About(TagRecord("team/app", f"sha256-{HEX}.sig"), digest("s"), document))
     assert (told["kind"], told["count"], told["by_digest"]) == ("signatures", 2, False)
@@ -30,7 +30,7 @@ def test_signatures_are_layers_of_a_tag() -> None:
 
 
 def test_referrers_are_children_of_an_index_and_say_what_they_attest() -> None:
-    child = Part(
+    child = Descriptor(
         digest("r"), manifests.OCI_MANIFEST, 300, "", "application/vnd.in-toto+json",
         {"in-toto.io/predicate-type": "https://slsa.dev/provenance/v1"},
     )  # fmt: skip
@@ -49,4 +49,4 @@ def test_what_could_not_be_opened_is_a_tag_all_the_same() -> None:
 
 
 def test_an_unknown_kind_is_its_own_name() -> None:
-    assert kind_of(Part(digest("x"), "application/vnd.example.thing")) == "application/vnd.example.thing"
+    assert kind_of(Descriptor(digest("x"), "application/vnd.example.thing")) == "application/vnd.example.thing"

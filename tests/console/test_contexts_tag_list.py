@@ -13,7 +13,7 @@ from immuproxy.console.repositories.tag_list import (
     ORDERS,
     Chosen,
     Shelf,
-    Wish,
+    TagQuery,
     choose,
     fitting_rules,
     natural,
@@ -43,7 +43,7 @@ def roster(tags: Sequence[str]) -> Roster:
     return Roster("team/app", {tag: facts(number, tag) for number, tag in enumerate(tags)}, version=1)
 
 
-def chosen(found: Roster, wish: Wish, limit: int = 10, cursor: str = "", shelf: Shelf | None = None) -> Chosen:
+def chosen(found: Roster, wish: TagQuery, limit: int = 10, cursor: str = "", shelf: Shelf | None = None) -> Chosen:
     shelf = shelf or Shelf()
     shelf.begin(found.repository, RULES)
     shelf.learn(found.repository, found.tags.values(), RULES)
@@ -88,7 +88,7 @@ TAGS = [f"{number % 3}.{number}.0" for number in range(40)] + [f"dev-{number}" f
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("limit", [1, 7, 1000])
 def test_pages_follow_each_other_without_gap_or_repetition_and_lead_back(order: str, limit: int) -> None:
-    found, wish, seen, cursor = roster(TAGS), Wish(order=order), list[str](), ""
+    found, wish, seen, cursor = roster(TAGS), TagQuery(order=order), list[str](), ""
     cursors = [""]
     while True:
         page = chosen(found, wish, limit, cursor)
@@ -106,51 +106,51 @@ def test_pages_follow_each_other_without_gap_or_repetition_and_lead_back(order: 
 
 def test_the_other_way_round_is_the_mirror() -> None:
     for column in ("name", "state", "rule", "set", "by"):
-        up, down = (chosen(roster(TAGS), Wish(order=order), 1000) for order in (column, f"-{column}"))
+        up, down = (chosen(roster(TAGS), TagQuery(order=order), 1000) for order in (column, f"-{column}"))
         assert names(up) == names(down)[::-1]
 
 
 def test_each_column_sorts_by_what_it_shows() -> None:
     found = roster(TAGS)
-    by_time = [found.tags[tag].changed for tag in names(chosen(found, Wish(order="-set"), 1000))]
+    by_time = [found.tags[tag].changed for tag in names(chosen(found, TagQuery(order="-set"), 1000))]
     assert by_time == sorted(by_time, reverse=True)
-    by_state = [state_of(found.tags[tag]) for tag in names(chosen(found, Wish(order="state"), 1000))]
+    by_state = [state_of(found.tags[tag]) for tag in names(chosen(found, TagQuery(order="state"), 1000))]
     assert list(dict.fromkeys(by_state)) == ["held", "moves", "deleted", "free"]
-    by_actor = [found.tags[tag].by for tag in names(chosen(found, Wish(order="by"), 1000))]
+    by_actor = [found.tags[tag].by for tag in names(chosen(found, TagQuery(order="by"), 1000))]
     assert by_actor == sorted(by_actor)
-    by_rule = [RULES.match("team/app", tag).name for tag in names(chosen(found, Wish(order="rule"), 1000))]
+    by_rule = [RULES.match("team/app", tag).name for tag in names(chosen(found, TagQuery(order="rule"), 1000))]
     assert by_rule == sorted(by_rule)
     assert len(set(by_rule)) == 2
 
 
 def test_a_text_is_found_anywhere_in_the_name_whatever_its_case() -> None:
     found = roster(["v1-Alpine", "alpine", "v1"])
-    assert sorted(names(chosen(found, Wish("ALPINE")))) == ["alpine", "v1-Alpine"]
+    assert sorted(names(chosen(found, TagQuery("ALPINE")))) == ["alpine", "v1-Alpine"]
 
 
 def test_a_pattern_is_for_the_whole_name() -> None:
-    assert names(chosen(roster(["v1.0", "v2.0", "dev1.0"]), Wish("v*.0", order="name"))) == ["v1.0", "v2.0"]
+    assert names(chosen(roster(["v1.0", "v2.0", "dev1.0"]), TagQuery("v*.0", order="name"))) == ["v1.0", "v2.0"]
 
 
 def test_a_state_leaves_the_others_countable() -> None:
-    found = chosen(roster(TAGS), Wish("dev", state="deleted"), 1000)
+    found = chosen(roster(TAGS), TagQuery("dev", state="deleted"), 1000)
     assert {state_of(each) for each in found.facts} == {"deleted"}
     assert found.matching == len(found.facts) == found.states["deleted"]
     assert sum(found.states.values()) == 37
 
 
 def test_a_rule_chooses_the_tags_that_it_decides_about() -> None:
-    found = chosen(roster(TAGS), Wish(rule="moving"), 1000)
+    found = chosen(roster(TAGS), TagQuery(rule="moving"), 1000)
     assert set(names(found)) == {tag for tag in TAGS if tag == "latest" or tag.startswith("dev-")}
 
 
 def test_other_rules_are_noticed() -> None:
     shelf, found = Shelf(), roster(TAGS)
-    assert chosen(found, Wish(rule="moving"), shelf=shelf).matching == 38
+    assert chosen(found, TagQuery(rule="moving"), shelf=shelf).matching == 38
     other = in_force("default: immutable\nrules: [{name: moving, tags: [latest], policy: mutable}]\n").rules
     shelf.begin(found.repository, other)
     shelf.learn(found.repository, found.tags.values(), other)
-    assert choose(found, shelf, Wish(rule="moving", order="rule"), limit=10, cursor="").matching == 1
+    assert choose(found, shelf, TagQuery(rule="moving", order="rule"), limit=10, cursor="").matching == 1
 
 
 def test_the_rules_that_fit_the_repository_can_be_chosen() -> None:
@@ -160,18 +160,18 @@ def test_the_rules_that_fit_the_repository_can_be_chosen() -> None:
 
 def test_a_new_version_of_the_roster_is_put_in_order_again() -> None:
     shelf, found = Shelf(), roster(TAGS)
-    chosen(found, Wish(), shelf=shelf)
+    chosen(found, TagQuery(), shelf=shelf)
     found.tags["new"] = TagFacts("new", 9999, 0, 9999, "sha256:c")
     found.version += 1
-    assert names(chosen(found, Wish(), 1, shelf=shelf)) == ["new"]
+    assert names(chosen(found, TagQuery(), 1, shelf=shelf)) == ["new"]
 
 
 def test_a_page_goes_on_where_its_last_tag_was_though_that_is_gone() -> None:
     found = roster(TAGS)
-    first = chosen(found, Wish(order="name"), 10)
+    first = chosen(found, TagQuery(order="name"), 10)
     smaller = roster([tag for tag in TAGS if tag != names(first)[-1]])
     assert first.following
-    rest = chosen(smaller, Wish(order="name"), 1000, first.following)
+    rest = chosen(smaller, TagQuery(order="name"), 1000, first.following)
     assert set(names(first)).isdisjoint(names(rest))
     assert len(names(rest)) == len(TAGS) - 10
 
@@ -179,18 +179,18 @@ def test_a_page_goes_on_where_its_last_tag_was_though_that_is_gone() -> None:
 @pytest.mark.parametrize("cursor", ["x", "WyJ0YWdzIiwxLCJhIl0", "WyJ0YWctbGlzdCIsIi1zZXQiLCJ4IiwiYSJd"])
 def test_a_cursor_that_nobody_gave_out_is_refused(cursor: str) -> None:
     with pytest.raises(BadCursorError):
-        chosen(roster(TAGS), Wish(), cursor=cursor)
+        chosen(roster(TAGS), TagQuery(), cursor=cursor)
 
 
 def test_a_cursor_of_another_order_is_refused() -> None:
-    following = chosen(roster(TAGS), Wish(order="name")).following
+    following = chosen(roster(TAGS), TagQuery(order="name")).following
     assert following
     with pytest.raises(BadCursorError):
-        chosen(roster(TAGS), Wish(order="by"), cursor=following)
+        chosen(roster(TAGS), TagQuery(order="by"), cursor=following)
 
 
 def test_no_tag_is_a_page_too() -> None:
-    found = chosen(roster([]), Wish())
+    found = chosen(roster([]), TagQuery())
     assert (found.facts, found.matching, found.first, found.following, found.previous) == ((), 0, 0, None, None)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from immuproxy.console.what_if import outcome
-from immuproxy.console.what_if.outcome import Result, in_words, problems_context
+from immuproxy.console.what_if.outcome import WhatIfResult, in_words, problems_context
 
 
 def verdict(outcome: str, *, shadow: bool = False) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def test_verdicts_are_said_as_the_audit_says_outcomes() -> None:
 
 
 def test_changes_are_counted_most_first() -> None:
-    result = Result(100, judged=9)
+    result = WhatIfResult(100, judged=9)
     for each in (
         difference("create", "refuse", "a"),
         difference("refuse", "overwrite", "b", uncertain="labels"),
@@ -46,7 +46,7 @@ def test_changes_are_counted_most_first() -> None:
 
 def test_only_the_first_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outcome, "SHOWN", 2)
-    result = Result(100)
+    result = WhatIfResult(100)
     assert [result.add(difference("create", "refuse")) for _ in range(3)] == [True, True, False]
     told = result.to_dict()
     assert (len(told["differences"]), told["changed"], told["complete"]) == (2, 3, False)

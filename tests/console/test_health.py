@@ -8,20 +8,20 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.registry import Collector
 
-from immuproxy.console.sources import PULLS, PUSHES, Part, Sources
+from immuproxy.console.sources import PULLS, PUSHES, Dependency, Sources
 from tests.console.conftest import Console, State
 
 
 async def test_the_process_is_healthy_whatever_else_is_down(console: Console, state: State) -> None:
-    state.parts = (Part("redis", ok=False),)
+    state.parts = (Dependency("redis", ok=False),)
     async with console.get("/healthz") as response:
         assert response.status == 200
 
 
-NO_REDIS = Part("redis", ok=False, detail="connection refused", stops=frozenset({PUSHES}))
-NO_UPSTREAM = Part("upstream", ok=False, detail="connection refused", stops=frozenset({PULLS, PUSHES}))
-TAKES_NONE = Part("upstream", ok=True, detail="takes no pushes", stops=frozenset({PUSHES}))
-UP = {"redis": Part("redis", ok=True), "upstream": Part("upstream", ok=True)}
+NO_REDIS = Dependency("redis", ok=False, detail="connection refused", stops=frozenset({PUSHES}))
+NO_UPSTREAM = Dependency("upstream", ok=False, detail="connection refused", stops=frozenset({PULLS, PUSHES}))
+TAKES_NONE = Dependency("upstream", ok=True, detail="takes no pushes", stops=frozenset({PUSHES}))
+UP = {"redis": Dependency("redis", ok=True), "upstream": Dependency("upstream", ok=True)}
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ UP = {"redis": Part("redis", ok=True), "upstream": Part("upstream", ok=True)}
     ],
 )
 async def test_ready_means_that_pulls_can_be_served(
-    console: Console, state: State, part: Part, status: str, expected: tuple[int, int]
+    console: Console, state: State, part: Dependency, status: str, expected: tuple[int, int]
 ) -> None:
     """A balancer that asks takes no proxy out of service that still serves pulls, only because Redis is away."""
     state.parts = tuple((UP | {part.name: part}).values())

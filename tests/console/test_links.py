@@ -89,7 +89,7 @@ D = f"sha256:{'a' * 64}"
 )
 def test_an_image_is_read_as_people_write_it(text: str, repository: str, reference: str) -> None:
     found = links.parse_image(text, edge="registry.example:5000", repository="here/app")
-    assert found == links.Image(repository, reference)
+    assert found == links.ImageName(repository, reference)
     assert links.parse_image(str(found)) == found
 
 

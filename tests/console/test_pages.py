@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from immuproxy.console.sources import Part, Sources
+from immuproxy.console.sources import Dependency, Sources
 from immuproxy.ledger.content import Content
 from immuproxy.ledger.model import Action, Outcome, StoredManifest
 from immuproxy.ledger.register import Register
@@ -219,7 +219,7 @@ async def test_a_repository_named_like_a_tag_page_is_reached_by_its_link(console
 
 
 async def test_the_bar_says_what_does_not_answer(console: Console, state: State) -> None:
-    state.parts = (Part("redis", ok=True), Part("upstream", ok=False, detail="connection refused"))
+    state.parts = (Dependency("redis", ok=True), Dependency("upstream", ok=False, detail="connection refused"))
     text = await page(console, "/")
     assert "Upstream down" in text
     assert "connection refused" in text

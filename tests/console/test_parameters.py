@@ -10,7 +10,7 @@ from multidict import MultiDict
 from immuproxy.audit.search import SearchError, parse
 from immuproxy.console import parameters
 from immuproxy.console.overview.figures import LONGEST
-from immuproxy.console.problems import Problem
+from immuproxy.console.problems import RequestProblem
 from immuproxy.console.wording import iso_seconds
 from tests.console.events import NOW
 
@@ -18,7 +18,11 @@ from tests.console.events import NOW
 @given(st.text(max_size=12) | st.integers(min_value=-5, max_value=1005).map(str))
 def test_a_limit_is_a_number_in_its_bounds_or_an_error(text: str) -> None:
     fits = text.isascii() and text.isdigit() and len(text) < 7 and 1 <= int(text) <= 1000
-    with contextlib.nullcontext() if fits else pytest.raises(Problem, check=lambda each: each.parameter == "limit"):
+    with (
+        contextlib.nullcontext()
+        if fits
+        else pytest.raises(RequestProblem, check=lambda each: each.parameter == "limit")
+    ):
         assert parameters.limit_of(MultiDict(limit=text), 50) == int(text)
 
 
@@ -31,7 +35,7 @@ def test_a_period_is_shown_whole_in_a_drawable_number_of_buckets(back: int, long
     query = MultiDict(since=iso_seconds(since), until=iso_seconds(until))
     asked_since, asked_until = since // 1000 * 1000, min(until // 1000 * 1000, NOW)
     if not 0 < asked_until - asked_since <= LONGEST:
-        with pytest.raises(Problem, check=lambda each: each.parameter == "since"):
+        with pytest.raises(RequestProblem, check=lambda each: each.parameter == "since"):
             parameters.range_of(query, NOW)
         return
     period = parameters.range_of(query, NOW)
@@ -67,7 +71,7 @@ def test_any_search_is_read_or_named_as_wrong(text: str) -> None:
     try:
         parse(text, NOW)
     except SearchError:
-        with pytest.raises(Problem, check=lambda each: (each.status, each.parameter) == (400, "q")):
+        with pytest.raises(RequestProblem, check=lambda each: (each.status, each.parameter) == (400, "q")):
             parameters.search_of(MultiDict(q=text), NOW)
     else:
         assert parameters.search_of(MultiDict(q=text), NOW) == parse(text, NOW)
@@ -75,7 +79,7 @@ def test_any_search_is_read_or_named_as_wrong(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "app", "app:", ":1", "App:1", "app:1:2/3", "team/app@sha256:ab"])
 def test_what_is_no_tag_is_an_error(text: str) -> None:
-    with pytest.raises(Problem):
+    with pytest.raises(RequestProblem):
         parameters.tag_of(MultiDict(tag=text))
 
 

@@ -19,7 +19,7 @@ from immuproxy.audit.record import keys as record_keys
 from immuproxy.audit.record.rows import entry
 from immuproxy.console.app import make_console
 from immuproxy.console.repositories import view
-from immuproxy.console.repositories.tag_list import Chosen, Wish, choose
+from immuproxy.console.repositories.tag_list import Chosen, TagQuery, choose
 from immuproxy.console.sources import Sources
 from immuproxy.ledger import keys
 from immuproxy.ledger.model import Action, Outcome
@@ -230,7 +230,7 @@ async def test_others_are_answered_while_tags_are_chosen(
         return choose(*arguments, **options)
 
     monkeypatch.setattr(view, "choose", slow)
-    page = asyncio.create_task(view.repository(sources, "team/app", Wish(), limit=10, cursor=""))
+    page = asyncio.create_task(view.repository(sources, "team/app", TagQuery(), limit=10, cursor=""))
     await begun.wait()
     page.cancel()
     done, _ = await asyncio.wait({page}, timeout=0.1)

@@ -11,7 +11,7 @@ import pytest
 
 from immuproxy.allow.exceptions import Allows
 from immuproxy.drift import sweep as sweep_module
-from immuproxy.drift.asking import Questions
+from immuproxy.drift.polite_client import Questions
 from immuproxy.drift.service import service_caller
 from immuproxy.drift.sweep import Sweep
 from immuproxy.drift.verifying import Verifier

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
-from immuproxy.edge.handler import Door
+from immuproxy.edge.handler import ClientAddressing
 from immuproxy.service.assembly import Choices
 from tests.support.conversation import RunningEdge, edge_over, image
 from tests.support.servers import RedisServer, RegistryServer
@@ -21,7 +21,7 @@ LOCAL = ipaddress.ip_network("127.0.0.0/8")
 
 @pytest.fixture
 async def edge(registry: RegistryServer, redis_server: RedisServer) -> AsyncIterator[RunningEdge]:
-    choices = Choices(manifest_timeout=5.0, door=lambda: Door(trusted=(LOCAL,)))
+    choices = Choices(manifest_timeout=5.0, door=lambda: ClientAddressing(trusted=(LOCAL,)))
     async with edge_over(registry.url, redis_server.url, choices=choices) as running:
         running.client.headers.update(
             {"X-Forwarded-For": "203.0.113.9", "Authorization": aiohttp.encode_basic_auth("anna", "secret")}

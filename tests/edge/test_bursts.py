@@ -17,9 +17,10 @@ import pytest
 from multidict import CIMultiDict
 from redis.asyncio import Connection
 
-from immuproxy.edge.upstream import Timeouts, opened
+from immuproxy.edge.settings import Timeouts
+from immuproxy.edge.upstream import opened
 from immuproxy.ledger.model import TagRecord
-from immuproxy.oci.routes import Kind, build_path
+from immuproxy.oci.routes import RouteKind, build_path
 from tests.support.conversation import Client, RunningEdge, edge_over, image
 from tests.support.proxies import running_proxy
 from tests.support.servers import RedisServer, RegistryServer
@@ -148,7 +149,7 @@ async def test_h82_whether_the_registry_answers_is_asked_beside_the_queue() -> N
         await exchange.answer(200)
 
     async with scripted(script) as server, opened(server.url, timeouts=Timeouts()) as upstream:
-        path = build_path(Kind.MANIFEST, "team/app", "1.0")
+        path = build_path(RouteKind.MANIFEST, "team/app", "1.0")
         stalled = [asyncio.create_task(upstream.exchange("GET", path, CIMultiDict())) for _ in range(80)]
         await asyncio.sleep(0.1)
         async with asyncio.timeout(1):

@@ -24,7 +24,7 @@ from immuproxy.ledger import keys
 from immuproxy.ledger.content import Content
 from immuproxy.ledger.ids import new_event_id
 from immuproxy.ledger.model import Outcome, State
-from immuproxy.ledger.proxies import Replicas
+from immuproxy.ledger.proxies import Proxies
 from immuproxy.service.assembly import Choices
 from immuproxy.service.health import Health
 from immuproxy.store.rate_limits import Budget, Budgets
@@ -362,12 +362,12 @@ async def test_h112_log_ins_are_not_kept_waiting_for_an_hour(edge: RunningEdge, 
 
 
 async def test_h112_a_proxy_that_has_gone_is_forgotten_when_time_went_back(edge: RunningEdge, watch: Clock) -> None:
-    await Replicas(edge.store).announce("sha256:gone")
+    await Proxies(edge.store).announce("sha256:gone")
     before = await edge.store.now_ms()
     watch.jump("-1h")
     while await edge.store.now_ms() > before - 3_000_000:  # Redis reads the time once in a while only
         await asyncio.sleep(0.01)
-    assert await Replicas(edge.store).announce("sha256:here") == {"sha256:here"}
+    assert await Proxies(edge.store).announce("sha256:here") == {"sha256:here"}
 
 
 # --- a cluster, on which each master has a clock of its own

@@ -11,7 +11,8 @@ from multidict import CIMultiDict
 from immuproxy.drift.service import service_caller
 from immuproxy.edge import listing
 from immuproxy.edge.listing import ListingRefusedError, next_query
-from immuproxy.edge.upstream import Timeouts, Upstream, UpstreamUnavailableError, opened
+from immuproxy.edge.settings import Timeouts
+from immuproxy.edge.upstream import Upstream, UpstreamUnavailableError, opened
 from tests.support.answering import Asked, Said, answering
 from tests.support.conversation import RunningEdge, image
 

@@ -12,7 +12,8 @@ from yarl import URL
 
 from immuproxy.drift.service import anonymous_service
 from immuproxy.edge import listing
-from immuproxy.edge.upstream import Timeouts, UpstreamUnavailableError, opened
+from immuproxy.edge.settings import Timeouts
+from immuproxy.edge.upstream import UpstreamUnavailableError, opened
 from immuproxy.ledger.model import Outcome
 from immuproxy.service.health import NO_PUSHES, Health
 from immuproxy.telemetry.metrics import Metrics

@@ -14,7 +14,7 @@ import pytest
 
 from immuproxy.oci import routes
 from immuproxy.oci.errors import OciError
-from immuproxy.oci.routes import METHODS, Kind, Operation
+from immuproxy.oci.routes import METHODS, Operation, RouteKind
 from tests.support.conversation import RunningEdge, edge_over, image
 from tests.support.servers import RedisServer, RegistryServer
 from tests.support.wire import ask, request, wire
@@ -80,8 +80,8 @@ def seen_by_proxy(target: str) -> Operation | None:
 
 def variables(operation: Operation) -> dict[str, str]:
     """What the registry's router would call the parts."""
-    named = {Kind.MANIFEST: "reference", Kind.BLOB: "digest", Kind.UPLOAD: "uuid"}
-    if operation.kind is Kind.REFERRERS or not operation.repository:
+    named = {RouteKind.MANIFEST: "reference", RouteKind.BLOB: "digest", RouteKind.UPLOAD: "uuid"}
+    if operation.kind is RouteKind.REFERRERS or not operation.repository:
         return {}
     found = {"name": operation.repository}
     if operation.kind in named:
@@ -134,7 +134,7 @@ async def test_what_is_accepted_means_the_same_to_the_registry(registry: Registr
             await asyncio.sleep(0.1)
     for number, (target, operation) in enumerate(accepted):
         assert seen.get(f"new-{number}", {}) == variables(operation), (target, operation)
-        if operation.kind is not Kind.BASE:  # of /v2 without its slash the registry says where it is
+        if operation.kind is not RouteKind.BASE:  # of /v2 without its slash the registry says where it is
             assert seen.get(f"raw-{number}", {}) == variables(operation), (target, operation)
 
 
@@ -293,12 +293,12 @@ async def test_h8_what_only_looks_like_a_digest_is_never_pushed(
 
 
 async def test_h10_an_endpoint_has_only_its_methods(edge: RunningEdge, registry: RegistryServer) -> None:
-    targets = dict(zip(Kind, ("/v2/", "/v2/_catalog", *CANONICAL[2:]), strict=False)) | {
-        Kind.MANIFEST: CANONICAL[3],
-        Kind.BLOB: CANONICAL[5],
-        Kind.UPLOADS: CANONICAL[6],
-        Kind.UPLOAD: CANONICAL[7],
-        Kind.REFERRERS: CANONICAL[8],
+    targets = dict(zip(RouteKind, ("/v2/", "/v2/_catalog", *CANONICAL[2:]), strict=False)) | {
+        RouteKind.MANIFEST: CANONICAL[3],
+        RouteKind.BLOB: CANONICAL[5],
+        RouteKind.UPLOADS: CANONICAL[6],
+        RouteKind.UPLOAD: CANONICAL[7],
+        RouteKind.REFERRERS: CANONICAL[8],
     }
     for kind, target in targets.items():
         for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "MKCOL"):

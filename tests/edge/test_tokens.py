@@ -10,8 +10,9 @@ import pytest
 
 from immuproxy.drift.service import service_caller
 from immuproxy.edge import listing, tokens
+from immuproxy.edge.settings import Timeouts
 from immuproxy.edge.tokens import AccountUpstream, Challenge, read_challenge, read_token
-from immuproxy.edge.upstream import Found, Timeouts, UpstreamUnavailableError, opened
+from immuproxy.edge.upstream import Found, UpstreamUnavailableError, opened
 from immuproxy.ledger.model import Action, Outcome
 from tests.support.answering import Said
 from tests.support.conversation import Client, edge_over, image

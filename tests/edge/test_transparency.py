@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from immuproxy.edge.handler import Door
+from immuproxy.edge.handler import ClientAddressing
 from immuproxy.oci.manifests import ACCEPT_ALL, DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from immuproxy.service.assembly import Choices
 from tests.support.conversation import Image, RunningEdge, edge_over, image, index, sha256
@@ -361,7 +361,7 @@ async def test_h49_relative_locations_stay_relative(
 async def test_h49_the_external_url_is_the_edges_name(
     start_registry: Callable[..., RegistryServer], redis_server: RedisServer
 ) -> None:
-    choices = Choices(door=lambda: Door(external_url="https://registry.example"))
+    choices = Choices(door=lambda: ClientAddressing(external_url="https://registry.example"))
     async with edge_over(start_registry().url, redis_server.url, choices=choices) as edge:
         for location in await _locations(edge, SPOOFED):
             assert location.startswith("https://registry.example/v2/a/")

@@ -10,8 +10,9 @@ import pytest
 
 from immuproxy.drift.service import service_caller
 from immuproxy.edge import listing
+from immuproxy.edge.settings import Timeouts
 from immuproxy.edge.tokens import AccountUpstream
-from immuproxy.edge.upstream import Found, Timeouts, UpstreamUnavailableError, opened
+from immuproxy.edge.upstream import Found, UpstreamUnavailableError, opened
 from tests.support.conversation import edge_over, image
 from tests.support.servers import RedisServer, RegistryServer, make_registry, running
 from tests.support.tokens import running_token_server

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from immuproxy.rules.explain import Answer, Explanation, explain
+from immuproxy.rules.explain import Explanation, Foreseen, explain
 from tests.rules.files import rules_of
 
 FILE = r"""
@@ -40,7 +40,7 @@ def explained(reference: str, **more: str) -> Explanation:
     return explain(rules_of(FILE), repository, tag, **more)
 
 
-def answer(explanation: Explanation, request: str) -> Answer:
+def answer(explanation: Explanation, request: str) -> Foreseen:
     (found,) = (answer for answer in explanation.answers if answer.request == request)
     return found
 

@@ -9,7 +9,7 @@ import pytest
 
 from immuproxy.rules.document import CONDITION_KEYS, RULE_KEYS, RULES_SECTIONS
 from immuproxy.rules.model import Policy
-from immuproxy.rules.problems import DocumentErrors, Problem
+from immuproxy.rules.problems import DocumentErrors, FileProblem
 from immuproxy.service.config import MASK, STATE, Config, _models, _Sections, load_config, parse_config
 from immuproxy.values.listen import Listen
 from immuproxy.values.sections import Settings
@@ -22,13 +22,13 @@ def config_of(text: str) -> Config:
     return parse_config(dedent(text).encode(), "/etc/immuproxy/immuproxy.yml")
 
 
-def problems_of(text: str) -> tuple[Problem, ...]:
+def problems_of(text: str) -> tuple[FileProblem, ...]:
     with pytest.raises(DocumentErrors) as raised:
         config_of(text)
     return raised.value.problems
 
 
-def the_problem(text: str) -> Problem:
+def the_problem(text: str) -> FileProblem:
     (problem,) = problems_of(text)
     return problem
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from structlog.testing import capture_logs
 
+from immuproxy.edge.settings import Timeouts
 from immuproxy.edge.tokens import AccountUpstream
-from immuproxy.edge.upstream import Timeouts, opened
+from immuproxy.edge.upstream import opened
 from immuproxy.service.config import Config
 from immuproxy.service.live_settings import LIVE, LiveSettings, changed, flat
 from immuproxy.telemetry.metrics import Metrics
@@ -75,7 +76,7 @@ def test_each_version_is_handed_on() -> None:
 
 
 async def test_limits_of_requests_to_the_upstream_change_but_not_what_leases_follow_from() -> None:
-    async with opened("http://registry:5000", timeouts=Timeouts(1, 2, 3)) as upstream:
+    async with opened("http://registry:5000", timeouts=Timeouts(connect=1, manifest=2, idle=3)) as upstream:
         account = AccountUpstream(upstream, None, None)
         upstream.use(Timeouts(connect=10, manifest=20, idle=30))
         for one in (upstream, account):

@@ -12,7 +12,8 @@ import aiohttp
 import pytest
 
 from immuproxy.drift.service import service_caller
-from immuproxy.edge.upstream import Timeouts, opened
+from immuproxy.edge.settings import Timeouts
+from immuproxy.edge.upstream import opened
 from immuproxy.service import registry_contents
 from immuproxy.service.registry_contents import RegistryContents
 from tests.support.answering import Asked, Said, answering

@@ -21,7 +21,8 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from immuproxy.edge.server import EdgeServer
-from immuproxy.edge.upstream import Timeouts, opened
+from immuproxy.edge.settings import Timeouts
+from immuproxy.edge.upstream import opened
 from immuproxy.ledger import keys
 from immuproxy.ledger.model import Event, event_from_dict
 from immuproxy.oci.manifests import ACCEPT_ALL, OCI_INDEX, OCI_MANIFEST

@@ -40,7 +40,7 @@ _SHARE = 50
 _JITTER = random.Random()  # noqa: S311  # jitter, no secret; of its own, so that nobody's seed is used up
 
 
-class Place(NamedTuple):
+class OutboxPlace(NamedTuple):
     """Where an event stands in its outbox."""
 
     life: str
@@ -52,38 +52,38 @@ class Place(NamedTuple):
         """In the outbox."""
         return f"{self.ms}-{self.sequence}".encode()
 
-    def is_behind(self, mark: Place) -> bool:
+    def is_behind(self, mark: OutboxPlace) -> bool:
         """Whether it is yet to be taken, where everything up to ``mark`` was; perhaps so where it `is_doubtful`."""
         return not self.life or self.life != mark.life or self > mark
 
-    def is_doubtful(self, mark: Place) -> bool:
+    def is_doubtful(self, mark: OutboxPlace) -> bool:
         """Whether it may be of the life that ``mark`` is of, or of one before, or of one after."""
         return not self.life and self[1:] <= mark[1:]
 
 
-class Waiting(NamedTuple):
+class OutboxEntry(NamedTuple):
     """An entry of an outbox, whatever it holds."""
 
-    place: Place
+    place: OutboxPlace
     fields: dict[bytes, bytes]
 
 
-NOTHING = Place("", 0, 0)
+NOTHING = OutboxPlace("", 0, 0)
 
 
-def place_of(life: str, outbox_id: str) -> Place:
+def place_of(life: str, outbox_id: str) -> OutboxPlace:
     """Read the id of an entry."""
     ms, _, sequence = outbox_id.partition("-")
-    return Place(life, int(ms), int(sequence))
+    return OutboxPlace(life, int(ms), int(sequence))
 
 
-def mark_of(text: str) -> Place:
+def mark_of(text: str) -> OutboxPlace:
     """Read a watermark: life and id; one of an older release, which knew no lives, is an id alone."""
     life, _, outbox_id = text.rpartition(" ")
     return place_of(life, outbox_id) if outbox_id else NOTHING
 
 
-def as_mark(place: Place) -> str:
+def as_mark(place: OutboxPlace) -> str:
     """The inverse of `mark_of`."""
     return f"{place.life} {place.ms}-{place.sequence}".lstrip()
 
@@ -213,7 +213,7 @@ class Projector:
                         break
         return added
 
-    async def _take_batch(self, repository: str, batch: Sequence[Waiting], mark: str) -> tuple[int, str]:
+    async def _take_batch(self, repository: str, batch: Sequence[OutboxEntry], mark: str) -> tuple[int, str]:
         """How many were new, and the watermark; -1 where somebody else has moved that since it was ``mark``."""
         reached = mark_of(mark)
         new = [each for each in batch if each.place.is_behind(reached)]
@@ -228,7 +228,7 @@ class Projector:
         becomes = as_mark(batch[-1].place)
         return await take(self._store, repository, entries, mark=mark, becomes=becomes, doubtful=doubtful)
 
-    def _note(self, repository: str, batch: Sequence[Waiting]) -> None:
+    def _note(self, repository: str, batch: Sequence[OutboxEntry]) -> None:
         """It is to be deleted.  What was taken of an earlier life is deleted: it ends no sooner."""
         taken, life = self._taken.get(repository), batch[-1].place.life
         if taken is None or taken.life != life:
@@ -272,7 +272,7 @@ class Projector:
             self._marks.clear()
         self._marks[repository] = mark
 
-    async def _read(self, repository: str) -> list[Waiting]:
+    async def _read(self, repository: str) -> list[OutboxEntry]:
         """What stands in the outbox behind what was taken from it; the first of them where that is of another life."""
         taken = self._taken.get(repository)
         client, start = self._store.client, b"(" + taken.ids[-1] if taken else b"-"
@@ -288,14 +288,14 @@ class Projector:
         first = await self._store.do(self._store.client.xrange(keys.outbox(repository), count=1))
         return not first or first[0][1].get(b"life", b"").decode() != taken.life
 
-    async def _readable(self, repository: str, waiting: Waiting) -> Entry | None:
+    async def _readable(self, repository: str, waiting: OutboxEntry) -> Entry | None:
         try:
             return entry_from_json(waiting.fields.get(b"event", b""))
         except UnreadableError:
             await self._set_aside(repository, waiting)
             return None
 
-    async def _set_aside(self, repository: str, waiting: Waiting) -> None:
+    async def _set_aside(self, repository: str, waiting: OutboxEntry) -> None:
         outbox_id = waiting.place.id
         kept: dict[Any, Any] = {"repository": repository, "outbox_id": outbox_id, "entry": repr(waiting.fields)}
         client = self._store.client
@@ -329,12 +329,12 @@ class Projector:
         return [int(first[0][0].partition(b"-")[0]) if first else 0 for first in found]
 
 
-def _waiting(found: Sequence[tuple[bytes, dict[bytes, bytes]]], life: str) -> list[Waiting]:
+def _waiting(found: Sequence[tuple[bytes, dict[bytes, bytes]]], life: str) -> list[OutboxEntry]:
     """Who knows no lives, being of an older release, writes into that of what stands before."""
-    batch: list[Waiting] = []
+    batch: list[OutboxEntry] = []
     for outbox_id, fields in found:
         life = fields.get(b"life", b"").decode() or life
-        batch.append(Waiting(place_of(life, outbox_id.decode()), fields))
+        batch.append(OutboxEntry(place_of(life, outbox_id.decode()), fields))
     return batch
 
 

@@ -1,6 +1,6 @@
 """The three ways into the console: open to all who reach it, by password, or named by a proxy in front.
 
-A door finds the visit of a request, or says that nobody is known (None), or raises `Problem`.
+A door finds the visit of a request, or says that nobody is known (None), or raises `RequestProblem`.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from aiohttp import web
 from immuproxy.console.access import cookies
 from immuproxy.console.access.basic import Remembered, read_basic
 from immuproxy.console.access.identity import Role, Viewer, Visit
-from immuproxy.console.access.log_ins import Attempt, LogIns, challenge
+from immuproxy.console.access.log_ins import LogInAttempt, LogIns, challenge
 from immuproxy.console.access.passwords import Passwords
 from immuproxy.console.access.reached import Reached, reached
-from immuproxy.console.problems import Problem
+from immuproxy.console.problems import RequestProblem
 from immuproxy.console.settings import ConsoleAuth
 from immuproxy.store.sessions import Session, Sessions, SharedKey
 from immuproxy.values.networks import Network, is_trusted
 from immuproxy.values.text import MAX_SHOWN
 
 
-class Door(Protocol):
+class Authenticator(Protocol):
     """One way in."""
 
     @property
@@ -46,7 +46,7 @@ class Door(Protocol):
         """Whether the visit of a long answer holds on."""
 
 
-class OpenDoor:
+class NoAuthenticator:
     """Everybody who reaches the console looks; nobody changes anything."""
 
     trusted: Sequence[Network] = ()
@@ -62,7 +62,7 @@ class OpenDoor:
         return True
 
 
-class HeaderDoor:
+class HeaderAuthenticator:
     """A proxy in front has asked who it is, and says so in a header."""
 
     challenge = ""
@@ -80,7 +80,7 @@ class HeaderDoor:
         """Who is named.  Whatever comes from elsewhere, or says two things, is refused."""
         way = reached(request, self.trusted)
         if not is_trusted(way.peer, self.trusted):
-            raise Problem(
+            raise RequestProblem(
                 403,
                 "not_through_proxy",
                 "Not this way",
@@ -109,8 +109,8 @@ class HeaderDoor:
         return values[0] if values else ""
 
 
-def _ambiguous(header: str) -> Problem:
-    return Problem(
+def _ambiguous(header: str) -> RequestProblem:
+    return RequestProblem(
         403,
         "ambiguous_identity",
         "It is not clear who asks",
@@ -120,7 +120,7 @@ def _ambiguous(header: str) -> Problem:
     )
 
 
-class PasswordDoor:
+class PasswordAuthenticator:
     """Names and passwords: a session for browsers, HTTP Basic for programs."""
 
     challenge = "Basic"
@@ -169,14 +169,14 @@ class PasswordDoor:
         name, password = credential
         line = self._passwords.users.line(name)
         if not (line and self._remembered.knows(name, password, line, way.network)):
-            line = await self._checked(Attempt(name, password, way))
+            line = await self._checked(LogInAttempt(name, password, way))
             self._remembered.add(name, password, line, way.network)
         return Visit(self._viewer(name), way, line=line)
 
-    async def _checked(self, attempt: Attempt) -> str:
+    async def _checked(self, attempt: LogInAttempt) -> str:
         try:
             return await self._log_ins.check(attempt)
-        except Problem as problem:
+        except RequestProblem as problem:
             if problem.status != 401:
                 raise
             raise replace(problem, headers=(challenge(self.challenge),)) from None
@@ -190,8 +190,11 @@ class PasswordDoor:
             return await self.of_session(visit.secret, visit.reached, used=False) is not None
         return self._passwords.users.line(visit.viewer.name) == visit.line
 
-    async def log_in(self, attempt: Attempt, before: str) -> str:
-        """Begin a session, always a new one, and end the one ``before``; returns its secret.  Raises `Problem`."""
+    async def log_in(self, attempt: LogInAttempt, before: str) -> str:
+        """Begin a session, always a new one, and end the one ``before``; returns its secret.
+
+        Raises `RequestProblem`.
+        """
         line = await self._log_ins.check(attempt)
         await self._sessions.end(before)
         return await self._sessions.begin(Session(attempt.name, line, self._clock()))

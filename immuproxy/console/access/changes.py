@@ -15,7 +15,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from immuproxy.console.access import csrf
 from immuproxy.console.access.identity import VISIT, Viewer, viewer_of
-from immuproxy.console.problems import Problem, bad_parameter
+from immuproxy.console.problems import RequestProblem, bad_parameter
 from immuproxy.ledger.ids import new_event_id
 from immuproxy.ledger.model import Action, ActorSource, Event, Outcome
 
@@ -31,7 +31,7 @@ class Form:
     files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
     def text(self, name: str, longest: int = 300) -> str:
-        """A field without the blanks around it, empty where it is missing; raises `Problem` for a longer one."""
+        """A field without the blanks around it, empty where it is missing; raises `RequestProblem` for a longer one."""
         value = self.fields.get(name, "").strip()
         if len(value) > longest:
             raise bad_parameter(name, f"{name} has at most {longest} characters.")
@@ -41,8 +41,8 @@ class Form:
 async def changing(request: web.Request) -> tuple[Viewer, Form]:
     """The administrator who sends a form, and the form.
 
-    Raises `Problem`: 403 for anybody else, for a request from another site and for one without the page's token, 415
-    for what is no form, 400 for one that cannot be read.
+    Raises `RequestProblem`: 403 for anybody else, for a request from another site and for one without the page's token,
+    415 for what is no form, 400 for one that cannot be read.
     """
     viewer = administrator_of(request)
     csrf.refuse_foreign(request, request[VISIT].reached.host)
@@ -52,7 +52,7 @@ async def changing(request: web.Request) -> tuple[Viewer, Form]:
 
 
 async def changing_json(request: web.Request) -> tuple[Viewer, dict[str, Any]]:
-    """The administrator who sends a JSON object, and the object; raises `Problem` as `changing` does.
+    """The administrator who sends a JSON object, and the object; raises `RequestProblem` as `changing` does.
 
     There is no token: see `immuproxy.console.access.csrf` for why the content type is enough.
     """
@@ -70,14 +70,14 @@ async def changing_json(request: web.Request) -> tuple[Viewer, dict[str, Any]]:
 
 
 async def asking(request: web.Request) -> tuple[Viewer, Form]:
-    """Any viewer who sends a form that changes nothing, such as a file to try out; raises `Problem`."""
+    """Any viewer who sends a form that changes nothing, such as a file to try out; raises `RequestProblem`."""
     viewer = viewer_of(request)
     csrf.refuse_foreign(request, request[VISIT].reached.host)
     return viewer, await _form(request)
 
 
 def administrator_of(request: web.Request) -> Viewer:
-    """Who asks, if he may change something; else raises `Problem` (403)."""
+    """Who asks, if he may change something; else raises `RequestProblem` (403)."""
     viewer = viewer_of(request)
     if viewer.is_administrator:
         return viewer
@@ -87,7 +87,7 @@ def administrator_of(request: web.Request) -> Viewer:
     else:
         message = f"{viewer.name} may look, but not change anything."
         advice = "Administrators are named under console.auth in the configuration."
-    raise Problem(403, "not_an_administrator", "Only administrators may do this", message, advice)
+    raise RequestProblem(403, "not_an_administrator", "Only administrators may do this", message, advice)
 
 
 def event_by(request: web.Request, action: Action, outcome: Outcome, **fields: Any) -> Event:
@@ -107,7 +107,7 @@ def event_by(request: web.Request, action: Action, outcome: Outcome, **fields: A
 
 
 async def read_form(request: web.Request) -> Form:
-    """The form of a request, whoever sent it; raises `Problem`."""
+    """The form of a request, whoever sent it; raises `RequestProblem`."""
     return await _form(request)
 
 
@@ -128,5 +128,5 @@ async def _form(request: web.Request) -> Form:
     return Form(fields, files)
 
 
-def _other_type(message: str) -> Problem:
-    return Problem(415, "unsupported_media_type", "Not in this form", message)
+def _other_type(message: str) -> RequestProblem:
+    return RequestProblem(415, "unsupported_media_type", "Not in this form", message)

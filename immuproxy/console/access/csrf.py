@@ -15,7 +15,7 @@ import time
 from aiohttp import web
 
 from immuproxy.console.access.identity import Visit, visit_of
-from immuproxy.console.problems import Problem
+from immuproxy.console.problems import RequestProblem
 from immuproxy.store.sessions import SharedKey
 
 SHARED_KEY: web.AppKey[SharedKey] = web.AppKey("shared_key", SharedKey)
@@ -27,7 +27,7 @@ _HERE = frozenset({"same-origin", "none"})
 
 
 def refuse_foreign(request: web.Request, host: str) -> None:
-    """Raise `Problem` unless the request comes from a page of this console, or from no browser at all.
+    """Raise `RequestProblem` unless the request comes from a page of this console, or from no browser at all.
 
     ``host`` is what the client asked for.  ``Sec-Fetch-Site`` decides where there is one: a browser computes it from
     the address that the person sees, also behind a proxy that changes ``Host``.  Else it is ``Origin``, which every
@@ -40,7 +40,7 @@ def refuse_foreign(request: web.Request, host: str) -> None:
         fine = all(_plain(origin.partition("://")[2]) == _plain(host) != "" for origin in origins)
     if not fine:
         named = " and ".join(filter(None, origins)) or "another site"
-        raise Problem(
+        raise RequestProblem(
             403,
             "cross_site",
             "This came from another site",
@@ -63,12 +63,12 @@ async def token_of(request: web.Request) -> str:
 
 
 async def refuse_unsigned(request: web.Request, token: str) -> None:
-    """Raise `Problem` unless ``token`` is of this viewer."""
+    """Raise `RequestProblem` unless ``token`` is of this viewer."""
     visit = visit_of(request)
     known = await _tokens(request, visit) if visit and visit.viewer.name else ()
     given = token.encode(errors="replace")
     if not any(hmac.compare_digest(each.encode(), given) for each in known):
-        raise Problem(
+        raise RequestProblem(
             403,
             "stale_form",
             "This form is too old",

@@ -12,12 +12,12 @@ from contextlib import suppress
 
 from aiohttp import web
 
-from immuproxy.console.access.authenticators import Door, OpenDoor
+from immuproxy.console.access.authenticators import Authenticator, NoAuthenticator
 from immuproxy.console.access.csrf import SHARED_KEY
 from immuproxy.console.access.identity import VISIT, Visit
 from immuproxy.console.access.log_ins import challenge
 from immuproxy.console.access.returning import log_in_url
-from immuproxy.console.problems import Problem
+from immuproxy.console.problems import RequestProblem
 from immuproxy.store.redis import LedgerUnavailableError
 
 OPEN = frozenset({"/healthz", "/readyz", "/static/{name}", "/log-in"})
@@ -29,11 +29,11 @@ RECHECKED = 15.0
 API = "/api/"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-DOOR: web.AppKey[Door] = web.AppKey("door", Door)
+DOOR: web.AppKey[Authenticator] = web.AppKey("door", Authenticator)
 OPEN_ROUTES: web.AppKey[set[str]] = web.AppKey("open_routes", set[str])
 
 
-def set_up(app: web.Application, door: Door, *, more_open: frozenset[str] = frozenset()) -> None:
+def set_up(app: web.Application, door: Authenticator, *, more_open: frozenset[str] = frozenset()) -> None:
     """Put a door before the console; `admit` must be among its middlewares."""
     app[DOOR] = door
     if door.shared_key:
@@ -48,7 +48,7 @@ def leave_open(app: web.Application, route: str) -> None:
 
 def is_closed(app: web.Application) -> bool:
     """Whether this console asks who somebody is."""
-    return not isinstance(app[DOOR], OpenDoor)
+    return not isinstance(app[DOOR], NoAuthenticator)
 
 
 @web.middleware
@@ -72,9 +72,9 @@ async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
         watch.end()
 
 
-def nobody_gets_in() -> Problem:
+def nobody_gets_in() -> RequestProblem:
     """Redis is away.  What is wrong with it is for the log, not for strangers."""
-    return Problem(
+    return RequestProblem(
         503,
         "ledger_unavailable",
         "Nobody can be let in now",
@@ -84,14 +84,14 @@ def nobody_gets_in() -> Problem:
     )
 
 
-def _unknown(request: web.Request, door: Door) -> web.Response:
+def _unknown(request: web.Request, door: Authenticator) -> web.Response:
     """A page leads to the log-in, which leads back; a program is told what is missing."""
     looks = request.method in {"GET", "HEAD"} and not request.path.startswith(API)
     if door.challenge and looks and "Authorization" not in request.headers:
         there = log_in_url(request.rel_url.raw_path_qs)
         return web.Response(status=303, headers={"Location": there})
     told = door.challenge if door.challenge and "Sec-Fetch-Mode" not in request.headers else "Session"
-    raise Problem(
+    raise RequestProblem(
         401,
         "not_logged_in",
         "You are not logged in",
@@ -105,13 +105,13 @@ def _unknown(request: web.Request, door: Door) -> web.Response:
 class _Watch:
     """Cuts the connection of a long answer when its viewer's session ends; for a short one nothing is started."""
 
-    def __init__(self, request: web.Request, door: Door, visit: Visit) -> None:
+    def __init__(self, request: web.Request, door: Authenticator, visit: Visit) -> None:
         """Look for the first time after a while."""
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
         self._timer = self._loop.call_later(RECHECKED, self._begin, request, door, visit)
 
-    def _begin(self, request: web.Request, door: Door, visit: Visit) -> None:
+    def _begin(self, request: web.Request, door: Authenticator, visit: Visit) -> None:
         self._task = self._loop.create_task(_cut_when_over(request, door, visit))
 
     def end(self) -> None:
@@ -121,7 +121,7 @@ class _Watch:
             self._task.cancel()
 
 
-async def _cut_when_over(request: web.Request, door: Door, visit: Visit) -> None:
+async def _cut_when_over(request: web.Request, door: Authenticator, visit: Visit) -> None:
     holds = True
     while holds:
         with suppress(LedgerUnavailableError):

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from immuproxy.console.access.passwords import BusyError, Passwords
 from immuproxy.console.access.reached import Reached
-from immuproxy.console.problems import Problem
+from immuproxy.console.problems import RequestProblem
 from immuproxy.ledger.ids import new_event_id
 from immuproxy.ledger.model import Action, ActorSource, Event, Outcome
 from immuproxy.store.rate_limits import Budget, Budgets, Places, Untold
@@ -41,7 +41,7 @@ Record = Callable[[Event], Awaitable[object]]
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class LogInAttempt:
     """A name and a password from somewhere."""
 
     name: str
@@ -70,10 +70,10 @@ class LogIns:
         self._record = record
         self._clock = clock
 
-    async def check(self, attempt: Attempt) -> str:
+    async def check(self, attempt: LogInAttempt) -> str:
         """Let a good password in: its event is recorded, and the hash of the user's line returned.
 
-        Raises `Problem`: 401 for a wrong one, 429 for too many, 503 while too many others are being checked.
+        Raises `RequestProblem`: 401 for a wrong one, 429 for too many, 503 while too many others are being checked.
         """
         now, network = self._clock(), attempt.reached.network
         wanted = await self._wanted(attempt, now)
@@ -98,7 +98,7 @@ class LogIns:
         """Record that somebody logged out."""
         await self._record(log_in_event(Outcome.ENDED, name, reached, "logged out"))
 
-    async def _wanted(self, attempt: Attempt, now: int) -> list[Budget]:
+    async def _wanted(self, attempt: LogInAttempt, now: int) -> list[Budget]:
         network = attempt.reached.network
         name = hashlib.sha256(attempt.name.encode(errors="surrogateescape")).hexdigest()[:32]
         if await self._places.knows(attempt.name, network, now):
@@ -107,7 +107,7 @@ class LogIns:
             name = f"nobody:{int(name, 16) % STRANGERS}"
         return [Budget(f"network:{network}", *NETWORK, stand_in="networks"), Budget(f"name:{name}", *NAME)]
 
-    async def _tell(self, attempt: Attempt, reason: str, *more: Budget) -> None:
+    async def _tell(self, attempt: LogInAttempt, reason: str, *more: Budget) -> None:
         """Record a failure, or only count it where there are too many.
 
         A name that nobody has is not repeated: people type passwords into the wrong field.
@@ -139,10 +139,10 @@ def log_in_event(outcome: Outcome, name: str, reached: Reached, reason: str = ""
     )
 
 
-def wrong_password() -> Problem:
+def wrong_password() -> RequestProblem:
     """The same for a wrong name, so that nobody learns names here."""
     message = "This name and this password do not belong together."
-    return Problem(401, "wrong_password", "Not logged in", message, headers=(challenge("Session"),))
+    return RequestProblem(401, "wrong_password", "Not logged in", message, headers=(challenge("Session"),))
 
 
 def challenge(scheme: str) -> tuple[str, str]:
@@ -154,14 +154,16 @@ def challenge(scheme: str) -> tuple[str, str]:
     return ("WWW-Authenticate", f'{scheme} realm="immuproxy"')
 
 
-def too_many(wait_ms: int) -> Problem:
+def too_many(wait_ms: int) -> RequestProblem:
     """Come again later."""
     seconds = math.ceil(wait_ms / 1_000)
     message = f"There were too many attempts to log in. Try again in {seconds} seconds."
-    return Problem(429, "too_many_attempts", "Too many attempts", message, headers=(("Retry-After", str(seconds)),))
+    return RequestProblem(
+        429, "too_many_attempts", "Too many attempts", message, headers=(("Retry-After", str(seconds)),)
+    )
 
 
-def too_busy() -> Problem:
+def too_busy() -> RequestProblem:
     """Come again soon."""
     message = "Too many people are logging in at this moment. Try again in a few seconds."
-    return Problem(503, "too_busy", "Too many log-ins at once", message, headers=(("Retry-After", "5"),))
+    return RequestProblem(503, "too_busy", "Too many log-ins at once", message, headers=(("Retry-After", "5"),))

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from immuproxy.console.access.authenticators import Door, HeaderDoor, OpenDoor, PasswordDoor
+from immuproxy.console.access.authenticators import (
+    Authenticator,
+    HeaderAuthenticator,
+    NoAuthenticator,
+    PasswordAuthenticator,
+)
 from immuproxy.console.access.log_ins import LogIns, Record
 from immuproxy.console.access.passwords import Passwords
 from immuproxy.console.settings import ConsoleAuth
@@ -13,15 +18,15 @@ from immuproxy.store.redis import Store
 from immuproxy.store.sessions import Sessions, SharedKey
 
 
-async def open_door(auth: ConsoleAuth | None, store: Store, record: Record, clock: Callable[[], int]) -> Door:
+async def open_door(auth: ConsoleAuth | None, store: Store, record: Record, clock: Callable[[], int]) -> Authenticator:
     """Read what there is to read; raises `UsersFileError`.
 
     ``record`` puts an event into the audit; ``clock`` gives milliseconds.
     """
     if auth is None:
-        return OpenDoor()
+        return NoAuthenticator()
     if auth.users_file is None:
-        return HeaderDoor(auth, SharedKey(store))
+        return HeaderAuthenticator(auth, SharedKey(store))
     passwords = await Passwords.read(auth.users_file)
     log_ins = LogIns(
         passwords,
@@ -33,6 +38,6 @@ async def open_door(auth: ConsoleAuth | None, store: Store, record: Record, cloc
     )
     lasts = auth.sessions
     sessions = Sessions(store, idle_ms=round(lasts.idle * 1_000), longest_ms=round(lasts.longest * 1_000))
-    return PasswordDoor(
+    return PasswordAuthenticator(
         auth, passwords=passwords, log_ins=log_ins, sessions=sessions, shared_key=SharedKey(store), clock=clock
     )

@@ -5,16 +5,16 @@ from __future__ import annotations
 from aiohttp import web
 
 from immuproxy.console.access import cookies, csrf
-from immuproxy.console.access.authenticators import PasswordDoor
+from immuproxy.console.access.authenticators import PasswordAuthenticator
 from immuproxy.console.access.changes import read_form
 from immuproxy.console.access.guard import DOOR, following, nobody_gets_in
 from immuproxy.console.access.identity import VISIT, viewer_of
-from immuproxy.console.access.log_ins import Attempt
+from immuproxy.console.access.log_ins import LogInAttempt
 from immuproxy.console.access.reached import reached
 from immuproxy.console.access.returning import local_or_home
 from immuproxy.console.answers import API, as_json, as_page
 from immuproxy.console.parameters import refuse_unknown
-from immuproxy.console.problems import Problem
+from immuproxy.console.problems import RequestProblem
 from immuproxy.store.redis import LedgerUnavailableError
 
 LARGEST_FORM = 64 * 1024
@@ -33,7 +33,7 @@ async def viewer(request: web.Request) -> web.Response:
 class LogInPages:
     """The pages of a console that asks for passwords."""
 
-    def __init__(self, door: PasswordDoor) -> None:
+    def __init__(self, door: PasswordAuthenticator) -> None:
         """``door`` is the one before this console."""
         self._door = door
 
@@ -56,8 +56,8 @@ class LogInPages:
         name, password = (form.fields.get(key, "")[: LONGEST_FIELD + 1] for key in ("name", "password"))
         there = local_or_home(form.fields.get("next", ""))
         try:
-            secret = await self._door.log_in(Attempt(name.strip(), password, way), cookies.read(request, way))
-        except Problem as problem:
+            secret = await self._door.log_in(LogInAttempt(name.strip(), password, way), cookies.read(request, way))
+        except RequestProblem as problem:
             return await _form(request, there, problem=problem, name=name)
         except LedgerUnavailableError:
             return await _form(request, there, problem=nobody_gets_in(), name=name)
@@ -78,7 +78,7 @@ class LogInPages:
 
 
 async def _form(
-    request: web.Request, there: str, *, problem: Problem | None = None, name: str = ""
+    request: web.Request, there: str, *, problem: RequestProblem | None = None, name: str = ""
 ) -> web.StreamResponse:
     context = {"there": there, "wrong": problem, "name": name, "left": "out" in request.query}
     response = await as_page(request, "login.html", context, status=problem.status if problem else 200)
@@ -95,7 +95,7 @@ def add_routes(app: web.Application) -> None:
     """Put these pages into the console, as far as its door has them."""
     app.router.add_get(f"{API}/viewer", viewer)
     door = app[DOOR]
-    if isinstance(door, PasswordDoor):
+    if isinstance(door, PasswordAuthenticator):
         pages = LogInPages(door)
         app.router.add_get("/log-in", pages.show)
         app.router.add_post("/log-in", pages.log_in)

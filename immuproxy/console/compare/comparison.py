@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from typing import Any
 
-from immuproxy.console.manifests.document import KINDS, Document, Part, whole_size
-from immuproxy.console.manifests.image import Config, origin
-from immuproxy.console.manifests.manifest import Image, Opened
+from immuproxy.console.manifests.document import KINDS, Descriptor, Document, whole_size
+from immuproxy.console.manifests.image import ImageConfig, origin
+from immuproxy.console.manifests.manifest import ImageDetails, Opened
 
 SHARED, ADDED, REMOVED, CHANGED = "shared", "added", "removed", "changed"
 
@@ -20,9 +20,9 @@ class Side:
 
     asked: str
     opened: Opened
-    image: Image = field(default_factory=Image)
+    image: ImageDetails = field(default_factory=ImageDetails)
     children: Mapping[str, Opened] = field(default_factory=dict)
-    child_images: Mapping[str, Image] = field(default_factory=dict)
+    child_images: Mapping[str, ImageDetails] = field(default_factory=dict)
 
     @property
     def document(self) -> Document:
@@ -30,9 +30,9 @@ class Side:
         return self.opened.document or Document("", 0)
 
     @property
-    def images(self) -> dict[str, Part]:
+    def images(self) -> dict[str, Descriptor]:
         """The images of an index by platform; by platform and number where several are for the same."""
-        found: dict[str, Part] = {}
+        found: dict[str, Descriptor] = {}
         for part in self.document.images:
             name, number = part.platform or "no platform", 2
             while name in found:
@@ -59,7 +59,7 @@ def environment_changes(before: Mapping[str, str], after: Mapping[str, str]) -> 
     return [{"name": row["name"], "status": row["status"]} for row in changes(before, after)]
 
 
-def layer_rows(before: Sequence[Part], after: Sequence[Part]) -> list[dict[str, Any]]:
+def layer_rows(before: Sequence[Descriptor], after: Sequence[Descriptor]) -> list[dict[str, Any]]:
     """Layers of both, lowest first: what went stands where it stood."""
     first, second = [part.digest for part in before], [part.digest for part in after]
     rows: list[dict[str, Any]] = []
@@ -71,7 +71,7 @@ def layer_rows(before: Sequence[Part], after: Sequence[Part]) -> list[dict[str, 
     return rows
 
 
-def _rows(status: str, parts: Iterable[Part]) -> list[dict[str, Any]]:
+def _rows(status: str, parts: Iterable[Descriptor]) -> list[dict[str, Any]]:
     return [
         {"status": status, "digest": part.digest, "media_type": part.media_type, "size": part.size} for part in parts
     ]
@@ -86,12 +86,12 @@ def layer_sums(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
     return found
 
 
-def image_changes(before: Document, after: Document, images: tuple[Image, Image]) -> dict[str, Any]:
+def image_changes(before: Document, after: Document, images: tuple[ImageDetails, ImageDetails]) -> dict[str, Any]:
     """What changed from one image to another; ``images`` are what the two say of themselves."""
     rows = layer_rows(before.layers, after.layers)
     first, second = (image.config for image in images)
     known = first is not None and second is not None
-    old, new = first or Config(), second or Config()
+    old, new = first or ImageConfig(), second or ImageConfig()
     return {
         "layers": rows,
         "sums": layer_sums(rows),
@@ -104,11 +104,11 @@ def image_changes(before: Document, after: Document, images: tuple[Image, Image]
     }
 
 
-def _why_not(images: tuple[Image, Image]) -> str:
+def _why_not(images: tuple[ImageDetails, ImageDetails]) -> str:
     return next((image.why_not for image in images if image.why_not), "")
 
 
-def _said(document: Document, config: Config) -> dict[str, str]:
+def _said(document: Document, config: ImageConfig) -> dict[str, str]:
     said = {"platform": config.platform, "created": origin(document.annotations, config)["created_text"]}
     return {**config.fields, **{name: text for name, text in said.items() if text}}
 
@@ -118,8 +118,8 @@ class Pair:
     """The images of one platform in two indexes; None where one has none."""
 
     platform: str
-    before: Part | None
-    after: Part | None
+    before: Descriptor | None
+    after: Descriptor | None
 
     @property
     def status(self) -> str:
@@ -154,13 +154,13 @@ def _platform_row(pair: Pair, before: Side, after: Side) -> dict[str, Any]:
     if old.document is None or new.document is None:
         return row | {"why_not": old.why_not or new.why_not}
     images = (
-        before.child_images.get(pair.before.digest, Image()),
-        after.child_images.get(pair.after.digest, Image()),
+        before.child_images.get(pair.before.digest, ImageDetails()),
+        after.child_images.get(pair.after.digest, ImageDetails()),
     )
     return row | {"changes": image_changes(old.document, new.document, images)}
 
 
-def _child_size(side: Side, part: Part | None) -> int | None:
+def _child_size(side: Side, part: Descriptor | None) -> int | None:
     opened = side.children.get(part.digest) if part else None
     return whole_size(opened.document, {}) if opened and opened.document else None
 

@@ -8,9 +8,9 @@ from aiohttp import web
 
 from immuproxy.console.answers import API, SOURCES, as_json, as_page
 from immuproxy.console.compare import view as queries
-from immuproxy.console.links import Image, compare_url, parse_image
+from immuproxy.console.links import ImageName, compare_url, parse_image
 from immuproxy.console.parameters import images_of, refuse_unknown, text_of
-from immuproxy.console.problems import Problem
+from immuproxy.console.problems import RequestProblem
 
 LONGEST = 600
 """Characters of an image's name: a repository, a tag and a digest."""
@@ -28,13 +28,13 @@ async def compare(request: web.Request) -> web.Response:
     try:
         before, after = images_of(request.query, sources.edge)
         compared = await queries.compare(sources, before, after)
-    except Problem as problem:
+    except RequestProblem as problem:
         wrong = {"wrong": f"{problem.message} {problem.advice}".strip()}
         return await as_page(request, "compare.html", form | wrong, place="repositories", status=problem.status)
     return await as_page(request, "compare.html", form | _links(before, after, compared), place="repositories")
 
 
-def _links(before: Image, after: Image, compared: dict[str, Any]) -> dict[str, Any]:
+def _links(before: ImageName, after: ImageName, compared: dict[str, Any]) -> dict[str, Any]:
     return {
         "asked": {"a": str(before), "b": str(after)},
         "compared": compared,

@@ -11,12 +11,12 @@ from typing import Any
 from immuproxy.audit.search import Search
 from immuproxy.console.compare import comparison as contexts
 from immuproxy.console.compare.comparison import CHANGED, Side
-from immuproxy.console.links import Image
-from immuproxy.console.manifests.document import Part
-from immuproxy.console.manifests.manifest import Image as ImageConfig
+from immuproxy.console.links import ImageName
+from immuproxy.console.manifests.document import Descriptor
+from immuproxy.console.manifests.manifest import ImageDetails as ImageConfig
 from immuproxy.console.manifests.manifest import Opened
 from immuproxy.console.manifests.opening import open_children, open_image, open_manifest
-from immuproxy.console.problems import Problem, not_found
+from immuproxy.console.problems import RequestProblem, not_found
 from immuproxy.console.reach import must_be_whole, reach_of
 from immuproxy.console.sources import Sources
 
@@ -27,7 +27,7 @@ COMPARED_PLATFORMS = 12
 SHOWN_CHOICES = 50
 
 
-async def compare(sources: Sources, before: Image, after: Image) -> dict[str, Any]:
+async def compare(sources: Sources, before: ImageName, after: ImageName) -> dict[str, Any]:
     """What changed from one manifest to another."""
     reach = await reach_of(sources)
     first, second = await asyncio.gather(_side(sources, before, reach), _side(sources, after, reach))
@@ -44,14 +44,14 @@ async def choices(sources: Sources, repository: str) -> list[str]:
     return [f"{repository}:{facts.tag}" for facts in latest]
 
 
-async def _side(sources: Sources, asked: Image, reach: Mapping[str, Any]) -> Side:
+async def _side(sources: Sources, asked: ImageName, reach: Mapping[str, Any]) -> Side:
     digest = asked.reference if asked.is_digest else await _held(sources, asked, reach)
     await _must_know(sources, asked.repository, digest, reach)
     opened = await open_manifest(sources, asked.repository, digest)
     return Side(str(asked), opened, await open_image(sources, asked.repository, opened.document))
 
 
-async def _held(sources: Sources, asked: Image, reach: Mapping[str, Any]) -> str:
+async def _held(sources: Sources, asked: ImageName, reach: Mapping[str, Any]) -> str:
     """What a tag holds, or was last set to."""
     record, facts = await asyncio.gather(
         sources.register.read(asked.repository, asked.reference),
@@ -74,7 +74,7 @@ async def _must_know(sources: Sources, repository: str, digest: str, reach: Mapp
         raise unknown(f"The proxy knows no manifest {digest} in {repository}.")
 
 
-def unknown(message: str) -> Problem:
+def unknown(message: str) -> RequestProblem:
     """One of the two is not known."""
     return not_found(message, "It knows those that were pushed through it, and what a held tag needs.")
 
@@ -88,7 +88,7 @@ async def _with_children(sources: Sources, before: Side, after: Side) -> tuple[S
     return first, second
 
 
-async def _opened(sources: Sources, side: Side, parts: list[Part]) -> Side:
+async def _opened(sources: Sources, side: Side, parts: list[Descriptor]) -> Side:
     repository = side.opened.repository
     children = await open_children(sources, repository, parts)
     images = await asyncio.gather(*(_image(sources, opened) for opened in children.values()))

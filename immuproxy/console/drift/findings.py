@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from immuproxy.console.sources import Pace
+from immuproxy.console.sources import ComparisonPace
 from immuproxy.ledger.comparisons import Compared
 from immuproxy.ledger.model import Action, Event, Finding, Outcome, TagRecord
 from immuproxy.rules.model import RuleSet
@@ -101,7 +101,7 @@ def history_rows(events: Sequence[Event]) -> list[dict[str, Any]]:
     return found
 
 
-def comparison_dict(compared: Compared, pace: Pace | None) -> dict[str, Any]:
+def comparison_dict(compared: Compared, pace: ComparisonPace | None) -> dict[str, Any]:
     """How far the comparison with the registry is, and how fast it goes."""
     return {
         "repositories": compared.repositories,

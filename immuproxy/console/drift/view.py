@@ -14,7 +14,7 @@ from immuproxy.audit.values import Chart
 from immuproxy.console.drift import findings as contexts
 from immuproxy.console.reach import reach_of
 from immuproxy.console.sources import Sources
-from immuproxy.ledger.attention import Kind
+from immuproxy.ledger.attention import AttentionKind
 from immuproxy.ledger.model import Action, Event, Finding, TagRecord
 
 COUNTED_MS = 30 * 86_400_000
@@ -33,7 +33,7 @@ async def drift(sources: Sources, *, limit: int, cursor: str = "", history_curso
     reach = await reach_of(sources)
     page, counts, compared, history, chart = await asyncio.gather(
         sources.register.open_drifts(limit=limit, cursor=cursor),
-        attention.counts(Kind.DRIFT),
+        attention.counts(AttentionKind.DRIFT),
         sources.register.comparisons.progress(),
         sources.audit.events(HISTORY, limit=limit, cursor=history_cursor),
         sources.audit.ask(views.chart, "outcome", now - COUNTED_MS, now, 1),

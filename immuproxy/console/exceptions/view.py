@@ -100,7 +100,7 @@ def _of_tag(repository: str, tag: str) -> Search:
     return Search().with_term("repo", repository).with_term("tag", tag)
 
 
-async def grant(sources: Sources, event: Event, wish: permission.Wish) -> dict[str, Any]:
+async def grant(sources: Sources, event: Event, wish: permission.PermissionRequest) -> dict[str, Any]:
     """Allow what ``wish`` says, by ``event`` (outcome granted); the exception as the page shows it."""
     rules = sources.rules().rules
     told = replace(

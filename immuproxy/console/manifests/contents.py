@@ -11,7 +11,7 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class Bytes:
     """Bytes that are what their digest says; or none, and in ``why_not`` a sentence that says why."""
 
     body: bytes = b""
@@ -19,23 +19,23 @@ class Content:
     why_not: str = ""
 
 
-class Contents(Protocol):
+class RegistryReader(Protocol):
     """Reads by digest only, within seconds and bounds of its own; never raises."""
 
-    async def manifest(self, repository: str, digest: str) -> Content:
+    async def manifest(self, repository: str, digest: str) -> Bytes:
         """A manifest."""
 
-    async def config(self, repository: str, digest: str) -> Content:
+    async def config(self, repository: str, digest: str) -> Bytes:
         """An image's config."""
 
 
 class NoContents:
     """For a console that reads nothing of the registry."""
 
-    async def manifest(self, _repository: str, _digest: str) -> Content:
+    async def manifest(self, _repository: str, _digest: str) -> Bytes:
         """None."""
-        return Content(why_not="This console reads nothing from the registry.")
+        return Bytes(why_not="This console reads nothing from the registry.")
 
-    async def config(self, _repository: str, _digest: str) -> Content:
+    async def config(self, _repository: str, _digest: str) -> Bytes:
         """None."""
-        return Content(why_not="This console reads nothing from the registry.")
+        return Bytes(why_not="This console reads nothing from the registry.")

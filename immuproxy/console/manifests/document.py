@@ -34,7 +34,7 @@ _BUILDX_TYPE, _BUILDX_SUBJECT = "vnd.docker.reference.type", "vnd.docker.referen
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Descriptor:
     """What a manifest says of another manifest or blob: ``size`` in bytes, None where it does not say."""
 
     digest: str
@@ -68,11 +68,11 @@ class Document:
 
     media_type: str
     length: int
-    children: tuple[Part, ...] = ()
+    children: tuple[Descriptor, ...] = ()
     children_total: int = 0
-    layers: tuple[Part, ...] = ()
+    layers: tuple[Descriptor, ...] = ()
     layers_total: int = 0
-    config: Part | None = None
+    config: Descriptor | None = None
     subject: str = ""
     artifact_type: str = ""
     annotations: Mapping[str, str] = field(default_factory=dict)
@@ -88,12 +88,12 @@ class Document:
         return self.config is not None and self.config.media_type in IMAGE_CONFIGS and not self.is_index
 
     @property
-    def blobs(self) -> tuple[Part, ...]:
+    def blobs(self) -> tuple[Descriptor, ...]:
         """Config and layers."""
         return (self.config, *self.layers) if self.config else self.layers
 
     @property
-    def images(self) -> tuple[Part, ...]:
+    def images(self) -> tuple[Descriptor, ...]:
         """The children that are images, not attestations of one."""
         return tuple(child for child in self.children if not child.attests)
 
@@ -160,8 +160,8 @@ def _platform(value: Any) -> str:
     return "/".join(filter(None, (text_of(value.get(key)) for key in ("os", "architecture", "variant"))))
 
 
-def _part(value: Mapping[str, Any]) -> Part:
-    return Part(
+def _part(value: Mapping[str, Any]) -> Descriptor:
+    return Descriptor(
         digest=text_of(value.get("digest")),
         media_type=text_of(value.get("mediaType")),
         size=_number(value.get("size")),

@@ -29,7 +29,7 @@ _ORIGIN_NAMES = {name: _PREFIX + name for name in _ORIGIN} | {
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
+class ImageConfig:
     """An image's config.  ``fields`` are what it is run with, by the names that people know; ``environment`` has the
     values, to be compared and not to be shown.
     """
@@ -42,7 +42,7 @@ class Config:
     steps: int = 0
 
 
-def read_config(body: bytes) -> Config | None:
+def read_config(body: bytes) -> ImageConfig | None:
     """Read a config (image specification, "Image Configuration"); None where the bytes are none."""
     read = read_object(body)
     if read is None:
@@ -50,7 +50,7 @@ def read_config(body: bytes) -> Config | None:
     inner = read.get("config")
     run = inner if isinstance(inner, dict) else {}
     history = read.get("history")
-    return Config(
+    return ImageConfig(
         created=text_of(read.get("created")),
         platform="/".join(filter(None, (text_of(read.get(key)) for key in ("os", "architecture", "variant")))),
         labels=pairs_of(run.get("Labels")),
@@ -96,7 +96,7 @@ def _environment(value: Any) -> dict[str, str]:
     return {text_of(name): text for name, _, text in pairs}
 
 
-def origin(annotations: Mapping[str, str], config: Config | None) -> dict[str, Any]:
+def origin(annotations: Mapping[str, str], config: ImageConfig | None) -> dict[str, Any]:
     """Where an image comes from, as it says itself: the annotations of its manifest, else the labels of its config.
 
     ``created`` is a time in ms where it is one; ``source_href`` and the like are addresses that may be led to.
@@ -136,7 +136,7 @@ def web_address(text: str) -> str:
     return text if fine else ""
 
 
-def image_dict(config: Config) -> dict[str, Any]:
+def image_dict(config: ImageConfig) -> dict[str, Any]:
     """A config as it is shown."""
     return {
         "platform": config.platform,

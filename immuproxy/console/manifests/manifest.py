@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from immuproxy.console.manifests.document import KINDS, Document, Part, whole_size
-from immuproxy.console.manifests.image import Config, image_dict, origin
+from immuproxy.console.manifests.document import KINDS, Descriptor, Document, whole_size
+from immuproxy.console.manifests.image import ImageConfig, image_dict, origin
 from immuproxy.console.manifests.referrers import About, about_dict
 from immuproxy.ledger.model import Event, TagRecord
 
@@ -27,12 +27,12 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
-class Image:
+class ImageDetails:
     """What an image says of itself; ``of`` is the platform it is of where the manifest is an index, and ``why_not``
     says why ``config`` is not known.
     """
 
-    config: Config | None = None
+    config: ImageConfig | None = None
     why_not: str = ""
     of: str = ""
 
@@ -71,7 +71,7 @@ def _tags(digest: str, around: Around) -> list[dict[str, Any]]:
     return [{"tag": name, "now": name in now} for name in sorted(names, key=lambda name: (name not in now, name))]
 
 
-def _child(part: Part, siblings: Mapping[str, Part], known: Mapping[str, Document]) -> dict[str, Any]:
+def _child(part: Descriptor, siblings: Mapping[str, Descriptor], known: Mapping[str, Document]) -> dict[str, Any]:
     """A child with the size of what it describes, and of an attestation the platform that it is about."""
     document, sibling = known.get(part.digest), siblings.get(part.attests)
     return part.to_dict() | {
@@ -103,7 +103,7 @@ def _kind(document: Document | None, media_type: str) -> str:
     return f"artifact ({document.artifact_type})" if document.artifact_type else "artifact"
 
 
-def _platforms(document: Document | None, image: Image, told: list[str]) -> list[str]:
+def _platforms(document: Document | None, image: ImageDetails, told: list[str]) -> list[str]:
     if document is None:
         return told
     if document.is_index:
@@ -111,7 +111,7 @@ def _platforms(document: Document | None, image: Image, told: list[str]) -> list
     return [image.config.platform] if image.config and image.config.platform else told
 
 
-def _image(opened: Opened, image: Image) -> dict[str, Any] | None:
+def _image(opened: Opened, image: ImageDetails) -> dict[str, Any] | None:
     """What it says of itself; None for what is no image and says nothing."""
     document = opened.document
     if document is None or not (document.is_image or document.is_index or document.annotations):
@@ -121,11 +121,11 @@ def _image(opened: Opened, image: Image) -> dict[str, Any] | None:
         "of": image.of,
         "why_not": image.why_not,
         "origin": origin(document.annotations, config),
-        **image_dict(config or Config()),
+        **image_dict(config or ImageConfig()),
     }
 
 
-def manifest_context(opened: Opened, image: Image, around: Around) -> dict[str, Any]:
+def manifest_context(opened: Opened, image: ImageDetails, around: Around) -> dict[str, Any]:
     """All that is known of a manifest."""
     digest, document = opened.digest, opened.document
     told_type, told_size, told_platforms = _told(event for event in around.events if event.digest == digest)

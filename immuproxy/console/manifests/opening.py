@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from immuproxy.console.manifests.contents import Content
-from immuproxy.console.manifests.document import Document, Part, read_document
+from immuproxy.console.manifests.contents import Bytes
+from immuproxy.console.manifests.document import Descriptor, Document, read_document
 from immuproxy.console.manifests.image import MOST_CONFIG, read_config
-from immuproxy.console.manifests.manifest import Image, Opened
+from immuproxy.console.manifests.manifest import ImageDetails, Opened
 from immuproxy.console.sources import Sources
 from immuproxy.ledger.model import StoredManifest
 
@@ -30,11 +30,11 @@ async def open_manifest(sources: Sources, repository: str, digest: str, stored: 
     if stored is None:
         stored = await sources.register.stored(repository, digest)
     if stored is not None:
-        return _opened(repository, digest, Content(stored.body, stored.media_type), stored=True)
+        return _opened(repository, digest, Bytes(stored.body, stored.media_type), stored=True)
     return _opened(repository, digest, await sources.contents.manifest(repository, digest), stored=False)
 
 
-def _opened(repository: str, digest: str, content: Content, *, stored: bool) -> Opened:
+def _opened(repository: str, digest: str, content: Bytes, *, stored: bool) -> Opened:
     if content.why_not:
         return Opened(repository, digest, why_not=content.why_not)
     document = read_document(content.body, content.media_type)
@@ -50,34 +50,34 @@ async def stored_children(sources: Sources, repository: str, document: Document 
     return {digest: document for digest, document in read.items() if document}
 
 
-async def open_children(sources: Sources, repository: str, children: Sequence[Part]) -> dict[str, Opened]:
+async def open_children(sources: Sources, repository: str, children: Sequence[Descriptor]) -> dict[str, Opened]:
     """Children of an index that was opened, from wherever they are."""
     found = await asyncio.gather(*(open_manifest(sources, repository, child.digest) for child in children))
     return {opened.digest: opened for opened in found}
 
 
-async def open_image(sources: Sources, repository: str, document: Document | None, *, of: str = "") -> Image:
+async def open_image(sources: Sources, repository: str, document: Document | None, *, of: str = "") -> ImageDetails:
     """What an image says of itself, as far as it can be read."""
     if document is None or not document.is_image or document.config is None:
-        return Image(of=of)
+        return ImageDetails(of=of)
     config = document.config
     if config.size is not None and config.size > MOST_CONFIG:
-        return Image(None, f"Its config is larger than {MOST_CONFIG // 1024} KiB.", of)
+        return ImageDetails(None, f"Its config is larger than {MOST_CONFIG // 1024} KiB.", of)
     content = await sources.contents.config(repository, config.digest)
     if content.why_not:
-        return Image(None, content.why_not, of)
+        return ImageDetails(None, content.why_not, of)
     read = read_config(content.body) if len(content.body) <= MOST_CONFIG else None
-    return Image(read, "" if read else "Its config could not be read.", of)
+    return ImageDetails(read, "" if read else "Its config could not be read.", of)
 
 
-async def open_image_of_any(sources: Sources, opened: Opened, known: dict[str, Document]) -> Image:
+async def open_image_of_any(sources: Sources, opened: Opened, known: dict[str, Document]) -> ImageDetails:
     """As `open_image`; of an index what its first image says, which speaks for all of them as a rule."""
     document = opened.document
     if document is None or not document.is_index:
         return await open_image(sources, opened.repository, document)
     first = next(iter(document.images), None)
     if first is None:
-        return Image()
+        return ImageDetails()
     child = known.get(first.digest)
     if child is None:
         child = (await open_manifest(sources, opened.repository, first.digest)).document

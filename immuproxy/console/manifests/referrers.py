@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from immuproxy.console.manifests.document import Document, Part
+from immuproxy.console.manifests.document import Descriptor, Document
 from immuproxy.ledger.model import TagRecord
 
 _SUFFIXES = {"": "referrers", ".sig": "signatures", ".att": "attestations", ".sbom": "SBOMs"}
@@ -53,25 +53,25 @@ class About:
     document: Document | None
 
 
-def kind_of(part: Part) -> str:
+def kind_of(part: Descriptor) -> str:
     """What a referrer or a layer of one is, in a few words; its own media type where that says more."""
     named = part.artifact_type or part.media_type
     known = next((words for beginning, words in _TYPES if named.startswith(beginning)), "")
     return known or named
 
 
-def _predicate(part: Part) -> str:
+def _predicate(part: Descriptor) -> str:
     return next((part.annotations[name] for name in _PREDICATES if part.annotations.get(name)), "")
 
 
-def _row(part: Part) -> dict[str, Any]:
+def _row(part: Descriptor) -> dict[str, Any]:
     return {"kind": kind_of(part), "predicate": _predicate(part), **part.to_dict()}
 
 
 def about_dict(about: About) -> dict[str, Any]:
     """A tag about the manifest, with what is listed there: an index lists manifests, cosign's tags keep layers."""
     document, suffix = about.document, about.record.tag[len("sha256-") + 64 :]
-    parts: Sequence[Part] = ()
+    parts: Sequence[Descriptor] = ()
     total = None
     if document is not None:
         parts = document.children if document.is_index else document.layers

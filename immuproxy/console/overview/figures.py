@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from immuproxy.audit.values import Chart, Tally
-from immuproxy.console.sources import PULLS, Part, RulesInForce
+from immuproxy.console.sources import PULLS, Dependency, RulesInForce
 from immuproxy.console.wording import iso_minutes, iso_seconds
 from immuproxy.ledger.model import Event, Outcome
 
@@ -19,7 +19,7 @@ _DAY = 24 * _HOUR
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
+class TimeRange:
     """A stretch of time up to now, cut into equal buckets; ``text`` is how a search says it."""
 
     name: str
@@ -45,11 +45,11 @@ class Range:
 RANGES = {
     choice.name: choice
     for choice in (
-        Range("1h", "in the last hour", _MINUTE, 60),
-        Range("24h", "in the last 24 hours", 30 * _MINUTE, 48),
-        Range("7d", "in the last 7 days", 3 * _HOUR, 56),
-        Range("30d", "in the last 30 days", 12 * _HOUR, 60),
-        Range("90d", "in the last 90 days", _DAY, 90),
+        TimeRange("1h", "in the last hour", _MINUTE, 60),
+        TimeRange("24h", "in the last 24 hours", 30 * _MINUTE, 48),
+        TimeRange("7d", "in the last 7 days", 3 * _HOUR, 56),
+        TimeRange("30d", "in the last 30 days", 12 * _HOUR, 60),
+        TimeRange("90d", "in the last 90 days", _DAY, 90),
     )
 }
 USUAL_RANGE = "24h"
@@ -181,7 +181,7 @@ def rules_dict(in_force: RulesInForce) -> dict[str, Any]:
     }
 
 
-def status_dict(parts: Sequence[Part]) -> dict[str, Any]:
+def status_dict(parts: Sequence[Dependency]) -> dict[str, Any]:
     """What can be served: ``ready`` is for pulls, ``writes`` for pushes too; ``degraded`` is ready, but not whole."""
     stopped = frozenset[str]().union(*(part.stops for part in parts))
     whole = all(part.ok for part in parts) and not stopped
@@ -210,7 +210,7 @@ def _tag_tally(tally: Tally) -> dict[str, Any]:
 
 
 def overview_context(
-    chosen: Range | Period,
+    chosen: TimeRange | Period,
     chart: Chart,
     tops: Tops,
     latest_refusals: Sequence[Event],
@@ -218,7 +218,7 @@ def overview_context(
     shadowed: int,
     recorded: int,
     in_force: RulesInForce,
-    parts: Sequence[Part],
+    parts: Sequence[Dependency],
     now: int,
 ) -> dict[str, Any]:
     """``chart`` counts attempts, ``shadowed`` what shadow rules would have refused, ``recorded`` all that is held."""

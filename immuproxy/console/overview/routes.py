@@ -9,9 +9,9 @@ from aiohttp import web
 from immuproxy.console.answers import API, SOURCES, as_json, as_page
 from immuproxy.console.links import with_query
 from immuproxy.console.overview import view as queries
-from immuproxy.console.overview.figures import RANGES, USUAL_RANGE, Period, Range, status_dict
+from immuproxy.console.overview.figures import RANGES, USUAL_RANGE, Period, TimeRange, status_dict
 from immuproxy.console.parameters import range_of, refuse_unknown
-from immuproxy.console.problems import Problem
+from immuproxy.console.problems import RequestProblem
 
 
 async def overview(request: web.Request) -> web.Response:
@@ -32,11 +32,11 @@ async def overview(request: web.Request) -> web.Response:
     )
 
 
-def _chosen(request: web.Request, now: int) -> tuple[Range | Period, Problem | None]:
+def _chosen(request: web.Request, now: int) -> tuple[TimeRange | Period, RequestProblem | None]:
     """What is to be shown; for a date that makes no sense the usual range, and what is wrong with the date."""
     try:
         return range_of(request.query, now), None
-    except Problem as problem:
+    except RequestProblem as problem:
         if problem.parameter not in {"since", "until"}:
             raise
         return RANGES[USUAL_RANGE], problem

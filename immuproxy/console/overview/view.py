@@ -18,7 +18,7 @@ SHOWN_TOPS = 6
 SHOWN_REFUSALS = 6
 
 
-async def overview(sources: Sources, chosen: overviews.Range | overviews.Period) -> dict[str, Any]:
+async def overview(sources: Sources, chosen: overviews.TimeRange | overviews.Period) -> dict[str, Any]:
     """Counts, chart and leaders over a range."""
     audit = sources.audit
     now = sources.clock()

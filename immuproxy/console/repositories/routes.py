@@ -14,7 +14,7 @@ from immuproxy.console.parameters import API_PAGE, PAGE, choice_of, limit_of, re
 from immuproxy.console.repositories import tag_list
 from immuproxy.console.repositories import view as queries
 from immuproxy.console.repositories.summaries import ORDERS
-from immuproxy.console.repositories.tag_list import Wish
+from immuproxy.console.repositories.tag_list import TagQuery
 
 LATEST_FIRST = frozenset({"set"})
 """Columns that a first click orders from the greatest down."""
@@ -79,7 +79,7 @@ async def repository(request: web.Request, place: Place) -> web.Response:
     return await as_page(request, "repository.html", context | extra, place="repositories")
 
 
-def _list_url(url: str, wish: Wish, **other: str | int | None) -> str:
+def _list_url(url: str, wish: TagQuery, **other: str | int | None) -> str:
     """The list of tags as wished; ``other`` parameters go before what the wish says."""
     said: dict[str, str | int | None] = {
         "filter": wish.text,
@@ -90,7 +90,7 @@ def _list_url(url: str, wish: Wish, **other: str | int | None) -> str:
     return with_query(url, **(said | other))
 
 
-def _columns(url: str, wish: Wish) -> Iterator[dict[str, Any]]:
+def _columns(url: str, wish: TagQuery) -> Iterator[dict[str, Any]]:
     """The heads of the columns; a click on the one that orders turns the order round."""
     for column, label in tag_list.COLUMNS.items():
         up, down = column, f"-{column}"
@@ -105,7 +105,7 @@ def _columns(url: str, wish: Wish) -> Iterator[dict[str, Any]]:
         }
 
 
-def _state_choices(url: str, wish: Wish, context: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _state_choices(url: str, wish: TagQuery, context: dict[str, Any]) -> Iterator[dict[str, Any]]:
     counts = {row["state"]: row["count"] for row in context["states"]}
     yield {
         "label": "all",

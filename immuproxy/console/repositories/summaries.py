@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from immuproxy.audit.values import RepositoryPage, TagFacts
-from immuproxy.console.repositories.tag_list import Chosen, Wish
+from immuproxy.console.repositories.tag_list import Chosen, TagQuery
 from immuproxy.console.tags.life import MOVES, standing_of
 from immuproxy.ledger.model import Event, TagRecord
 from immuproxy.rules.model import RuleSet
@@ -41,7 +41,7 @@ def repositories_context(page: RepositoryPage, *, filter_text: str, order: str) 
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedTags:
     """The tags of one page, with their records, and what else the page of a repository says."""
 
     chosen: Chosen
@@ -74,7 +74,7 @@ def tag_row(facts: TagFacts, record: TagRecord, rules: RuleSet) -> dict[str, Any
     }
 
 
-def repository_context(repository: str, listed: Listed, wish: Wish, rules: RuleSet) -> dict[str, Any]:
+def repository_context(repository: str, listed: ListedTags, wish: TagQuery, rules: RuleSet) -> dict[str, Any]:
     """A repository's tags, as far as they are shown, and its latest events; ``total`` counts all its tags."""
     chosen = listed.chosen
     return {

@@ -65,7 +65,7 @@ def state_of(facts: TagFacts) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class TagQuery:
     """Which tags, and in which order.
 
     ``text`` stands anywhere in the name, or is a pattern with ``*``; ``state`` is one of `STATES`, ``rule`` the name of
@@ -167,7 +167,7 @@ class Chosen:
     following: str | None
 
 
-def choose(roster: Roster, shelf: Shelf, wish: Wish, *, limit: int, cursor: str) -> Chosen:
+def choose(roster: Roster, shelf: Shelf, wish: TagQuery, *, limit: int, cursor: str) -> Chosen:
     """The page behind ``cursor``; ``shelf`` has learnt all of the roster's tags.  Raises `BadCursorError`."""
     column, descending = wish.order.removeprefix("-"), wish.order.startswith("-")
     passing = _passing(shelf.ordered(roster, column), wish, shelf)
@@ -188,7 +188,7 @@ def choose(roster: Roster, shelf: Shelf, wish: Wish, *, limit: int, cursor: str)
     )
 
 
-def _passing(rows: list[Row], wish: Wish, shelf: Shelf) -> list[Row]:
+def _passing(rows: list[Row], wish: TagQuery, shelf: Shelf) -> list[Row]:
     """The rows that the text and the rule leave."""
     if wish.rule:
         rows = [row for row in rows if shelf.names[row[1].tag] == wish.rule]

@@ -13,7 +13,7 @@ from immuproxy.audit.search import Search
 from immuproxy.console.problems import unknown_repository
 from immuproxy.console.reach import must_be_whole, reach_of
 from immuproxy.console.repositories import summaries as contexts
-from immuproxy.console.repositories.tag_list import Chosen, Shelf, Wish, choose
+from immuproxy.console.repositories.tag_list import Chosen, Shelf, TagQuery, choose
 from immuproxy.console.sources import Sources
 from immuproxy.rules.model import RuleSet
 
@@ -32,7 +32,7 @@ async def repositories(sources: Sources, *, filter_text: str, order: str, limit:
     return contexts.repositories_context(page, filter_text=filter_text, order=order) | {"index": reach}
 
 
-async def repository(sources: Sources, name: str, wish: Wish, *, limit: int, cursor: str) -> dict[str, Any]:
+async def repository(sources: Sources, name: str, wish: TagQuery, *, limit: int, cursor: str) -> dict[str, Any]:
     """One repository with its tags."""
     reach = await reach_of(sources)
     roster, recent = await asyncio.gather(
@@ -44,12 +44,12 @@ async def repository(sources: Sources, name: str, wish: Wish, *, limit: int, cur
     rules = sources.rules().rules
     chosen, fitting = await _chosen(roster, rules, wish, limit, cursor)
     records = await sources.register.records(name, [facts.tag for facts in chosen.facts])
-    listed = contexts.Listed(chosen, records, recent.events, fitting, len(roster.tags), roster.complete)
+    listed = contexts.ListedTags(chosen, records, recent.events, fitting, len(roster.tags), roster.complete)
     return contexts.repository_context(name, listed, wish, rules) | {"index": reach}
 
 
 async def _chosen(
-    roster: Roster, rules: RuleSet, wish: Wish, limit: int, cursor: str
+    roster: Roster, rules: RuleSet, wish: TagQuery, limit: int, cursor: str
 ) -> tuple[Chosen, tuple[str, ...]]:
     """The page of tags; the roster is not changed by others meanwhile."""
     async with roster.lock:

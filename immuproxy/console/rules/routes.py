@@ -6,7 +6,7 @@ from aiohttp import web
 
 from immuproxy.console.answers import API, SOURCES, as_json, as_page
 from immuproxy.console.parameters import refuse_unknown, tag_of, text_of
-from immuproxy.console.problems import Problem
+from immuproxy.console.problems import RequestProblem
 from immuproxy.console.rules import view as queries
 from immuproxy.console.rules.holdings import HOLDINGS
 from immuproxy.console.what_if.routes import as_proposed
@@ -24,7 +24,7 @@ async def rules(request: web.Request) -> web.Response:
     if asked["asked_tag"]:
         try:
             asked |= queries.explain(sources, *tag_of(query), text_of(query, "user"))
-        except Problem as problem:
+        except RequestProblem as problem:
             asked["asked_problem"] = f"{problem.message} {problem.advice}"
     context = await queries.rules(sources, request.app[HOLDINGS]) | as_proposed(sources.rules())
     status = 400 if asked["asked_problem"] else 200

@@ -19,7 +19,7 @@ ENDS = {(Action.DELETE_TAG, Outcome.DELETED)}
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class TagState:
     """A tag's state in one word, with the tone and shape of its chip."""
 
     state: str
@@ -27,24 +27,24 @@ class Standing:
     shape: str
 
 
-HELD = Standing("held", "good", "pin")
-MOVES = Standing("moves", "calm", "cycle")
-DELETED = Standing("deleted", "warn", "minus")
-FREE = Standing("free", "calm", "dot")
+HELD = TagState("held", "good", "pin")
+MOVES = TagState("moves", "calm", "cycle")
+DELETED = TagState("deleted", "warn", "minus")
+FREE = TagState("free", "calm", "dot")
 
 
-def standing(record: TagRecord) -> Standing:
+def standing(record: TagRecord) -> TagState:
     """The word for a tag's record; `FREE` where there is none."""
     if record.committed and record.claim:
-        return Standing("being overwritten", "warn", "cycle")
+        return TagState("being overwritten", "warn", "cycle")
     if record.committed:
         return HELD
     if record.tombstone:
         return DELETED
-    return Standing("being pushed", "note", "in") if record.claim else FREE
+    return TagState("being pushed", "note", "in") if record.claim else FREE
 
 
-def standing_of(record: TagRecord, facts: TagFacts) -> Standing:
+def standing_of(record: TagRecord, facts: TagFacts) -> TagState:
     """The word for a tag, also for one that the ledger does not hold."""
     word = standing(record)
     if word is not FREE:

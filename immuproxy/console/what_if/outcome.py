@@ -34,7 +34,7 @@ def in_words(difference: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @dataclass(slots=True)
-class Result:
+class WhatIfResult:
     """What a rehearsal has found so far, in bounded memory."""
 
     last: int

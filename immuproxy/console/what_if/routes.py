@@ -10,10 +10,10 @@ from aiohttp import web
 
 from immuproxy.console.answers import API, SOURCES, as_json, as_page, dumps, problem_of
 from immuproxy.console.parameters import choice_of, refuse_unknown
-from immuproxy.console.problems import Problem
+from immuproxy.console.problems import RequestProblem
 from immuproxy.console.rules.table import shown_lines
 from immuproxy.console.sources import RulesInForce
-from immuproxy.console.what_if.outcome import SHOWN, Result, in_words, problems_context
+from immuproxy.console.what_if.outcome import SHOWN, WhatIfResult, in_words, problems_context
 from immuproxy.console.what_if.trials import USUAL, Submission, submitted, trial
 from immuproxy.rehearsal.run import Changed, Finished, Stage, Step, Wrong
 from immuproxy.store.redis import LedgerUnavailableError
@@ -53,7 +53,7 @@ async def tried(request: web.Request) -> web.StreamResponse:
 
 
 async def _page(request: web.Request, sent: Submission) -> web.Response:
-    result, wrong = Result(sent.last), None
+    result, wrong = WhatIfResult(sent.last), None
     async with trial(request, sent.file, sent.last) as steps:
         async for step in steps:
             match step:
@@ -70,14 +70,14 @@ async def _page(request: web.Request, sent: Submission) -> web.Response:
 
 async def _pieces(request: web.Request, sent: Submission) -> web.StreamResponse:
     """``stage`` and ``row`` lines, and one of ``result``, ``wrong`` or ``failed`` at the end."""
-    result, response = Result(sent.last), None
+    result, response = WhatIfResult(sent.last), None
     try:
         async with trial(request, sent.file, sent.last) as steps:
             async for step in steps:
                 response = response or await _begun(request)
                 for piece in _pieces_of(request, step, result, sent):
                     await response.write(f"{dumps(piece)}\n".encode())
-    except (Problem, LedgerUnavailableError) as error:
+    except (RequestProblem, LedgerUnavailableError) as error:
         if response is None:
             raise
         problem = problem_of(error)
@@ -98,7 +98,7 @@ async def _begun(request: web.Request) -> web.StreamResponse:
     return response
 
 
-def _pieces_of(request: web.Request, step: Step, result: Result, sent: Submission) -> list[dict[str, Any]]:
+def _pieces_of(request: web.Request, step: Step, result: WhatIfResult, sent: Submission) -> list[dict[str, Any]]:
     match step:
         case Stage():
             told = {"stage": _SAID[step.name], "done": step.done, "of": step.of, "changed": result.changed}
@@ -133,7 +133,7 @@ async def simulate(request: web.Request) -> web.StreamResponse:
 
 
 async def _whole(request: web.Request, sent: Submission) -> web.Response:
-    result = Result(sent.last)
+    result = WhatIfResult(sent.last)
     async with trial(request, sent.file, sent.last) as steps:
         async for step in steps:
             match step:
@@ -156,7 +156,7 @@ def wrong_file(wrong: Wrong, sent: Submission) -> web.Response:
 
 async def _lines(request: web.Request, sent: Submission) -> web.StreamResponse:
     """``difference`` lines, and at the end one with the ``result``; where that is missing, it broke off."""
-    result, response = Result(sent.last), None
+    result, response = WhatIfResult(sent.last), None
     async with trial(request, sent.file, sent.last) as steps:
         async for step in steps:
             match step:

@@ -19,7 +19,7 @@ from immuproxy.console.access.changes import FORMS
 from immuproxy.console.access.csrf import refuse_foreign
 from immuproxy.console.answers import SOURCES
 from immuproxy.console.gate import Gate
-from immuproxy.console.problems import Problem, bad_parameter
+from immuproxy.console.problems import RequestProblem, bad_parameter
 from immuproxy.rehearsal.run import Step, TooMuchError, rehearse
 
 USUAL = 10_000
@@ -55,7 +55,7 @@ class Submission:
 async def submitted(request: web.Request) -> Submission:
     """What a form (``file``, or else ``rules``; ``last``) or a body of YAML (``last`` in the query) asks for.
 
-    Raises `Problem`.
+    Raises `RequestProblem`.
     """
     if request.content_type in FORMS:
         _, form = await asking(request)
@@ -63,7 +63,7 @@ async def submitted(request: web.Request) -> Submission:
         return _submission(uploaded or form.fields.get("rules", "").encode(), form.fields.get("last", ""))
     if request.content_type not in YAML_TYPES:
         wanted = "Send the file as application/yaml, or as a form with the field rules or file."
-        raise Problem(415, "unsupported_media_type", "Not in this form", wanted)
+        raise RequestProblem(415, "unsupported_media_type", "Not in this form", wanted)
     visit = visit_of(request)
     refuse_foreign(request, visit.reached.host if visit else "")
     return _submission(await request.read(), request.query.get("last", ""))
@@ -85,7 +85,7 @@ GATE: web.AppKey[Gate] = web.AppKey("gate", Gate)
 async def trial(request: web.Request, file: bytes, last: int) -> AsyncIterator[AsyncGenerator[Step, None]]:
     """The steps of a rehearsal of ``file`` on the newest ``last`` requests; it ends when the visitor goes away.
 
-    Raises `Problem` where there are too many, or the file asks for too much.
+    Raises `RequestProblem` where there are too many, or the file asks for too much.
     """
     sources = request.app[SOURCES]
     with request.app[GATE].passing(request):
@@ -94,7 +94,7 @@ async def trial(request: web.Request, file: bytes, last: int) -> AsyncIterator[A
             try:
                 yield steps
             except TooMuchError as error:
-                raise Problem(
+                raise RequestProblem(
                     413, "too_much", "This file asks for too much", f"The trial was given up: {error}.",
                     "Try it on fewer pushes, or with immuproxy simulate.",
                 ) from None  # fmt: skip

@@ -83,7 +83,7 @@ class Attempt:
         self.verdict, self.over_generation, self.over_digest = None, 0, ""
 
 
-class Waiting:
+class ClaimWait:
     """For somebody else's claim: looks again soon, then less often, and gives up after ``longest`` seconds (H74)."""
 
     def __init__(self, longest: float) -> None:

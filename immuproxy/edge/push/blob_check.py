@@ -36,7 +36,7 @@ ASKED_AT_ONCE = 8
 Place = tuple[str, str]
 
 
-class Looks:
+class BlobChecks:
     """What was seen of blobs; only that a byte came is ever remembered."""
 
     def __init__(self, register: Register, upstream: Upstream) -> None:

@@ -19,7 +19,7 @@ PAUSE = 1.0
 """Seconds between two tries; the last command of a push may be taken later than the first of these."""
 
 
-class Amends:
+class ClaimCleanup:
     """What is owed, and the work of giving it back."""
 
     def __init__(self, register: Register, *, lease: float) -> None:

@@ -11,12 +11,12 @@ from dataclasses import replace
 from immuproxy.edge import answers, record
 from immuproxy.edge.answers import Answer
 from immuproxy.edge.failpoints import Failpoint, reach
-from immuproxy.edge.push.attempt import Attempt, Limits, Retry, Waiting
-from immuproxy.edge.push.blob_check import Looks
+from immuproxy.edge.push.attempt import Attempt, ClaimWait, Limits, Retry
+from immuproxy.edge.push.blob_check import BlobChecks
 from immuproxy.edge.push.carrier import Carrier
-from immuproxy.edge.push.evaluate import Judge
+from immuproxy.edge.push.evaluate import Evaluator
 from immuproxy.edge.push.late_children import LateChildren
-from immuproxy.edge.push.model import Library, Push
+from immuproxy.edge.push.model import ManifestStore, Push
 from immuproxy.edge.push.retry import once_more
 from immuproxy.edge.recovery import Recovery
 from immuproxy.edge.refusals import Refusals
@@ -38,9 +38,9 @@ class Claiming:
         register: Register,
         epoch: Epoch,
         upstream: Upstream,
-        library: Library,
-        looks: Looks,
-        judge: Judge,
+        library: ManifestStore,
+        looks: BlobChecks,
+        judge: Evaluator,
         recovery: Recovery,
         refusals: Refusals,
         late_children: LateChildren,
@@ -62,7 +62,7 @@ class Claiming:
 
     async def acquire(self, attempt: Attempt) -> Answer | None:
         """Come to own the tag's claim, with a verdict that lets the push go on; or the answer that ends it."""
-        waiting = Waiting(self._limits.lease)
+        waiting = ClaimWait(self._limits.lease)
         while True:
             reach(Failpoint.PRE_CLAIM)
             reply = await self._claim(attempt)

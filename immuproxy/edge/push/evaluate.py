@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from immuproxy.allow.exceptions import Allows, Exceptions
-from immuproxy.edge.push.model import Library, Push, RuleChangedError
+from immuproxy.edge.push.model import ManifestStore, Push, RuleChangedError
 from immuproxy.ledger.model import TagRecord
 from immuproxy.rules import model as rules
 from immuproxy.rules.decide import decide_push
 from immuproxy.rules.model import RuleSet
 
 
-class Judge:
+class Evaluator:
     """Collects the facts; the verdict is the rules' alone."""
 
-    def __init__(self, rules: Callable[[], RuleSet], library: Library, exceptions: Exceptions) -> None:
+    def __init__(self, rules: Callable[[], RuleSet], library: ManifestStore, exceptions: Exceptions) -> None:
         """``rules`` gives the rule set in force; manifests and labels come from ``library``."""
         self._rules = rules
         self._library = library
@@ -32,7 +32,7 @@ class Judge:
         By the rule and the exceptions that are in force now; raises `RuleChangedError` (H103).
         """
         image = await self._library.image(push.repository, push.manifest, push.caller, push.rule)
-        asked = rules.Push(
+        asked = rules.PushFacts(
             repository=push.repository,
             tag=push.tag,
             image=image,

@@ -14,14 +14,14 @@ from immuproxy.edge import record
 from immuproxy.edge.answers import Answer
 from immuproxy.edge.closure import check_listed
 from immuproxy.edge.push.attempt import Attempt, Limits, Retry, renewed
-from immuproxy.edge.push.blob_check import Looks
+from immuproxy.edge.push.blob_check import BlobChecks
 from immuproxy.edge.push.carrier import Carrier
-from immuproxy.edge.push.claim_cleanup import Amends
+from immuproxy.edge.push.claim_cleanup import ClaimCleanup
 from immuproxy.edge.push.claiming import Claiming
-from immuproxy.edge.push.evaluate import Judge
+from immuproxy.edge.push.evaluate import Evaluator
 from immuproxy.edge.push.late_children import LateChildren
-from immuproxy.edge.push.model import Library, Push
-from immuproxy.edge.push.multi_tag import Several
+from immuproxy.edge.push.model import ManifestStore, Push
+from immuproxy.edge.push.multi_tag import MultiTag
 from immuproxy.edge.push.platforms import Platforms
 from immuproxy.edge.push.sending import Sending
 from immuproxy.edge.recovery import Recovery
@@ -41,11 +41,11 @@ class Guard:
         register: Register,
         epoch: Epoch,
         upstream: Upstream,
-        library: Library,
+        library: ManifestStore,
         late_children: LateChildren,
         carrier: Carrier,
-        looks: Looks,
-        judge: Judge,
+        looks: BlobChecks,
+        judge: Evaluator,
         recovery: Recovery,
         refusals: Refusals,
         limits: Limits,
@@ -55,7 +55,7 @@ class Guard:
         self._library = library
         self._late_children = late_children
         self._looks = looks
-        self._amends = Amends(register, lease=limits.lease)
+        self._amends = ClaimCleanup(register, lease=limits.lease)
         self._sending = Sending(register, upstream, recovery, limits, platforms)
         self._claiming = Claiming(
             register=register,
@@ -70,7 +70,7 @@ class Guard:
             carrier=carrier,
             limits=limits,
         )
-        self._several = Several(self._claiming, self._sending, self._amends)
+        self._several = MultiTag(self._claiming, self._sending, self._amends)
 
     async def push(self, push: Push) -> Answer:
         """Carry one push to its end.

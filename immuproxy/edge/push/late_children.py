@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from immuproxy.edge.caller import Caller
 from immuproxy.edge.closure import Take, freely
 from immuproxy.edge.freed import once_free
-from immuproxy.edge.push.model import Library, Push
+from immuproxy.edge.push.model import ManifestStore, Push
 from immuproxy.ledger.content import Content
 from immuproxy.ledger.model import Step
 from immuproxy.ledger.register import Register
@@ -27,7 +27,7 @@ from immuproxy.oci.manifests import Manifest
 class LateChildren:
     """Attaches what late manifests need."""
 
-    def __init__(self, register: Register, library: Library) -> None:
+    def __init__(self, register: Register, library: ManifestStore) -> None:
         """What a manifest needs is read through ``library``."""
         self._register = register
         self._library = library

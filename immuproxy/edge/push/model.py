@@ -47,7 +47,7 @@ class RuleChangedError(Exception):
     """Another rule decides about the tag than when the push came: it begins again with that one (H103, H104)."""
 
 
-class Library:
+class ManifestStore:
     """Manifests by digest: from the ledger where it keeps them, else from the upstream."""
 
     def __init__(self, register: Register, upstream: Upstream) -> None:

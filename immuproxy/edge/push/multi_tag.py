@@ -13,7 +13,7 @@ from contextlib import suppress
 from immuproxy.edge import record
 from immuproxy.edge.answers import Answer
 from immuproxy.edge.push.attempt import Attempt, Retry, renewed
-from immuproxy.edge.push.claim_cleanup import Amends
+from immuproxy.edge.push.claim_cleanup import ClaimCleanup
 from immuproxy.edge.push.claiming import Claiming
 from immuproxy.edge.push.model import Push
 from immuproxy.edge.push.sending import Sending
@@ -23,10 +23,10 @@ from immuproxy.store.redis import LedgerUnavailableError
 CREATED = 201
 
 
-class Several:
+class MultiTag:
     """Carries pushes that stand or fall together."""
 
-    def __init__(self, claiming: Claiming, sending: Sending, amends: Amends) -> None:
+    def __init__(self, claiming: Claiming, sending: Sending, amends: ClaimCleanup) -> None:
         """The two halves of a push, and what gives back where touch with Redis was lost."""
         self._claiming = claiming
         self._sending = sending

@@ -12,7 +12,7 @@ class TooLateError(Exception):
     """The process stood still between the decision to send and the first byte."""
 
 
-class Sent(BytesPayload):
+class DeadlinePayload(BytesPayload):
     """Bytes that are not written after a deadline.
 
     Between the look at a lease and the first byte on the wire, a process can be stopped, or wait for a connection.  The

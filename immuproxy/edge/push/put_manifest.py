@@ -53,7 +53,7 @@ class _Sent:
         return self.caller.headers.get("Content-Type", "")
 
 
-class Pushes:
+class ManifestPuts:
     """The door for manifests.
 
     Every push runs in a task of its own: neither a client that hangs up nor the end of its request stops it half-way

@@ -7,7 +7,7 @@ from dataclasses import replace
 from immuproxy.edge import answers, record
 from immuproxy.edge.answers import Answer
 from immuproxy.edge.push.carrier import Carrier
-from immuproxy.edge.push.evaluate import Judge
+from immuproxy.edge.push.evaluate import Evaluator
 from immuproxy.edge.push.in_turn import InTurn
 from immuproxy.edge.push.late_children import LateChildren
 from immuproxy.edge.push.model import Push
@@ -26,7 +26,7 @@ class Recorder:
         self,
         register: Register,
         upstream: Upstream,
-        judge: Judge,
+        judge: Evaluator,
         late_children: LateChildren,
         carrier: Carrier,
         *,

@@ -13,10 +13,10 @@ from typing import TypeVar
 from multidict import CIMultiDict
 
 from immuproxy.drift.compare import Seen
-from immuproxy.drift.pace import Pace
+from immuproxy.drift.pace import RateLimit
 from immuproxy.edge.answers import Answer
 from immuproxy.edge.caller import Caller
-from immuproxy.edge.push.payload import Sent
+from immuproxy.edge.push.payload import DeadlinePayload
 from immuproxy.edge.tokens import AccountUpstream
 from immuproxy.edge.upstream import Found, Upstream, UpstreamUnavailableError
 
@@ -38,17 +38,17 @@ class AccountRefusedError(Exception):
     """The upstream does not accept the proxy's own account."""
 
 
-class PoliteUpstream(AccountUpstream):
+class PoliteClient(AccountUpstream):
     """The upstream as the proxy's own account sees it, asked no faster than a pace allows: lists, manifests, blobs,
     repairs.
     """
 
-    def __init__(self, over: Upstream, username: str | None, password: str | None, pace: Pace) -> None:
+    def __init__(self, over: Upstream, username: str | None, password: str | None, pace: RateLimit) -> None:
         super().__init__(over, username, password)
         self._pace = pace
 
     async def exchange(
-        self, method: str, target: str, sent: CIMultiDict[str], body: bytes | Sent | None = None
+        self, method: str, target: str, sent: CIMultiDict[str], body: bytes | DeadlinePayload | None = None
     ) -> Answer:
         """As of `AccountUpstream`, when its turn comes."""
         await self._pace.turn()
