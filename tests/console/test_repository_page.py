@@ -243,8 +243,8 @@ async def test_others_are_answered_while_tags_are_chosen(
 
 
 MANY = 20_000
-_QUICK = 0.3
-"""Seconds of processor that a page may take; what the clock says depends on who else is working."""
+_QUICK = 1.0
+"""Seconds of processor that a page may take: 0.15 to 0.4 by who else works.  `make bench-console` has the limit."""
 
 
 async def many_tags(store: Store) -> None:
