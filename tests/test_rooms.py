@@ -40,7 +40,7 @@ def test_rooms_import_only_what_they_may() -> None:
         ("rules/__init__.py", "import time", "Rules judge without"),
         ("rules/__init__.py", "import immuproxy.ledger", "Arrows between the rooms"),
         ("ledger/keys.py", "import aiohttp", "Store, ledger and audit speak"),
-        ("web/__init__.py", "import immuproxy.edge", "Arrows between the rooms"),
+        ("console/__init__.py", "import immuproxy.edge", "Arrows between the rooms"),
         ("edge/__init__.py", "import redis.asyncio", "Only the store speaks Redis"),
         ("ledger/__init__.py", "import redis", "Only the store speaks Redis"),
         ("ledger/__init__.py", "import immuproxy.audit", "Arrows between the rooms"),
