@@ -42,7 +42,7 @@ async def edge(registry: RegistryServer, redis_server: RedisServer) -> AsyncIter
 @pytest.fixture
 async def reading(sources: Sources, registry: RegistryServer) -> AsyncIterator[Console]:
     """A console that may read the registry."""
-    async with open_upstream(registry.url, timeouts=Timeouts(connect=1.0)) as upstream:
+    async with open_upstream(registry.url, timeouts=Timeouts.model_construct(connect=1.0)) as upstream:
         contents = RegistryContents(upstream, anonymous_service())
         async with TestClient(TestServer(make_console(replace(sources, contents=contents)))) as console:
             yield console

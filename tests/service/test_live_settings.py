@@ -76,9 +76,11 @@ def test_each_version_is_handed_on() -> None:
 
 
 async def test_limits_of_requests_to_the_upstream_change_but_not_what_leases_follow_from() -> None:
-    async with opened("http://registry:5000", timeouts=Timeouts(connect=1, manifest=2, idle=3)) as upstream:
+    async with opened(
+        "http://registry:5000", timeouts=Timeouts.model_construct(connect=1, manifest=2, idle=3)
+    ) as upstream:
         account = AccountUpstream(upstream, None, None)
-        upstream.use(Timeouts(connect=10, manifest=20, idle=30))
+        upstream.use(Timeouts.model_construct(connect=10, manifest=20, idle=30))
         for one in (upstream, account):
             assert (one.stream_limits.sock_connect, one.stream_limits.sock_read) == (10, 30)
             assert (one.whole_limits.sock_connect, one.whole_limits.total) == (10, 2)

@@ -21,7 +21,7 @@ from tests.support.conversation import Client, Image, image, sha256
 from tests.support.servers import RegistryServer
 
 NOBODY: tuple[str | None, str | None] = (None, None)
-PATIENT = Timeouts(connect=1.0, manifest=30.0)
+PATIENT = Timeouts.model_construct(connect=1.0, manifest=30.0)
 
 
 @asynccontextmanager

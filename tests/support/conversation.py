@@ -196,7 +196,7 @@ async def edge_over(
     in_force = [load_rules(rules, "test.yml")]
     async with contextlib.AsyncExitStack() as stack:
         store = await stack.enter_async_context(connect(redis_url, timeout=redis_timeout, durability=durability))
-        timeouts = Timeouts(manifest=chosen.manifest_timeout)
+        timeouts = Timeouts.model_construct(manifest=chosen.manifest_timeout)
         upstream = await stack.enter_async_context(opened(upstream_url, timeouts=timeouts))
         metrics = Metrics()
         parts = assemble(lambda: in_force[0], store, upstream, metrics, chosen)
