@@ -50,4 +50,4 @@ def add_routes(app: web.Application) -> None:
     """Put this view into the console, as pages and as JSON."""
     app.router.add_get("/rules", rules)
     app.router.add_get(f"{API}/rules", rules_json)
-    app.router.add_get(f"{API}/rules_json/explain", explain)
+    app.router.add_get(f"{API}/rules/explain", explain)
