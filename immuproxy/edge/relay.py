@@ -28,7 +28,6 @@ log = structlog.get_logger("immuproxy.edge")
 STALLED = 300.0
 """Seconds after which an upstream that takes no more of a body is given up."""
 
-_NEVER_ADDED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 _BROKEN = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
 _FIRST_FINAL_STATUS = 200
 
@@ -62,15 +61,8 @@ async def _sent(
 
     async def send() -> aiohttp.ClientResponse:
         async with asyncio.timeout(None) as limit:
-            return await upstream.data.request(
-                operation.method,
-                upstream.locate(operation.target),
-                headers=caller.headers,
-                data=_moving(request, limit) if bodies.is_expected(request) else None,
-                allow_redirects=False,
-                skip_auto_headers=_NEVER_ADDED,
-                timeout=upstream.stream_limits,
-            )
+            body = _moving(request, limit) if bodies.is_expected(request) else None
+            return await upstream.stream(operation.method, operation.target, caller.headers, body)
 
     if operation.is_write or bodies.is_expected(request):
         return await send()

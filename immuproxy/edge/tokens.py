@@ -19,7 +19,6 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from immuproxy.edge.answers import Answer
-from immuproxy.edge.faults import detail
 from immuproxy.edge.push.payload import DeadlinePayload
 from immuproxy.edge.upstream import Upstream, UpstreamUnavailableError
 from immuproxy.oci import routes
@@ -31,8 +30,6 @@ MARGIN = 5.0
 """Seconds before its end at which a token is no longer used."""
 
 MAX_TOKENS = 1000
-MAX_ANSWER = 256 * 1024
-"""Bytes of a token server's answer."""
 
 _CHALLENGE = re.compile(r"(?:^|,)\s*bearer\s+(?P<parameters>[^\s=]+=.*)", re.IGNORECASE | re.DOTALL)
 _PARAMETER = re.compile(
@@ -108,21 +105,14 @@ class AccountUpstream(Upstream):
         given = {"Authorization": self._basic} if self._basic else {}
         began = asyncio.get_running_loop().time()
         try:
-            async with self._elsewhere.get(
-                realm.update_query(asked), headers=given, allow_redirects=False, timeout=self.whole_limits
-            ) as response:
-                status, received = response.status, await response.content.read(MAX_ANSWER)
-                while not response.content.at_eof() and len(received) < MAX_ANSWER:
-                    received += await response.content.read(MAX_ANSWER - len(received))
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise UpstreamUnavailableError(
-                f"the token server {realm.origin()} does not answer: {detail(error)}"
-            ) from error
-        if status in {HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+            answer = await self.elsewhere(realm.update_query(asked), given)
+        except UpstreamUnavailableError as error:
+            raise UpstreamUnavailableError(f"the token server {realm.origin()} does not answer: {error}") from error
+        if answer.status in {HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
             return None
-        if status != HTTPStatus.OK:
-            raise UpstreamUnavailableError(f"the token server {realm.origin()} answered {status}")
-        return read_token(received, began)
+        if answer.status != HTTPStatus.OK:
+            raise UpstreamUnavailableError(f"the token server {realm.origin()} answered {answer.status}")
+        return read_token(answer.body, began)
 
     def _realm(self, text: str) -> URL:
         """The realm, if the password may go there: not in the clear where the upstream itself has TLS."""

@@ -1,9 +1,9 @@
 """The only file that speaks HTTP to the upstream registry.
 
-Two pools: ``data`` for streams of any length, ``control`` for manifests, so that slow uploads never starve the protocol
-(H45); a third for what is not the registry itself: token servers, and storage that it redirects to.  No redirects are
-followed (H2, H44), nothing is decompressed (H38), no cookie is kept (H52), and the client library's silent second try
-of PUT and DELETE is switched off (H43).
+Two pools: one for streams of any length (``data``), one for manifests (``control``), so that slow uploads never starve
+the protocol (H45); a third for what is not the registry itself: token servers, and storage that it redirects to.  No
+redirects are followed (H2, H44), nothing is decompressed (H38), no cookie is kept (H52), and the client library's
+silent second try of PUT and DELETE is switched off (H43).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import math
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -115,13 +115,13 @@ class Upstream:
         self._base = THROUGH_SOCKET if path else self.url
         self.origin = headers.origin(self._base)
         self._patience = _Patience(timeouts)
-        self.data = _session(0, tls, _timing("data", answered), path)
+        self._data = _session(0, tls, _timing("data", answered), path)
         self._control = _session(64, tls, _timing("control", answered), path)
         self._elsewhere = _session(64, tls, _timing("control", answered))
 
     async def close(self) -> None:
         """Close all pools."""
-        await asyncio.gather(self.data.close(), self._control.close(), self._elsewhere.close())
+        await asyncio.gather(self._data.close(), self._control.close(), self._elsewhere.close())
 
     def use(self, timeouts: Timeouts) -> None:
         """Other limits from the next request on; but ``manifest``, from which leases were made, stays as it was."""
@@ -130,7 +130,7 @@ class Upstream:
 
     @property
     def stream_limits(self) -> ClientTimeout:
-        """For a stream on `data`."""
+        """For a stream."""
         now = self._patience.timeouts
         return ClientTimeout(total=None, sock_connect=now.connect, sock_read=now.idle)
 
@@ -153,6 +153,23 @@ class Upstream:
             self.takes_pushes = False
         elif 200 <= status < 300:
             self.takes_pushes = True
+
+    async def stream(
+        self, method: str, target: str, sent: CIMultiDict[str], body: AsyncIterator[bytes] | None
+    ) -> aiohttp.ClientResponse:
+        """One request of any length, and its answer once the headers are here; the caller closes it.
+
+        Raises what the client library raises: whose fault it was depends on the body.
+        """
+        return await self._data.request(
+            method,
+            self.locate(target),
+            headers=sent,
+            data=body,
+            allow_redirects=False,
+            skip_auto_headers=_NEVER_ADDED,
+            timeout=self.stream_limits,
+        )
 
     async def exchange(
         self, method: str, target: str, sent: CIMultiDict[str], body: bytes | DeadlinePayload | None = None
@@ -184,7 +201,7 @@ class Upstream:
         Waits for nobody: whether it answers is not to be judged by how many manifests are asked for (H82).
         """
         try:
-            async with self.data.get(
+            async with self._data.get(
                 self.locate("/v2/"), allow_redirects=False, skip_auto_headers=_NEVER_ADDED
             ) as response:
                 return response.status
@@ -302,9 +319,16 @@ class Upstream:
         """Follow a redirect to a storage service, without the client's credentials (H44)."""
         if not location.startswith(("http://", "https://")):
             return Answer(404, CIMultiDict())
+        return await self.elsewhere(URL(location, encoded=True))
+
+    async def elsewhere(self, url: URL, given: Mapping[str, str] | None = None) -> Answer:
+        """GET from what is not the registry itself, with no headers but those ``given``, and none in the answer.
+
+        Raises `UpstreamUnavailableError`.
+        """
         try:
             async with self._elsewhere.get(
-                URL(location, encoded=True), allow_redirects=False, timeout=self.whole_limits
+                url, headers=given, allow_redirects=False, timeout=self.whole_limits
             ) as response:
                 return Answer(response.status, CIMultiDict(), await _bounded(response))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
