@@ -13,6 +13,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
+import functools
+import itertools
 import json
 import os
 import secrets
@@ -25,7 +28,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import IO, Any, Self, TypeVar
 
 import bcrypt
 import trustme
@@ -71,17 +74,41 @@ def program(name: str) -> str:
     return path
 
 
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listened on a moment ago.
+_PORTS = range(15_000, 32_000)
+"""Below the range of outgoing connections, so that a server which starts again finds its port free."""
 
-    Below the range of outgoing connections, so that a server which starts again finds its port free.
-    """
+_BLOCK = 200
+"""Ports of one process, taken in turn: the port of a server that is down for a while is nobody else's meanwhile."""
+
+_LOCKS: list[IO[str]] = []
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listened on a moment ago, and no other run of tests takes."""
     while True:
-        port = 15_000 + secrets.randbelow(17_000)  # not `random`: the same seed would give every worker the same ports
+        port = next(_own_ports())
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
             return port
+
+
+@functools.cache
+def _own_ports() -> Iterator[int]:
+    """For ever in a circle: a block of ports that this process has locked, until it ends."""
+    folder = Path(tempfile.gettempdir()) / "immuproxy-test-ports"
+    folder.mkdir(mode=0o777, exist_ok=True)
+    blocks = [_PORTS[at : at + _BLOCK] for at in range(0, len(_PORTS), _BLOCK)]
+    for block in secrets.SystemRandom().sample(blocks, len(blocks)):
+        lock = (folder / str(block.start)).open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            continue
+        _LOCKS.append(lock)
+        return itertools.cycle(block)
+    raise RuntimeError(f"more than {len(blocks)} runs of tests at once")
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = _START_SECONDS) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hashlib
 import json
 import signal
 import subprocess
 import sys
+import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -231,3 +233,15 @@ async def test_blocking_can_be_allowed_for_one_test() -> None:
 
 def test_code_that_is_not_on_the_loop_may_block() -> None:
     _blocks_in_immuproxy()
+
+
+def test_no_other_run_of_tests_gets_a_port_of_this_one() -> None:
+    port = free_port()
+    lock = Path(tempfile.gettempdir()) / "immuproxy-test-ports" / str(port - port % 200)
+    with lock.open("w") as others, pytest.raises(BlockingIOError):
+        fcntl.flock(others, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_the_port_of_a_server_that_is_down_is_not_given_away_soon() -> None:
+    first = free_port()
+    assert first not in {free_port() for _ in range(100)}
