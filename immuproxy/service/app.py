@@ -40,6 +40,7 @@ from immuproxy.edge.tokens import AccountUpstream
 from immuproxy.edge.upstream import Upstream
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.proxies import Proxies
+from immuproxy.ledger.safety import Safety
 from immuproxy.listening import files
 from immuproxy.service.assembly import Choices, Parts, assemble
 from immuproxy.service.config import Config
@@ -117,10 +118,9 @@ async def running(path: Path, config: Config, reload: asyncio.Event) -> AsyncIte
         parts = assemble(
             rules, store, upstream, metrics, choices, account=account, published=projector.notify, record=audit
         )
-        health = Health(store, parts.epoch.clock, upstream, metrics, strict=not config.redis.allow_unsafe_settings)
+        safety = await _safety(store, strict=not config.redis.allow_unsafe_settings)
+        health = Health(safety, parts.epoch.clock, upstream, metrics)
         await health.check()
-        if health.unsafe:
-            raise CannotServeError(health.unsafe)
         stack.push_async_callback(parts.pushes.finished)
         edge = await stack.enter_async_context(
             open_edge(config.edge, tls.edge, parts.edge.handle, patience=3 * choices.manifest_timeout)
@@ -157,12 +157,22 @@ async def running(path: Path, config: Config, reload: asyncio.Event) -> AsyncIte
             partial(rules.compare, Proxies(store)),
             *sweep.works,
             notifications.run,
+            safety.watch,
             health.watch,
             parts.epoch.watch,
             parts.healer.run,
         )
         await stack.enter_async_context(_background(background))
         yield Running(edge, console, health)
+
+
+async def _safety(store: Store, *, strict: bool) -> Safety:
+    """Looks before anything is served; a Redis that may forget is told here, one that is away may still come."""
+    safety = Safety(store, strict=strict)
+    found = await safety.look()
+    if found.may_forget:
+        raise CannotServeError(found.fault)
+    return safety
 
 
 def _choices(config: Config, settings: LiveSettings) -> Choices:

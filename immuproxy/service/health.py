@@ -1,11 +1,9 @@
-"""Whether Redis and the upstream answer, whether Redis may be trusted with a ledger (H69), and whether the upstream is
-one that can be pushed to (H26).
-"""
+"""Whether Redis may be written, the upstream answers, and it is one that can be pushed to (H26)."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from http import HTTPStatus
 
 import structlog
@@ -14,8 +12,8 @@ from immuproxy.console.overview.figures import status_dict
 from immuproxy.console.sources import PULLS, PUSHES, Dependency
 from immuproxy.edge.upstream import Upstream, UpstreamUnavailableError
 from immuproxy.ledger.clock import Clock
+from immuproxy.ledger.safety import Safety
 from immuproxy.store import steady
-from immuproxy.store.redis import LedgerRefusedError, LedgerUnavailableError, Store
 from immuproxy.store.shared import Shared
 from immuproxy.telemetry.metrics import Metrics
 
@@ -31,7 +29,7 @@ _WITHOUT_UPSTREAM = frozenset({PULLS, PUSHES})
 """Its own word is needed for each answer: who may pull, and what there is."""
 
 LONGEST = 2.0
-"""Seconds after which a part counts as not answering."""
+"""Seconds after which the upstream counts as not answering."""
 
 
 JUMP_TOLD = 3600.0
@@ -39,35 +37,31 @@ JUMP_TOLD = 3600.0
 
 
 class Health:
-    """Asks both parts, remembers what they said, and says it when that changes."""
+    """Puts together what is known of both parts, and says it when that changes."""
 
-    def __init__(self, store: Store, clock: Clock, upstream: Upstream, metrics: Metrics, *, strict: bool) -> None:
-        """``clock`` watches that of Redis.
-
-        ``strict``: settings under which Redis may forget are a reason not to serve.
-        """
-        self._store = store
+    def __init__(self, safety: Safety, clock: Clock, upstream: Upstream, metrics: Metrics) -> None:
+        """``safety`` watches Redis, and ``clock`` its clock."""
+        self._safety = safety
         self._clock = clock
         self._upstream = upstream
         self._metrics = metrics
-        self._strict = strict
         self._said: dict[str, Dependency] = {}
         self._asking = Shared(self._asked)
-        self.unsafe = ""
 
     async def parts(self) -> Sequence[Dependency]:
-        """Redis and upstream, asked now; never raises, takes at most two seconds.
+        """Redis as it was found last, and the upstream, asked now; never raises, takes at most two seconds.
 
-        Who wants to know while they are being asked hears the same: anybody may ask, and each question may take a
+        Who wants to know while it is being asked hears the same: anybody may ask, and each question may take a
         connection.
         """
         return await self._asking.ask()
 
     async def _asked(self) -> Sequence[Dependency]:
-        return await asyncio.gather(self._redis(), self._registry())
+        registry = await self._registry()
+        return self._redis(), registry
 
     async def check(self) -> None:
-        """Ask both, count and say what changed."""
+        """Count and say what changed."""
         parts = await self.parts()
         shown = status_dict(parts)
         self._metrics.ready(pulls=shown["ready"], pushes=shown["writes"], degraded=shown["status"] == "degraded")
@@ -75,7 +69,7 @@ class Health:
             self._metrics.up.labels(part.name).set(part.ok)
             before = self._said.get(part.name)
             if before is None or before.ok != part.ok:
-                unsafe = part.name == "redis" and self.unsafe
+                unsafe = part.name == "redis" and self._safety.found.may_forget
                 said = "answers" if part.ok else "is not safe, so nothing is written" if unsafe else "does not answer"
                 (log.info if part.ok else log.error)(f"{part.name} {said}", detail=part.detail)
             elif NO_PUSHES in part.detail and NO_PUSHES not in before.detail:
@@ -88,50 +82,16 @@ class Health:
             await asyncio.sleep(INTERVAL)
             await self.check()
 
-    async def _redis(self) -> Dependency:
-        try:
-            async with asyncio.timeout(LONGEST):
-                version = await self._look()
-                fault = self.unsafe or self._store.distrusted or await self._store.try_rights()
-        except (LedgerUnavailableError, TimeoutError) as error:
-            return Dependency("redis", ok=False, detail=str(error) or "no answer in time", stops=_WITHOUT_REDIS)
-        if fault:
-            return Dependency("redis", ok=False, detail=fault, stops=_WITHOUT_REDIS)
-        return Dependency("redis", ok=True, detail="; ".join(filter(None, (f"version {version}", self._jump()))))
+    def _redis(self) -> Dependency:
+        found = self._safety.found
+        if found.fault:
+            return Dependency("redis", ok=False, detail=found.fault, stops=_WITHOUT_REDIS)
+        return Dependency("redis", ok=True, detail="; ".join(filter(None, (f"version {found.version}", self._jump()))))
 
     def _jump(self) -> str:
         """What its clock did of late, in words; empty where it went as it should."""
         jump, now = self._clock.jump, steady.now()
         return f"{jump.words} {now - jump.seen:.0f} s ago" if jump and now - jump.seen < JUMP_TOLD else ""
-
-    async def _look(self) -> object:
-        """See whether it may forget, and note that; its version.  Where it does not let itself be asked, it may."""
-        try:
-            found = await self._store.information()
-        except LedgerRefusedError as error:
-            self._store.distrusted = str(error)
-            return "?"
-        self.unsafe = self._store.distrusted = self._danger(found)
-        return found.get("redis_version", "?")
-
-    def _danger(self, found: Mapping[str, object]) -> str:
-        """Why this Redis may forget what it was told; empty when it may not, or when that was allowed."""
-        faults = []
-        policy = found.get("maxmemory_policy", "noeviction")
-        if policy != "noeviction":
-            faults.append(
-                f"its maxmemory-policy is {policy}, which throws tags away when memory is short; set noeviction"
-            )
-        if not found.get("aof_enabled", 1):
-            faults.append("it keeps no append-only file, so a restart forgets tags; set appendonly yes")
-        if not faults:
-            return ""
-        text = "Redis is not safe for a ledger: " + "; ".join(faults)
-        if self._strict:
-            return text + " (or redis.allow_unsafe_settings: true, knowing that)"
-        if not self._said:
-            log.warning(text)
-        return ""
 
     async def _registry(self) -> Dependency:
         try:

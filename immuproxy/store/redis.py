@@ -153,8 +153,8 @@ class Store:
         self._confirming = confirming
         self._turns = turns or Turns()
         self._durable_turns = self._turns.beside()
-        self.distrusted = ""
-        """Why nothing may be written for now; empty where it may."""
+        self.refusal = ""
+        """The gate: why nothing may be written for now; empty where it may (`immuproxy.ledger.safety` sets it)."""
         self._durability = durability or Durability()
         self._tried = False
         self._trying = Shared(self._try_in_turn)
@@ -164,7 +164,7 @@ class Store:
 
         Raises `LedgerUnavailableError`; the script may or may not have run then, so every script can be repeated.
         """
-        await self._check_trust(name)
+        await self._check_gate(name)
         script = SCRIPTS[name]
         async with self._asking(self._turns):
             try:
@@ -179,7 +179,7 @@ class Store:
         """
         if not self._durability.command:
             return await self.script(name, keys, args)
-        await self._check_trust(name)
+        await self._check_gate(name)
         return await self._waited_for(keys[0], ("EVAL", SCRIPTS[name].text, len(keys), *keys, *args))
 
     async def _waited_for(self, key: str, call: Sequence[Argument]) -> Any:
@@ -203,14 +203,14 @@ class Store:
             pipeline.execute_command(*wait)
             return list(await pipeline.execute())
 
-    async def _check_trust(self, name: str) -> None:
+    async def _check_gate(self, name: str) -> None:
         """Raises `LedgerRefusedError`; after each failure of the client, rights are tried again before a step.
 
         The audit's scripts decide nothing, and its searches go on where nothing may be written.
         All who come meanwhile wait for one attempt, and not each for one of their own.
         """
-        if self.distrusted:
-            raise LedgerRefusedError(self.distrusted)
+        if self.refusal:
+            raise LedgerRefusedError(self.refusal)
         if self._tried or not SCRIPTS[name].decides:
             return
         await self._trying.ask()

@@ -25,6 +25,7 @@ from immuproxy.ledger.content import Content
 from immuproxy.ledger.ids import new_event_id
 from immuproxy.ledger.model import Outcome, State
 from immuproxy.ledger.proxies import Proxies
+from immuproxy.ledger.safety import Safety
 from immuproxy.service.assembly import Choices
 from immuproxy.service.health import Health
 from immuproxy.store.rate_limits import Budget, Budgets
@@ -256,7 +257,9 @@ async def test_h118_a_late_write_stays_one_when_time_leaps_ahead(
 
 async def test_h112_a_jump_is_said_once_counted_and_shown(edge: RunningEdge, watch: Clock) -> None:
     clocks, look = edge.parts.epoch.clock, edge.parts.epoch.clock.look
-    health = Health(edge.store, clocks, edge.parts.edge._upstream, edge.metrics, strict=False)
+    safety = Safety(edge.store, strict=False)
+    await safety.look()
+    health = Health(safety, clocks, edge.parts.edge._upstream, edge.metrics)
 
     async def count(direction: str) -> float | None:
         read, labels = edge.metrics.registry.get_sample_value, {"direction": direction}

@@ -15,6 +15,7 @@ from immuproxy.edge import listing
 from immuproxy.edge.settings import Timeouts
 from immuproxy.edge.upstream import UpstreamUnavailableError, opened
 from immuproxy.ledger.model import Outcome
+from immuproxy.ledger.safety import Safety
 from immuproxy.service.health import NO_PUSHES, Health
 from immuproxy.telemetry.metrics import Metrics
 from tests.support.between import Request, between
@@ -31,7 +32,9 @@ async def test_h26_a_pull_through_cache_says_no_in_its_own_words_and_is_named_by
     origin = start_registry()
     cache = start_registry(more={"proxy": {"remoteurl": origin.url}})
     async with edge_over(cache.url, redis_server.url) as edge:
-        health = Health(edge.store, edge.parts.epoch.clock, edge.parts.edge._upstream, Metrics(), strict=True)
+        safety = Safety(edge.store, strict=True)
+        await safety.look()
+        health = Health(safety, edge.parts.epoch.clock, edge.parts.edge._upstream, Metrics())
         await health.check()
         answer = await edge.client.ask("POST", f"/v2/{REPOSITORY}/blobs/uploads/")
         assert (answer.status, answer.error["code"]) == (405, "UNSUPPORTED")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from immuproxy.ledger.safety import Safety
 from immuproxy.service.health import Health
 from immuproxy.telemetry.metrics import Metrics
 from tests.support.conversation import edge_over
@@ -17,7 +18,9 @@ async def test_h88_many_who_ask_at_once_ask_the_parts_once(redis_server: RedisSe
         scripted(lambda exchange: exchange.answer(200)) as upstream,
         edge_over(upstream.url, redis_server.url) as edge,
     ):
-        health = Health(edge.store, edge.parts.epoch.clock, edge.parts.edge._upstream, Metrics(), strict=False)
+        safety = Safety(edge.store, strict=False)
+        await safety.look()
+        health = Health(safety, edge.parts.epoch.clock, edge.parts.edge._upstream, Metrics())
         first, *others = await asyncio.gather(*(health.parts() for _ in range(50)))
         assert all(part.ok for part in first)
         assert all(other == first for other in others)

@@ -13,6 +13,7 @@ from redis import Redis
 
 import immuproxy
 from immuproxy.console.overview.figures import status_dict
+from immuproxy.ledger.safety import Safety
 from immuproxy.service.health import Health
 from immuproxy.store.redis import Durability, LedgerRefusedError, LedgerUnavailableError, connect
 from immuproxy.telemetry.metrics import Metrics
@@ -44,7 +45,9 @@ def url_of(server: RedisServer) -> str:
 
 async def pushes_and_readiness(edge: RunningEdge, *, strict: bool = True) -> tuple[int, str, bool, str]:
     """What a push is answered, and whether a balancer is told that pushes can be taken."""
-    health = Health(edge.store, edge.parts.epoch.clock, edge.parts.edge._upstream, Metrics(), strict=strict)
+    safety = Safety(edge.store, strict=strict)
+    await safety.look()
+    health = Health(safety, edge.parts.epoch.clock, edge.parts.edge._upstream, Metrics())
     parts = await health.parts()
     answer = await edge.client.push("team/app", "1.0", image("one"))
     why = "" if answer.status == 201 else str(answer.error["message"])
