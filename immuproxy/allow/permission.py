@@ -5,7 +5,6 @@ Every mistake is an `UnfitError` that names the part at fault.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -22,8 +21,6 @@ LONGEST_MS = 30 * 86_400_000
 
 MAX_REASON = 500
 """Characters."""
-
-EXAMPLE = "team/app:1.4"
 
 
 _T = TypeVar("_T")
@@ -73,20 +70,10 @@ def read_parts(typed: Mapping[str, str]) -> tuple[PermissionRequest | None, dict
 
 def read_reference(text: str) -> tuple[str, str]:
     """``repository:tag``."""
-    repository, colon, tag = text.rpartition(":")
-    if not colon or "@" in text:
-        raise UnfitError("tag", f"write it as REPOSITORY:TAG, such as {EXAMPLE}")
-    if not names.is_repository(repository):
-        raise UnfitError("tag", repository_fault(repository))
-    if not names.is_tag(tag):
-        raise UnfitError("tag", f"{tag!r} is no tag")
-    return repository, tag
-
-
-def repository_fault(text: str) -> str:
-    """Why something is no repository; the usual mistake is the host in front."""
-    hint = "; leave out the host" if re.match(r"[^/]*[.:][^/]*/|localhost/", text) else ""
-    return f"{text!r} is no repository{hint}"
+    try:
+        return names.parse_tag(text)
+    except ValueError as error:
+        raise UnfitError("tag", str(error)) from None
 
 
 def read_duration(text: str) -> int:

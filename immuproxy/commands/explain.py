@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import click
@@ -37,7 +36,10 @@ from immuproxy.values.networks import parse_address
 @click.option("--json", "as_json", is_flag=True, help="Print the explanation as JSON.")
 def explain(reference: str, *, file: Path, user: str | None, address: str | None, as_json: bool) -> None:
     """Say which rule decides about REPO:TAG, why no earlier one does, and what pushes and deletes would get."""
-    repository, tag = _split(reference)
+    try:
+        repository, tag = names.parse_tag(reference)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="REPO:TAG") from None
     if address is not None and parse_address(address) is None:
         raise click.BadParameter(f"{address!r} is no IP address", param_hint="--address")
     data = read(file, "name the file with --config")
@@ -51,16 +53,3 @@ def explain(reference: str, *, file: Path, user: str | None, address: str | None
         click.echo(json.dumps(explanation.to_dict()))
     else:
         click.echo("\n".join(explanation.lines()))
-
-
-def _split(reference: str) -> tuple[str, str]:
-    """``repo:tag``; a wrong one ends the command with status 2."""
-    repository, colon, tag = reference.rpartition(":")
-    if not colon or "@" in reference:
-        raise click.BadParameter("write it as REPOSITORY:TAG, such as team/app:1.4", param_hint="REPO:TAG")
-    if not names.is_repository(repository):
-        hint = "; leave out the host" if re.match(r"[^/]*[.:][^/]*/|localhost/", repository) else ""
-        raise click.BadParameter(f"{repository!r} is no repository{hint}", param_hint="REPO:TAG")
-    if not names.is_tag(tag):
-        raise click.BadParameter(f"{tag!r} is no tag", param_hint="REPO:TAG")
-    return repository, tag

@@ -57,13 +57,11 @@ def parse_image(text: str, *, edge: str = "", repository: str = "") -> ImageName
     text = text.strip().removeprefix(f"{edge}/" if edge else "")
     if repository and (names.is_digest(text) or names.is_tag(text)):
         return ImageName(repository, text)
-    name, at, digest = text.partition("@")
-    name, colon, tag = name.partition(":")
-    if not names.is_repository(name) or not (at or colon):
+    try:
+        name, tag, digest = names.parse_image(text)
+    except ValueError:
         return None
-    if (colon and not names.is_tag(tag)) or (at and not names.is_digest(digest)):
-        return None
-    return ImageName(name, digest if at else tag)
+    return ImageName(name, digest or tag) if digest or tag else None
 
 
 _COLLECTIONS = {"tags": PlaceKind.TAG, "manifests": PlaceKind.MANIFEST}

@@ -14,7 +14,7 @@ from immuproxy.console.links import ImageName, Place, parse_image, parse_place
 from immuproxy.console.overview.figures import LONGEST, RANGES, USUAL_RANGE, Period, TimeRange
 from immuproxy.console.problems import bad_parameter, not_found
 from immuproxy.console.repositories.tag_list import ORDERS, STATES, USUAL_ORDER, TagQuery
-from immuproxy.oci.names import is_repository, is_tag
+from immuproxy.oci.names import parse_tag
 
 FILTERS = ("repository", "tag", "actor", "outcome", "action", "since", "until")
 """The separate filters of the API; each may be given several times, which means any of them."""
@@ -135,10 +135,11 @@ def position_of(query: Query, length: int) -> int:
 def tag_of(query: Query, name: str = "tag") -> tuple[str, str]:
     """``repository:tag`` as its two parts."""
     text = query.get(name, "")
-    repository, _, tag = text.rpartition(":")
-    if not (is_repository(repository) and is_tag(tag)):
-        raise bad_parameter(name, f"{text[:200]!r} is no tag.", "Write it as repository:tag, such as team/app:1.4.0.")
-    return repository, tag
+    try:
+        return parse_tag(text)
+    except ValueError:
+        advice = "Write it as repository:tag, such as team/app:1.4.0."
+        raise bad_parameter(name, f"{text[:200]!r} is no tag.", advice) from None
 
 
 def images_of(query: Query, edge: str) -> tuple[ImageName, ImageName]:
