@@ -1,4 +1,8 @@
-"""The words of one field, as the writer knows them: their numbers, found or given.  Uses the writer's connection."""
+"""The words of one field, as the writer knows them: their numbers, found or given.  Uses the writer's connection.
+
+A `dict` and no cache of a library: what is remembered costs no call, and is forgotten as a whole, because the numbers
+may have been taken back.
+"""
 
 from __future__ import annotations
 

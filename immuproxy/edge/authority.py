@@ -17,11 +17,11 @@ import hashlib
 import secrets
 from dataclasses import dataclass
 
+from cachetools import FIFOCache
 from multidict import CIMultiDict
 
 from immuproxy.edge.answers import API_VERSION, Answer
 from immuproxy.edge.caller import Caller
-from immuproxy.edge.remembering import remember
 from immuproxy.edge.upstream import Upstream, UpstreamUnavailableError
 from immuproxy.oci.manifests import OCI_MANIFEST
 from immuproxy.oci.names import digest_of
@@ -32,6 +32,9 @@ REMEMBERED = 10.0
 
 ASKED_AGAIN = 60.0
 """Seconds after which it is asked again whether a repository lets in strangers."""
+
+MOST = 10_000
+"""Answers of each kind that are remembered; what was learnt first is forgotten first."""
 
 NOT_FOUND = "NOT_FOUND"
 """What Harbor says of a manifest that it does not have, to who was let in; no code of the specification, so it counts
@@ -70,8 +73,8 @@ class Authority:
         """``always``: ask for each push, even where the upstream seems to ask nobody for credentials."""
         self._upstream = upstream
         self._always = always
-        self._open: dict[tuple[_Question, str], tuple[bool, float]] = {}
-        self._allowed: dict[tuple[bytes, str], float] = {}
+        self._open: FIFOCache[tuple[_Question, str], tuple[bool, float]] = FIFOCache(MOST)
+        self._allowed: FIFOCache[tuple[bytes, str], float] = FIFOCache(MOST)
         self._tell_version: set[_Question] = set()
 
     async def refuse_push(self, repository: str, caller: Caller) -> Answer | None:
@@ -87,7 +90,7 @@ class Authority:
             return None
         refused = await self._refused(_PUSH, repository, caller, "push")
         if refused is None:
-            remember(self._allowed, key, now + REMEMBERED)
+            self._allowed[key] = now + REMEMBERED
         return refused
 
     async def refuse_delete(self, operation: Operation, caller: Caller) -> Answer | None:
@@ -138,7 +141,7 @@ class Authority:
                 raise
             return False
         if lets_in or answer.status == 401 or (answer.status in {403, 404} and answer.codes):
-            remember(self._open, (question, repository), (lets_in, now + ASKED_AGAIN))
+            self._open[question, repository] = lets_in, now + ASKED_AGAIN
         return lets_in
 
     def _says_yes(self, question: _Question, asked_for: str, answer: Answer) -> bool:

@@ -1,6 +1,7 @@
 """What this process has read in the ledger of protected tags, for the time when Redis is away.
 
-Never asked while the ledger answers.
+Never asked while the ledger answers.  A plain `dict` and no cache of a library: every read of a tag passes here, the
+tag that was read first makes room however often it is read again, and an entry keeps since when it says the same.
 """
 
 from __future__ import annotations

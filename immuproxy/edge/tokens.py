@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 
 import aiohttp
+from cachetools import FIFOCache
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -68,7 +69,7 @@ class AccountUpstream(Upstream):
         """Without ``username``, tokens are asked for as anybody."""
         vars(self).update(vars(over))
         self._basic = None if username is None else aiohttp.encode_basic_auth(username, password or "")
-        self._tokens: dict[Place, Token] = {}
+        self._tokens: FIFOCache[Place, Token] = FIFOCache(MAX_TOKENS)
 
     async def exchange(
         self, method: str, target: str, sent: CIMultiDict[str], body: bytes | DeadlinePayload | None = None
@@ -86,13 +87,8 @@ class AccountUpstream(Upstream):
         fresh = await self._fetch(challenge)
         if fresh is None:
             return answer
-        self._remember(place, fresh)
+        self._tokens[place] = fresh
         return await super().exchange(method, target, _bearing(sent, fresh), body)
-
-    def _remember(self, place: Place, token: Token) -> None:
-        if len(self._tokens) >= MAX_TOKENS:
-            self._tokens.clear()
-        self._tokens[place] = token
 
     async def _fetch(self, challenge: Challenge) -> Token | None:
         """A token for a challenge; None where the account gets none.

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+
+from cachetools import TLRUCache
 
 from immuproxy.console.manifests.contents import Bytes
 from immuproxy.edge.caller import Caller
@@ -25,7 +25,7 @@ PATIENCE = 3.0
 ASKED_AT_ONCE = 4
 
 MOST_BYTES = 16 * 1024 * 1024
-"""Bytes that are kept."""
+"""Bytes that are kept; what was used longest ago is forgotten first."""
 
 KEPT = 600.0
 KEPT_FAILURE = 5.0
@@ -39,33 +39,6 @@ _MISSING = "The registry does not have it."
 _OTHER = "The registry does not give out what the digest stands for."
 
 
-@dataclass(slots=True)
-class _Shelf:
-    """What was read last, by how it was asked for; forgets what was used longest ago."""
-
-    kept: OrderedDict[_Key, tuple[float, Bytes]] = field(default_factory=OrderedDict)
-    size: int = 0
-
-    def get(self, key: _Key, now: float) -> Bytes | None:
-        until, content = self.kept.get(key, (0.0, Bytes()))
-        if until <= now:
-            return None
-        self.kept.move_to_end(key)
-        return content
-
-    def put(self, key: _Key, content: Bytes, now: float) -> None:
-        self._drop(key)
-        self.kept[key] = (now + (KEPT_FAILURE if content.why_not else KEPT), content)
-        self.size += len(content.body) + _OVERHEAD
-        while self.size > MOST_BYTES:
-            self._drop(next(iter(self.kept)))
-
-    def _drop(self, key: _Key) -> None:
-        _, content = self.kept.pop(key, (0.0, None))
-        if content is not None:
-            self.size -= len(content.body) + _OVERHEAD
-
-
 class RegistryContents:
     """Reads for everybody who looks at the console; see `immuproxy.console.manifests.contents.RegistryReader`."""
 
@@ -73,9 +46,8 @@ class RegistryContents:
         """``upstream``, as ``caller`` (the proxy's own account) asks it; ``clock`` gives seconds."""
         self._upstream = upstream
         self._caller = caller
-        self._clock = clock
         self._turns = asyncio.Semaphore(ASKED_AT_ONCE)
-        self._shelf = _Shelf()
+        self._known: TLRUCache[_Key, Bytes] = TLRUCache(MOST_BYTES, _end, clock, getsizeof=_size)
         self._asked: dict[_Key, asyncio.Task[Bytes]] = {}
 
     async def manifest(self, repository: str, digest: str) -> Bytes:
@@ -87,7 +59,7 @@ class RegistryContents:
         return await self._read((RouteKind.BLOB, repository, digest), self._config)
 
     async def _read(self, key: _Key, ask: Callable[[str, str], Awaitable[Bytes]]) -> Bytes:
-        known = self._shelf.get(key, self._clock())
+        known = self._known.get(key)
         if known is not None:
             return known
         # Those who want the same at the same time share the question; it goes on when one of them leaves.
@@ -105,7 +77,7 @@ class RegistryContents:
             found = Bytes(why_not="The registry took too long to answer.")
         except UpstreamUnavailableError as error:
             found = Bytes(why_not=f"The registry could not be asked: {error}.")
-        self._shelf.put(key, found, self._clock())
+        self._known[key] = found
         return found
 
     async def _manifest(self, repository: str, digest: str) -> Bytes:
@@ -124,6 +96,15 @@ class RegistryContents:
             "HEAD", build_path(RouteKind.BLOB, repository, digest), self._caller.headers.copy()
         )
         return Bytes(why_not=_why_not(answer.status))
+
+
+def _end(_: _Key, content: Bytes, now: float) -> float:
+    """When it is forgotten."""
+    return now + (KEPT_FAILURE if content.why_not else KEPT)
+
+
+def _size(content: Bytes) -> int:
+    return len(content.body) + _OVERHEAD
 
 
 def _why_not(status: int) -> str:

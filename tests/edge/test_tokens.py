@@ -75,7 +75,7 @@ async def test_a_token_that_is_refused_before_its_end_is_fetched_anew(
     await push(closed, token_server.issuer, "1.0")
     async with opened(closed.url, timeouts=Timeouts()) as upstream:
         account = AccountUpstream(upstream, "immuproxy", "secret")
-        account._remember(tokens._place("GET", "/v2/team/app/manifests/1.0"), tokens.Token("stale", 1e12))
+        account._tokens[tokens._place("GET", "/v2/team/app/manifests/1.0")] = tokens.Token("stale", 1e12)
         assert isinstance(await account.probe("team/app", "1.0", CALLER), Found)
 
 

@@ -101,8 +101,8 @@ async def test_memory_is_bounded(registry: RegistryServer, monkeypatch: pytest.M
     async with reader(registry.url) as contents:
         for each in found:
             await contents.manifest("team/app", each.digest)
-        assert len(contents._shelf.kept) == 2
-        assert contents._shelf.size <= registry_contents.MOST_BYTES
+        assert len(contents._known) == 2
+        assert contents._known.currsize <= registry_contents.MOST_BYTES
         registry.stop()
         assert (await contents.manifest("team/app", found[3].digest)).body
         assert not (await contents.manifest("team/app", found[0].digest)).body

@@ -22,6 +22,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from cachetools import FIFOCache
+
 from immuproxy.audit.record import keys as record_keys
 from immuproxy.audit.record.rows import Entry, UnreadableError, entry_from_json
 from immuproxy.ledger import keys
@@ -123,7 +125,7 @@ class Projector:
         self._look = 0.0
         self._dirty: set[str] = set()
         self._taken: dict[str, _Taken] = {}
-        self._marks: dict[str, str] = {}
+        self._marks: FIFOCache[str, str] = FIFOCache(_MOST_MARKS)
         self._working = asyncio.Lock()
         self._woken = asyncio.Event()
 
@@ -205,7 +207,7 @@ class Projector:
             mark = await self._mark(repository)
             while batch := await self._read(repository):
                 took, mark = await self._take_batch(repository, batch, mark)
-                self._remember(repository, mark)
+                self._marks[repository] = mark
                 added += max(took, 0)
                 if took >= 0:
                     self._note(repository, batch)
@@ -266,11 +268,6 @@ class Projector:
             return self._marks[repository]
         found = await self._store.do(self._store.client.hget(record_keys.WATERMARK, repository))
         return found.decode() if found else ""
-
-    def _remember(self, repository: str, mark: str) -> None:
-        if len(self._marks) >= _MOST_MARKS:
-            self._marks.clear()
-        self._marks[repository] = mark
 
     async def _read(self, repository: str) -> list[OutboxEntry]:
         """What stands in the outbox behind what was taken from it; the first of them where that is of another life."""

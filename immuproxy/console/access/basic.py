@@ -7,7 +7,8 @@ import binascii
 import hashlib
 import hmac
 import secrets
-from collections import OrderedDict
+
+from cachetools import LRUCache
 
 MOST = 1_000
 """Credentials remembered by one process."""
@@ -36,21 +37,15 @@ class Remembered:
     def __init__(self) -> None:
         """Nothing is remembered yet."""
         self._key = secrets.token_bytes(32)
-        self._known: OrderedDict[bytes, None] = OrderedDict()
+        self._known: LRUCache[bytes, bool] = LRUCache(MOST)
 
     def knows(self, *parts: str) -> bool:
         """Whether these were right."""
-        name = self._name(parts)
-        if name not in self._known:
-            return False
-        self._known.move_to_end(name)
-        return True
+        return self._known.get(self._name(parts), False)
 
     def add(self, *parts: str) -> None:
         """These are right."""
-        self._known[self._name(parts)] = None
-        if len(self._known) > MOST:
-            self._known.popitem(last=False)
+        self._known[self._name(parts)] = True
 
     def _name(self, parts: tuple[str, ...]) -> bytes:
         hashed = b"".join(hashlib.sha256(part.encode(errors="surrogateescape")).digest() for part in parts)

@@ -17,14 +17,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from cachetools import FIFOCache
+
 from immuproxy.edge.caller import Caller
-from immuproxy.edge.remembering import remember
 from immuproxy.edge.upstream import Upstream, UpstreamUnavailableError
 from immuproxy.ledger.register import Register
 from immuproxy.store.redis import LedgerUnavailableError
 
 REMEMBERED = 10.0
 """Seconds."""
+
+MOST = 10_000
+"""Blobs that are remembered; what was seen first is forgotten first."""
 
 MAX_AHEAD = 64
 """Looks ahead of time that may wait for their turn; what does not fit is looked at when it is pushed."""
@@ -43,7 +47,7 @@ class BlobChecks:
         """Deletes are counted by ``register``."""
         self._register = register
         self._upstream = upstream
-        self._seen: dict[Place, tuple[float, int]] = {}
+        self._seen: FIFOCache[Place, tuple[float, int]] = FIFOCache(MOST)
         self._ahead: dict[Place, asyncio.Task[None]] = {}
         self._turns = asyncio.Semaphore(AHEAD_AT_ONCE)
 
@@ -98,5 +102,5 @@ class BlobChecks:
         self._seen.pop(place, None)
         found = await self._upstream.has_blob(*place, caller)
         if found:
-            remember(self._seen, place, (began + REMEMBERED, deletes))
+            self._seen[place] = began + REMEMBERED, deletes
         return found

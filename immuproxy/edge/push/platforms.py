@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+from cachetools import FIFOCache
+
 from immuproxy.edge.caller import Caller
-from immuproxy.edge.remembering import remember
 from immuproxy.edge.upstream import Upstream, UpstreamUnavailableError
 from immuproxy.ledger.model import Event
 from immuproxy.oci import manifests
@@ -27,6 +28,9 @@ AT_ONCE = 4
 MAX_UNDER_WAY = 64
 """Configs that are read at a time, and that are read or wait for it; what does not fit is not read."""
 
+MOST = 10_000
+"""Platforms that are remembered; what was read first is forgotten first."""
+
 _Place = tuple[str, str]
 
 
@@ -37,7 +41,7 @@ class Platforms:
         """Configs are read from ``upstream``."""
         self._upstream = upstream
         self._turns = asyncio.Semaphore(AT_ONCE)
-        self._known: dict[_Place, str] = {}
+        self._known: FIFOCache[_Place, str] = FIFOCache(MOST)
         self._under_way: dict[_Place, asyncio.Task[None]] = {}
 
     def begin(self, repository: str, manifest: Manifest, caller: Caller) -> None:
@@ -73,4 +77,4 @@ class Platforms:
         except (UpstreamUnavailableError, TimeoutError):
             return
         if config is not None and len(config) <= LARGEST:
-            remember(self._known, place, manifests.config_platform(config))
+            self._known[place] = manifests.config_platform(config)
