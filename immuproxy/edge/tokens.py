@@ -59,7 +59,7 @@ class Token:
 
 
 class AccountUpstream(Upstream):
-    """The upstream as the proxy's own account sees it, over the connections of another `Upstream`, which closes them.
+    """The upstream as the proxy's own account sees it, over the connections of another `Upstream`.
 
     Its callers carry the account's Basic credential, or none.  To an upstream that asks for Basic or for nothing this
     is the same as the other.
@@ -67,7 +67,7 @@ class AccountUpstream(Upstream):
 
     def __init__(self, over: Upstream, username: str | None, password: str | None) -> None:
         """Without ``username``, tokens are asked for as anybody."""
-        vars(self).update(vars(over))
+        super().__init__(over.connections)
         self._basic = None if username is None else aiohttp.encode_basic_auth(username, password or "")
         self._tokens: FIFOCache[Place, Token] = FIFOCache(MAX_TOKENS)
 

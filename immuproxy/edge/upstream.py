@@ -1,7 +1,7 @@
 """The only file that speaks HTTP to the upstream registry.
 
-Two pools: one for streams of any length (``data``), one for manifests (``control``), so that slow uploads never starve
-the protocol (H45); a third for what is not the registry itself: token servers, and storage that it redirects to.  No
+Two pools: ``data`` for streams of any length, ``control`` for manifests, so that slow uploads never starve the protocol
+(H45); a third, ``elsewhere``, for what is not the registry itself: token servers, and storage that it redirects to.  No
 redirects are followed (H2, H44), nothing is decompressed (H38), no cookie is kept (H52), and the client library's
 silent second try of PUT and DELETE is switched off (H43).
 """
@@ -95,49 +95,62 @@ class Found:
 
 
 @dataclass(slots=True)
-class _Patience:
-    """The limits now, for all who ask over the same connections."""
+class Connections:
+    """The pools of one upstream, and the limits now, for all who ask over them.
 
+    ``url``: scheme, host, port, or ``unix:///path``.
+    """
+
+    url: str
     timeouts: Timeouts
+    data: aiohttp.ClientSession
+    control: aiohttp.ClientSession
+    elsewhere: aiohttp.ClientSession
+
+    @classmethod
+    def to(cls, url: str, timeouts: Timeouts, tls: Tls, answered: Answered | None) -> Connections:
+        """Pools for an upstream; needs a running loop.  ``answered`` as of `opened`."""
+        url = url.rstrip("/")
+        path = url.removeprefix("unix://") if url.startswith("unix:") else ""
+        return cls(
+            url,
+            timeouts,
+            data=_session(0, tls, _timing("data", answered), path),
+            control=_session(64, tls, _timing("control", answered), path),
+            elsewhere=_session(64, tls, _timing("control", answered)),
+        )
+
+    async def close(self) -> None:
+        """Close all pools."""
+        await asyncio.gather(self.data.close(), self.control.close(), self.elsewhere.close())
 
 
 class Upstream:
     """The registry behind the proxy."""
 
-    def __init__(self, url: str, *, timeouts: Timeouts, tls: Tls = True, answered: Answered | None = None) -> None:
-        """``url``: scheme, host, port, or ``unix:///path``.  Needs a running loop.  Use `opened`.
-
-        ``answered(pool, seconds)`` is told how long the head of each answer took, from the wait for a connection on.
-        """
-        self.url = url.rstrip("/")
+    def __init__(self, connections: Connections) -> None:
+        """Asks over ``connections``, which somebody else closes.  Use `opened`."""
+        self.connections = connections
+        self.url = connections.url
         self.takes_pushes = True
-        path = self.url.removeprefix("unix://") if self.url.startswith("unix:") else ""
-        self._base = THROUGH_SOCKET if path else self.url
+        self._base = THROUGH_SOCKET if self.url.startswith("unix:") else self.url
         self.origin = headers.origin(self._base)
-        self._patience = _Patience(timeouts)
-        self._data = _session(0, tls, _timing("data", answered), path)
-        self._control = _session(64, tls, _timing("control", answered), path)
-        self._elsewhere = _session(64, tls, _timing("control", answered))
-
-    async def close(self) -> None:
-        """Close all pools."""
-        await asyncio.gather(self._data.close(), self._control.close(), self._elsewhere.close())
 
     def use(self, timeouts: Timeouts) -> None:
         """Other limits from the next request on; but ``manifest``, from which leases were made, stays as it was."""
-        kept = {"manifest": self._patience.timeouts.manifest}
-        self._patience.timeouts = timeouts.model_copy(update=kept)
+        kept = {"manifest": self.connections.timeouts.manifest}
+        self.connections.timeouts = timeouts.model_copy(update=kept)
 
     @property
     def stream_limits(self) -> ClientTimeout:
         """For a stream."""
-        now = self._patience.timeouts
+        now = self.connections.timeouts
         return ClientTimeout(total=None, sock_connect=now.connect, sock_read=now.idle)
 
     @property
     def whole_limits(self) -> ClientTimeout:
         """For a request whose answer is read whole."""
-        now = self._patience.timeouts
+        now = self.connections.timeouts
         return ClientTimeout(total=now.manifest, sock_connect=now.connect)
 
     def locate(self, target: str) -> URL:
@@ -161,7 +174,7 @@ class Upstream:
 
         Raises what the client library raises: whose fault it was depends on the body.
         """
-        return await self._data.request(
+        return await self.connections.data.request(
             method,
             self.locate(target),
             headers=sent,
@@ -179,7 +192,7 @@ class Upstream:
         ``body`` None sends no body; the answer's body is bounded like a manifest's.
         """
         try:
-            async with self._control.request(
+            async with self.connections.control.request(
                 method,
                 self.locate(target),
                 headers=sent,
@@ -201,7 +214,7 @@ class Upstream:
         Waits for nobody: whether it answers is not to be judged by how many manifests are asked for (H82).
         """
         try:
-            async with self._data.get(
+            async with self.connections.data.get(
                 self.locate("/v2/"), allow_redirects=False, skip_auto_headers=_NEVER_ADDED
             ) as response:
                 return response.status
@@ -327,7 +340,7 @@ class Upstream:
         Raises `UpstreamUnavailableError`.
         """
         try:
-            async with self._elsewhere.get(
+            async with self.connections.elsewhere.get(
                 url, headers=given, allow_redirects=False, timeout=self.whole_limits
             ) as response:
                 return Answer(response.status, CIMultiDict(), await _bounded(response))
@@ -415,10 +428,13 @@ def _session(limit: int, tls: Tls, traces: list[aiohttp.TraceConfig], path: str 
 async def opened(
     url: str, *, timeouts: Timeouts, ca_file: str | None = None, answered: Answered | None = None
 ) -> AsyncIterator[Upstream]:
-    """The upstream, for as long as the context lasts."""
+    """The upstream, for as long as the context lasts.
+
+    ``answered(pool, seconds)`` is told how long the head of each answer took, from the wait for a connection on.
+    """
     tls = ssl.create_default_context(cafile=ca_file) if ca_file else True
-    upstream = Upstream(url, timeouts=timeouts, tls=tls, answered=answered)
+    connections = Connections.to(url, timeouts, tls, answered)
     try:
-        yield upstream
+        yield Upstream(connections)
     finally:
-        await upstream.close()
+        await connections.close()
