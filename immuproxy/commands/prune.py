@@ -11,9 +11,8 @@ from immuproxy.audit import pruning
 from immuproxy.audit.record import Record
 from immuproxy.commands.operator import as_option, operator
 from immuproxy.commands.options import SETTINGS, config_option, examples, json_option, read_moment
-from immuproxy.commands.running import GOOD, MISUSED, carry_out, now_ms
+from immuproxy.commands.running import GOOD, MISUSED, carry_out, now_ms, visit
 from immuproxy.commands.screen import counted, json_line, moment, progress_bar, say
-from immuproxy.commands.visit import visit
 from immuproxy.edge import record
 from immuproxy.ledger.ids import new_event_id
 from immuproxy.ledger.model import Action, ActorSource, Event, Outcome

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import structlog
 
 from immuproxy.drift.apart import apart
-from immuproxy.drift.shown import shown
+from immuproxy.drift.polite_client import shown
 from immuproxy.edge import headers, record
 from immuproxy.edge.answers import Answer
 from immuproxy.edge.caller import Caller

@@ -28,6 +28,7 @@ PATIENCE = 5
 """Questions in a row that may stay without an answer."""
 
 UNAUTHORIZED = 401
+_NOT_FOUND = 404
 _OF_A_REGISTRY = {200, UNAUTHORIZED, 403}
 """What a registry may answer to ``GET /v2/`` (specification, "Determining Support")."""
 
@@ -113,3 +114,16 @@ class Questions:
             raise AccountRefusedError
         if answer.status not in _OF_A_REGISTRY:
             raise UpstreamUnavailableError(f"it answers {answer.status} to GET /v2/")
+
+
+async def shown(upstream: Upstream, repository: str, reference: str, caller: Caller) -> str:
+    """The digest under a tag or digest, empty for none; raises `UpstreamUnavailableError` where it tells neither.
+
+    ``caller`` is who the proxy is at the upstream.
+    """
+    seen = await upstream.probe(repository, reference, caller)
+    if isinstance(seen, Found):
+        return seen.digest
+    if seen.status != _NOT_FOUND:
+        raise UpstreamUnavailableError(f"it answered {seen.status}: give immuproxy credentials of its own for this")
+    return ""
