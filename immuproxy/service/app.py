@@ -10,12 +10,13 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import structlog
+from aiohttp import web
 
 from immuproxy import __version__
 from immuproxy.audit import Audit, Follower, Index, Rosters, watching
@@ -33,7 +34,6 @@ from immuproxy.drift.notifications import Notifications
 from immuproxy.drift.service import service_caller
 from immuproxy.drift.sweep import Sweep
 from immuproxy.edge import record
-from immuproxy.edge.caller import Caller
 from immuproxy.edge.push.model import ManifestStore
 from immuproxy.edge.recovery import Recovery
 from immuproxy.edge.tokens import AccountUpstream
@@ -42,7 +42,7 @@ from immuproxy.ledger.model import Event
 from immuproxy.ledger.proxies import Proxies
 from immuproxy.ledger.safety import Safety
 from immuproxy.listening import files
-from immuproxy.service.assembly import Choices, Parts, assemble
+from immuproxy.service.assembly import Choices, Parts
 from immuproxy.service.config import Config
 from immuproxy.service.connections import (
     CannotOpenError,
@@ -97,73 +97,104 @@ async def serve(path: Path, config: Config) -> None:
 @asynccontextmanager
 async def running(path: Path, config: Config, reload: asyncio.Event) -> AsyncIterator[Running]:
     """The whole service on its listeners; ``reload`` is set where all files are to be read again at once."""
+    async with AsyncExitStack() as stack:
+        rooms = await _open(stack, path, config)
+        door = await _door(rooms)
+        safety = await _safety(rooms.store, strict=not config.redis.allow_unsafe_settings)
+        health = Health(safety, rooms.parts.epoch.clock, rooms.upstream, rooms.metrics)
+        await health.check()
+        stack.push_async_callback(rooms.parts.pushes.finished)
+        patience = 3 * rooms.choices.manifest_timeout
+        edge = await stack.enter_async_context(
+            open_edge(config.edge, rooms.tls.edge, rooms.parts.edge.handle, patience=patience)
+        )
+        notifications = Notifications(rooms.parts.register, rooms.parts.healer, notifications_token(config))
+        app = _console(rooms, door, _sources(rooms, health, edge), notifications)
+        console = await stack.enter_async_context(open_console(config.console, rooms.tls.console, app))
+        works = (*_works(rooms, reload), notifications.run, safety.watch, health.watch)
+        await stack.enter_async_context(_background(works))
+        yield Running(edge, console, health)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rooms:
+    """What is open and put together, before anything listens."""
+
+    config: Config
+    metrics: Metrics
+    rules: LiveRules
+    tls: Tls
+    store: Store
+    upstream: Upstream
+    account: Upstream
+    projector: Projector
+    events: Record
+    index: Index
+    follower: Follower
+    audit: Audit
+    choices: Choices
+    parts: Parts
+
+
+async def _open(stack: AsyncExitStack, path: Path, config: Config) -> _Rooms:
+    """Open all that is asked, in the order in which ``stack`` is to close it last."""
     metrics = Metrics(__version__)
     settings = LiveSettings(config, metrics)
     rules = LiveRules(path, config, metrics, settings.take)
     tls = await Tls.read(config, metrics.certificate)
+    store = await stack.enter_async_context(open_ledger(config, alone=True, answered=metrics.redis_seconds.observe))
+    upstream = await stack.enter_async_context(open_upstream(config, answered=metrics.asked_upstream))
+    account = AccountUpstream(upstream, config.upstream.username, service_password(config))
+    projector = Projector(store, on_lag=metrics.outbox_lag.set)
+    index = Index(config.audit.index, told=lambda said: log.info("audit_index", said=said))
+    stack.push_async_callback(index.close)
+    follower = Follower(await stack.enter_async_context(open_ledger(config)), index, on_failure=_not_followed)
+    audit = Audit(index, follower)
+    choices = _choices(config, settings)
     settings.used_by(tls.use)
-    async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(open_ledger(config, alone=True, answered=metrics.redis_seconds.observe))
-        upstream = await stack.enter_async_context(open_upstream(config, answered=metrics.asked_upstream))
-        account = AccountUpstream(upstream, config.upstream.username, service_password(config))
-        projector = Projector(store, on_lag=metrics.outbox_lag.set)
-        events = Record(store)
-        index = Index(config.audit.index, told=lambda said: log.info("audit_index", said=said))
-        stack.push_async_callback(index.close)
-        follower = Follower(await stack.enter_async_context(open_ledger(config)), index, on_failure=_not_followed)
-        audit = Audit(index, follower)
-        door = await _door(config, store, events, metrics)
-        choices = _choices(config, settings)
-        settings.used_by(lambda changed: upstream.use(changed.upstream.timeouts))
-        parts = assemble(
-            rules, store, upstream, metrics, choices, account=account, published=projector.notify, record=audit
-        )
-        safety = await _safety(store, strict=not config.redis.allow_unsafe_settings)
-        health = Health(safety, parts.epoch.clock, upstream, metrics)
-        await health.check()
-        stack.push_async_callback(parts.pushes.finished)
-        edge = await stack.enter_async_context(
-            open_edge(config.edge, tls.edge, parts.edge.handle, patience=3 * choices.manifest_timeout)
-        )
-        console_app = make_console(
-            replace(
-                _sources(
-                    audit=audit,
-                    rosters=Rosters(store, audit),
-                    parts=parts,
-                    rules=rules,
-                    health=health,
-                    metrics=metrics,
-                    edge=edge,
-                ),
-                contents=RegistryContents(account, choices.service),
-            ),
-            door,
-            open_metrics=config.console.auth is None or config.console.auth.metrics == "open",
-        )
-        notifications = Notifications(parts.register, parts.healer, notifications_token(config))
-        console_app.router.add_post(NOTIFICATIONS_PATH, notifications.receive)
-        leave_open(console_app, NOTIFICATIONS_PATH)  # it has a secret of its own, and what it hears is only a hint
-        console = await stack.enter_async_context(open_console(config.console, tls.console, console_app))
-        sweep = _sweep(choices.service, rules, parts, account, metrics)
-        own = _account(config, choices.service, account, metrics)
-        background = (
-            *((own.watch,) if own else ()),
-            projector.run,
-            partial(old_keys.keep_deleted, store),
-            partial(_followed, index, follower),
-            partial(watching.watch, audit, follower, partial(_indexed, metrics)),
-            partial(follow, [rules.look, partial(rules.tell, events.append), tls.look], reload),
-            partial(rules.compare, Proxies(store)),
-            *sweep.works,
-            notifications.run,
-            safety.watch,
-            health.watch,
-            parts.epoch.watch,
-            parts.healer.run,
-        )
-        await stack.enter_async_context(_background(background))
-        yield Running(edge, console, health)
+    settings.used_by(lambda changed: upstream.use(changed.upstream.timeouts))
+    parts = Parts(rules, store, upstream, metrics, choices, account=account, published=projector.notify, record=audit)
+    return _Rooms(
+        config=config,
+        metrics=metrics,
+        rules=rules,
+        tls=tls,
+        store=store,
+        upstream=upstream,
+        account=account,
+        projector=projector,
+        events=Record(store),
+        index=index,
+        follower=follower,
+        audit=audit,
+        choices=choices,
+        parts=parts,
+    )
+
+
+def _console(rooms: _Rooms, door: ConsoleDoor, sources: Sources, notifications: Notifications) -> web.Application:
+    auth = rooms.config.console.auth
+    app = make_console(sources, door, open_metrics=auth is None or auth.metrics == "open")
+    app.router.add_post(NOTIFICATIONS_PATH, notifications.receive)
+    leave_open(app, NOTIFICATIONS_PATH)  # it has a secret of its own, and what it hears is only a hint
+    return app
+
+
+def _works(rooms: _Rooms, reload: asyncio.Event) -> Sequence[Callable[[], Coroutine[Any, Any, None]]]:
+    """What goes on in the background."""
+    own = _account(rooms)
+    return (
+        *((own.watch,) if own else ()),
+        rooms.projector.run,
+        partial(old_keys.keep_deleted, rooms.store),
+        partial(_followed, rooms.index, rooms.follower),
+        partial(watching.watch, rooms.audit, rooms.follower, partial(_indexed, rooms.metrics)),
+        partial(follow, [rooms.rules.look, partial(rooms.rules.tell, rooms.events.append), rooms.tls.look], reload),
+        partial(rooms.rules.compare, Proxies(rooms.store)),
+        *_sweep(rooms).works,
+        rooms.parts.epoch.watch,
+        rooms.parts.healer.run,
+    )
 
 
 async def _safety(store: Store, *, strict: bool) -> Safety:
@@ -185,36 +216,30 @@ def _choices(config: Config, settings: LiveSettings) -> Choices:
     )
 
 
-def _sources(
-    *,
-    audit: Audit,
-    rosters: Rosters,
-    parts: Parts,
-    rules: LiveRules,
-    health: Health,
-    metrics: Metrics,
-    edge: tuple[str, int],
-) -> Sources:
-    host, port = edge
+def _sources(rooms: _Rooms, health: Health, address: tuple[str, int]) -> Sources:
+    """``address``: the edge's."""
+    host, port = address
     reached = "localhost" if host in {"0.0.0.0", "::", "127.0.0.1", "::1"} else host  # noqa: S104  # shown, not bound
     return Sources(
-        audit=audit,
-        rosters=rosters,
-        register=parts.register,
-        exceptions=parts.exceptions,
-        rules=lambda: rules.state,
+        audit=rooms.audit,
+        rosters=Rosters(rooms.store, rooms.audit),
+        register=rooms.parts.register,
+        exceptions=rooms.parts.exceptions,
+        rules=lambda: rooms.rules.state,
         status=health.parts,
-        metrics=metrics.registry,
+        metrics=rooms.metrics.registry,
         clock=record.now_ms,
         edge=_shown((reached, port)),
         version=__version__,
         pace=ComparisonPace(COMPARED_EVERY, RATE),
+        contents=RegistryContents(rooms.account, rooms.choices.service),
     )
 
 
-def _sweep(service: Caller, rules: LiveRules, parts: Parts, account: Upstream, metrics: Metrics) -> Sweep:
+def _sweep(rooms: _Rooms) -> Sweep:
+    parts, account = rooms.parts, rooms.account
     return Sweep(
-        rules=rules,
+        rules=rooms.rules,
         register=parts.register,
         epoch=parts.epoch,
         exceptions=parts.exceptions,
@@ -222,28 +247,29 @@ def _sweep(service: Caller, rules: LiveRules, parts: Parts, account: Upstream, m
         recovery=Recovery(parts.register, account, ManifestStore(parts.register, account), parts.limits),
         limits=parts.limits,
         healer=parts.healer,
-        caller=service,
+        caller=rooms.choices.service,
         witnesses=parts.witnesses,
-        counted=metrics.compared,
-        open_drift=metrics.open_drift.set,
+        counted=rooms.metrics.compared,
+        open_drift=rooms.metrics.open_drift.set,
     )
 
 
-def _account(config: Config, service: Caller, account: Upstream, metrics: Metrics) -> Account | None:
-    if config.upstream.username is None:
+def _account(rooms: _Rooms) -> Account | None:
+    username = rooms.config.upstream.username
+    if username is None:
         return None
-    return Account(account, service, config.upstream.username, metrics.up.labels("account").set)
+    return Account(rooms.account, rooms.choices.service, username, rooms.metrics.up.labels("account").set)
 
 
-async def _door(config: Config, store: Store, events: Record, metrics: Metrics) -> ConsoleDoor:
+async def _door(rooms: _Rooms) -> ConsoleDoor:
     """The way into the console; what its users file has wrong is told before anything listens."""
 
     async def told(event: Event) -> None:
-        metrics.event(event.action, event.outcome)
-        await events.append(event)
+        rooms.metrics.event(event.action, event.outcome)
+        await rooms.events.append(event)
 
     try:
-        return await open_door(config.console.auth, store, told, record.now_ms)
+        return await open_door(rooms.config.console.auth, rooms.store, told, record.now_ms)
     except UsersFileError as error:
         raise CannotServeError(str(error)) from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from immuproxy.allow.exceptions import Exceptions
 from immuproxy.audit import Visitor
@@ -62,118 +63,181 @@ def _nobody(_repository: str) -> None:
     pass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Parts:
-    """The parts that the composition root needs again."""
-
-    edge: Edge
-    pushes: ManifestPuts
-    in_turn: InTurn
-    platforms: Platforms
-    register: Register
-    epoch: Epoch
-    exceptions: Exceptions
-    recovery: Recovery
-    healer: Healer
-    limits: Limits
-    witnesses: Witnesses
-
-
-def assemble(
-    rules: Callable[[], RuleSet],
-    store: Store,
-    upstream: Upstream,
-    metrics: Metrics,
-    choices: Choices,
-    *,
-    account: Upstream | None = None,
-    published: Callable[[str], None] = _nobody,
-    record: Told | None = None,
-) -> Parts:
-    """The edge, over an open ledger and upstream.
+    """The edge over an open ledger and upstream, and its parts: each is made once, when it is first asked for.
 
     ``rules`` gives the rule set in force; ``account`` is the upstream as ``choices.service`` asks it, where that is
     another; ``published`` is told each repository that may have a new event; ``record`` searches what is recorded:
     without it that is walked by.
     """
-    limits = Limits.of(choices.manifest_timeout)
-    epoch = Epoch(store, quarantine=limits.quarantine)
-    epoch.clock.jumped = metrics.clock_jumped
-    access_log = AccessLog()
 
-    def recorded(event: Event) -> None:
-        metrics.event(event.action, event.outcome, shadow=event.shadow)
-        access_log.recorded(event)
+    rules: Callable[[], RuleSet]
+    store: Store
+    upstream: Upstream
+    metrics: Metrics
+    choices: Choices
+    account: Upstream | None = None
+    published: Callable[[str], None] = _nobody
+    record: Told | None = None
 
-    register = Register(store, epoch, quarantine_ms=limits.quarantine_ms, published=published, recorded=recorded)
-    library = ManifestStore(register, upstream)
-    looks = BlobChecks(register, upstream)
-    exceptions = Exceptions(store, published)
-    judge = Evaluator(rules, library, exceptions)
-    late_children = LateChildren(register, library)
-    platforms = Platforms(upstream)
-    witnesses = Witnesses(store, record or Visitor(store, None))
-    carrier = Carrier(
-        rules,
-        register,
-        upstream,
-        late_children=late_children,
-        limits=limits,
-        platforms=platforms,
-        cases=Cases(register, witnesses, limits),
-    )
-    recovery = Recovery(register, upstream, library, limits)
-    refusals = Refusals(register)
-    guard = Guard(
-        register=register,
-        epoch=epoch,
-        upstream=upstream,
-        library=library,
-        late_children=late_children,
-        carrier=carrier,
-        looks=looks,
-        judge=judge,
-        recovery=recovery,
-        refusals=refusals,
-        limits=limits,
-        platforms=platforms,
-    )
-    in_turn = InTurn(longest=limits.put)
-    authority = Authority(upstream, always=choices.authorize_always)
-    pushes = ManifestPuts(
-        rules,
-        authority,
-        guard,
-        Recorder(register, upstream, judge, late_children, carrier, in_turn=in_turn, platforms=platforms),
-        refusals,
-        platforms=platforms,
-    )
-    healer = Healer(register, account or upstream, choices.service, limits)
-    edge = Edge(
-        rules=rules,
-        upstream=upstream,
-        looks=looks,
-        pushes=pushes,
-        reads=Reads(
-            register,
-            upstream,
-            library,
-            recovery,
-            healer.report,
-            memory=Memory(time.monotonic, limits.quarantine),
-            pass_unknown=choices.pass_unknown,
-        ),
-        deletes=Deletes(
-            rules,
-            register,
-            upstream,
-            recovery=recovery,
-            authority=authority,
-            exceptions=exceptions,
-            longest=3 * choices.manifest_timeout,
-        ),
-        metrics=metrics,
-        door=choices.door,
-        access_log=access_log,
-    )
-    return Parts(edge, pushes, in_turn, platforms, register, epoch, exceptions, recovery, healer, limits, witnesses)
+    @cached_property
+    def edge(self) -> Edge:
+        return Edge(
+            rules=self.rules,
+            upstream=self.upstream,
+            looks=self.blob_checks,
+            pushes=self.pushes,
+            reads=self.reads,
+            deletes=self.deletes,
+            metrics=self.metrics,
+            door=self.choices.door,
+            access_log=self.access_log,
+        )
+
+    @cached_property
+    def limits(self) -> Limits:
+        return Limits.of(self.choices.manifest_timeout)
+
+    @cached_property
+    def access_log(self) -> AccessLog:
+        return AccessLog()
+
+    @cached_property
+    def epoch(self) -> Epoch:
+        epoch = Epoch(self.store, quarantine=self.limits.quarantine)
+        epoch.clock.jumped = self.metrics.clock_jumped
+        return epoch
+
+    @cached_property
+    def register(self) -> Register:
+        return Register(
+            self.store,
+            self.epoch,
+            quarantine_ms=self.limits.quarantine_ms,
+            published=self.published,
+            recorded=self._recorded,
+        )
+
+    def _recorded(self, event: Event) -> None:
+        self.metrics.event(event.action, event.outcome, shadow=event.shadow)
+        self.access_log.recorded(event)
+
+    @cached_property
+    def exceptions(self) -> Exceptions:
+        return Exceptions(self.store, self.published)
+
+    @cached_property
+    def witnesses(self) -> Witnesses:
+        return Witnesses(self.store, self.record or Visitor(self.store, None))
+
+    @cached_property
+    def manifest_store(self) -> ManifestStore:
+        return ManifestStore(self.register, self.upstream)
+
+    @cached_property
+    def blob_checks(self) -> BlobChecks:
+        return BlobChecks(self.register, self.upstream)
+
+    @cached_property
+    def platforms(self) -> Platforms:
+        return Platforms(self.upstream)
+
+    @cached_property
+    def recovery(self) -> Recovery:
+        return Recovery(self.register, self.upstream, self.manifest_store, self.limits)
+
+    @cached_property
+    def healer(self) -> Healer:
+        return Healer(self.register, self.account or self.upstream, self.choices.service, self.limits)
+
+    @cached_property
+    def authority(self) -> Authority:
+        return Authority(self.upstream, always=self.choices.authorize_always)
+
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        return Evaluator(self.rules, self.manifest_store, self.exceptions)
+
+    @cached_property
+    def late_children(self) -> LateChildren:
+        return LateChildren(self.register, self.manifest_store)
+
+    @cached_property
+    def refusals(self) -> Refusals:
+        return Refusals(self.register)
+
+    @cached_property
+    def carrier(self) -> Carrier:
+        return Carrier(
+            self.rules,
+            self.register,
+            self.upstream,
+            late_children=self.late_children,
+            limits=self.limits,
+            platforms=self.platforms,
+            cases=Cases(self.register, self.witnesses, self.limits),
+        )
+
+    @cached_property
+    def guard(self) -> Guard:
+        return Guard(
+            register=self.register,
+            epoch=self.epoch,
+            upstream=self.upstream,
+            library=self.manifest_store,
+            late_children=self.late_children,
+            carrier=self.carrier,
+            looks=self.blob_checks,
+            judge=self.evaluator,
+            recovery=self.recovery,
+            refusals=self.refusals,
+            limits=self.limits,
+            platforms=self.platforms,
+        )
+
+    @cached_property
+    def in_turn(self) -> InTurn:
+        return InTurn(longest=self.limits.put)
+
+    @cached_property
+    def recorder(self) -> Recorder:
+        return Recorder(
+            self.register,
+            self.upstream,
+            self.evaluator,
+            self.late_children,
+            self.carrier,
+            in_turn=self.in_turn,
+            platforms=self.platforms,
+        )
+
+    @cached_property
+    def pushes(self) -> ManifestPuts:
+        return ManifestPuts(
+            self.rules, self.authority, self.guard, self.recorder, self.refusals, platforms=self.platforms
+        )
+
+    @cached_property
+    def reads(self) -> Reads:
+        return Reads(
+            self.register,
+            self.upstream,
+            self.manifest_store,
+            self.recovery,
+            self.healer.report,
+            memory=Memory(time.monotonic, self.limits.quarantine),
+            pass_unknown=self.choices.pass_unknown,
+        )
+
+    @cached_property
+    def deletes(self) -> Deletes:
+        return Deletes(
+            self.rules,
+            self.register,
+            self.upstream,
+            recovery=self.recovery,
+            authority=self.authority,
+            exceptions=self.exceptions,
+            longest=3 * self.choices.manifest_timeout,
+        )

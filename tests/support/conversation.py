@@ -28,7 +28,7 @@ from immuproxy.ledger.model import Event, event_from_dict
 from immuproxy.oci.manifests import ACCEPT_ALL, OCI_INDEX, OCI_MANIFEST
 from immuproxy.rules.document import load_rules
 from immuproxy.rules.model import RuleSet
-from immuproxy.service.assembly import Choices, Parts, assemble
+from immuproxy.service.assembly import Choices, Parts
 from immuproxy.store.redis import Durability, Store, connect
 from immuproxy.telemetry.metrics import Metrics
 
@@ -199,7 +199,7 @@ async def edge_over(
         timeouts = Timeouts.model_construct(manifest=chosen.manifest_timeout)
         upstream = await stack.enter_async_context(opened(upstream_url, timeouts=timeouts))
         metrics = Metrics()
-        parts = assemble(lambda: in_force[0], store, upstream, metrics, chosen)
+        parts = Parts(lambda: in_force[0], store, upstream, metrics, chosen)
         runner = web.ServerRunner(EdgeServer(parts.edge.handle))
         await runner.setup()
         stack.push_async_callback(parts.pushes.finished)
