@@ -66,8 +66,8 @@ class Edge:
         *,
         rules: Callable[[], RuleSet],
         upstream: Upstream,
-        looks: BlobChecks,
-        pushes: ManifestPuts,
+        blob_checks: BlobChecks,
+        manifest_puts: ManifestPuts,
         reads: Reads,
         deletes: Deletes,
         metrics: Metrics,
@@ -77,8 +77,8 @@ class Edge:
         """The ways are made by the composition root."""
         self._rules = rules
         self._upstream = upstream
-        self._looks = looks
-        self._pushes = pushes
+        self._blob_checks = blob_checks
+        self._manifest_puts = manifest_puts
         self._reads = reads
         self._deletes = deletes
         self._metrics = metrics
@@ -145,7 +145,7 @@ class Edge:
         """The answer where the request is ours to decide; None where it goes straight through."""
         match operation.kind, operation.method:
             case RouteKind.MANIFEST, "PUT":
-                return await self._pushes.push(request, operation, who)
+                return await self._manifest_puts.push(request, operation, who)
             case ((RouteKind.MANIFEST | RouteKind.BLOB), "DELETE"):
                 return await self._deletes.delete(operation, who)
             case RouteKind.MANIFEST, _ if not operation.is_tag:
@@ -163,7 +163,7 @@ class Edge:
             return
         digest = response.headers.get("Docker-Content-Digest", operation.reference)
         if names.ANY_DIGEST.fullmatch(digest) and self._may_protect(operation.repository):
-            self._looks.ahead(operation.repository, digest, who)
+            self._blob_checks.ahead(operation.repository, digest, who)
 
     def _may_protect(self, repository: str) -> bool:
         """As the rules say; remembered for as long as they are in force."""

@@ -45,7 +45,7 @@ class Reads:
         self,
         register: Register,
         upstream: Upstream,
-        library: ManifestStore,
+        manifest_store: ManifestStore,
         recovery: Recovery,
         drifted: Drifted,
         *,
@@ -57,7 +57,7 @@ class Reads:
         """
         self._register = register
         self._upstream = upstream
-        self._library = library
+        self._manifest_store = manifest_store
         self._recovery = recovery
         self._drifted = drifted
         self._memory = memory
@@ -125,7 +125,7 @@ class Reads:
             return False
         if held.media_type not in manifests.INDEX_TYPES or _accepts(caller, held.media_type):
             return False
-        index = await self._library.manifest(operation.repository, held.digest, caller)
+        index = await self._manifest_store.manifest(operation.repository, held.digest, caller)
         return index is not None and answer.digest in index.children
 
     async def _checked_hiding(self, operation: Operation, caller: Caller, answer: Answer, held: Committed) -> Answer:
@@ -177,7 +177,7 @@ class Reads:
         """
         needs = manifests.describe(stored.body, stored.media_type)
         if needs.is_index:
-            children = [await self._library.manifest(repository, child, caller) for child in needs.children]
+            children = [await self._manifest_store.manifest(repository, child, caller) for child in needs.children]
             configs = [child.config for child in children if child]
         else:
             configs = [needs.config]

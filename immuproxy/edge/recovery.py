@@ -35,13 +35,13 @@ TAKEN_OVER = "the proxy stopped; a push of the same content took over"
 class Recovery:
     """Turns what the upstream shows into records."""
 
-    def __init__(self, register: Register, upstream: Upstream, library: ManifestStore, limits: Limits) -> None:
+    def __init__(self, register: Register, upstream: Upstream, manifest_store: ManifestStore, limits: Limits) -> None:
         """Look at ``upstream``, write to ``register``."""
-        self._late_children = LateChildren(register, library)
+        self._late_children = LateChildren(register, manifest_store)
         self._limits = limits
         self._register = register
         self._upstream = upstream
-        self._library = library
+        self._manifest_store = manifest_store
 
     async def adopt(self, repository: str, tag: str, found: Found, caller: Caller, rule: Rule) -> Reply:
         """Take a tag that the upstream had before the ledger knew it (H71)."""
@@ -196,12 +196,12 @@ class Recovery:
     async def _content(self, repository: str, found: Found, caller: Caller) -> Content:
         manifest = manifests.describe(found.body, found.media_type)
         # Of schema 1 only the registry knows the digest (H17).
-        return await self._library.content(repository, replace(manifest, digest=found.digest), caller)
+        return await self._manifest_store.content(repository, replace(manifest, digest=found.digest), caller)
 
     async def _keep(self, repository: str, content: Content, caller: Caller) -> None:
         """The tag holds it by now; a copy that cannot be had is no reason to say otherwise."""
         with suppress(UpstreamUnavailableError):
-            await self._library.keep(repository, content, caller)
+            await self._manifest_store.keep(repository, content, caller)
 
 
 def _sending(caller: Caller, manifest: Found) -> Caller:

@@ -103,7 +103,7 @@ async def running(path: Path, config: Config, reload: asyncio.Event) -> AsyncIte
         safety = await _safety(rooms.store, strict=not config.redis.allow_unsafe_settings)
         health = Health(safety, rooms.parts.epoch.clock, rooms.upstream, rooms.metrics)
         await health.check()
-        stack.push_async_callback(rooms.parts.pushes.finished)
+        stack.push_async_callback(rooms.parts.manifest_puts.finished)
         patience = 3 * rooms.choices.manifest_timeout
         edge = await stack.enter_async_context(
             open_edge(config.edge, rooms.tls.edge, rooms.parts.edge.handle, patience=patience)

@@ -22,12 +22,14 @@ from immuproxy.edge.memory import Memory
 from immuproxy.edge.push.attempt import Limits
 from immuproxy.edge.push.blob_check import BlobChecks
 from immuproxy.edge.push.carrier import Carrier
+from immuproxy.edge.push.claim_cleanup import ClaimCleanup
 from immuproxy.edge.push.evaluate import Evaluator
-from immuproxy.edge.push.guard import Guard
 from immuproxy.edge.push.in_turn import InTurn
 from immuproxy.edge.push.late_children import LateChildren
 from immuproxy.edge.push.model import ManifestStore
+from immuproxy.edge.push.multi_tag import MultiTag
 from immuproxy.edge.push.platforms import Platforms
+from immuproxy.edge.push.protocol import Guard
 from immuproxy.edge.push.put_manifest import ManifestPuts
 from immuproxy.edge.push.recorded import Recorder
 from immuproxy.edge.reads import Reads
@@ -86,8 +88,8 @@ class Parts:
         return Edge(
             rules=self.rules,
             upstream=self.upstream,
-            looks=self.blob_checks,
-            pushes=self.pushes,
+            blob_checks=self.blob_checks,
+            manifest_puts=self.manifest_puts,
             reads=self.reads,
             deletes=self.deletes,
             metrics=self.metrics,
@@ -185,13 +187,14 @@ class Parts:
             register=self.register,
             epoch=self.epoch,
             upstream=self.upstream,
-            library=self.manifest_store,
+            manifest_store=self.manifest_store,
             late_children=self.late_children,
             carrier=self.carrier,
-            looks=self.blob_checks,
-            judge=self.evaluator,
+            blob_checks=self.blob_checks,
+            evaluator=self.evaluator,
             recovery=self.recovery,
             refusals=self.refusals,
+            cleanup=self.cleanup,
             limits=self.limits,
             platforms=self.platforms,
         )
@@ -213,9 +216,19 @@ class Parts:
         )
 
     @cached_property
-    def pushes(self) -> ManifestPuts:
+    def cleanup(self) -> ClaimCleanup:
+        return ClaimCleanup(self.register, lease=self.limits.lease)
+
+    @cached_property
+    def manifest_puts(self) -> ManifestPuts:
         return ManifestPuts(
-            self.rules, self.authority, self.guard, self.recorder, self.refusals, platforms=self.platforms
+            self.rules,
+            self.authority,
+            guard=self.guard,
+            multi_tag=MultiTag(self.guard, self.cleanup),
+            recorder=self.recorder,
+            refusals=self.refusals,
+            platforms=self.platforms,
         )
 
     @cached_property

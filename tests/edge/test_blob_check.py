@@ -41,7 +41,7 @@ class Stage:
 
     async def all_seen(self, count: int) -> None:
         async with asyncio.timeout(5):
-            while self.asked() < count or self.left.parts.edge._looks._ahead:
+            while self.asked() < count or self.left.parts.edge._blob_checks._ahead:
                 await asyncio.sleep(0.01)
 
     def lose(self, digest: str) -> None:
@@ -110,7 +110,7 @@ async def test_a_look_under_way_is_waited_for_and_not_repeated(stage: Stage) -> 
 
 async def idle(edge: RunningEdge) -> None:
     async with asyncio.timeout(5):
-        while edge.parts.edge._looks._ahead:
+        while edge.parts.edge._blob_checks._ahead:
             await asyncio.sleep(0.01)
 
 

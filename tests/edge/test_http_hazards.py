@@ -390,8 +390,8 @@ async def test_h47_a_push_whose_client_is_gone_comes_to_its_end(
         await edge.client.blobs(unique_name, pushed)
         async with wire(edge.port) as line:
             await line.send(request("PUT", f"/v2/{unique_name}/manifests/1.0", [TYPED], pushed.body))
-            await _until(lambda: bool(edge.parts.pushes._running))
-        await edge.parts.pushes.finished()
+            await _until(lambda: bool(edge.parts.manifest_puts._running))
+        await edge.parts.manifest_puts.finished()
         assert (await edge.client.pull(unique_name, "1.0")).digest == pushed.digest
 
 

@@ -147,7 +147,7 @@ async def test_h116_who_waits_leaves_room_for_others_and_nothing_is_kept_of_tags
     pushes = [asyncio.create_task(edge.client.put(REPOSITORY, TAG, each)) for each in IMAGES]
     await held.arrived.wait()
     await waiting(edge, len(IMAGES))
-    room = edge.parts.pushes._room
+    room = edge.parts.manifest_puts._room
     taken = bodies.ROOM - room._left - room._kept
     assert taken == sum(len(each.body) for each in IMAGES)
     held.let_go.set()

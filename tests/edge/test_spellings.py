@@ -261,7 +261,7 @@ async def test_h81_a_child_that_an_index_names_by_sha512_is_needed_by_both_diges
     names = {sha512(child.body): child.digest}
     async with between(registry.url, keeping(names)) as middle, edge_over(middle.url, redis_server.url) as edge:
         await edge.direct.push(REPOSITORY, child.digest, child)
-        library, index = edge.parts.recovery._library, manifests.read(body, OCI_INDEX)
-        content = await library.content(REPOSITORY, index, anonymous_service())
+        manifest_store, index = edge.parts.recovery._manifest_store, manifests.read(body, OCI_INDEX)
+        content = await manifest_store.content(REPOSITORY, index, anonymous_service())
         assert content.needs == {index.digest, sha512(child.body), child.digest, *map(sha256, child.blobs)}
         assert content.missing == frozenset()

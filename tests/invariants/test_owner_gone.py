@@ -208,7 +208,7 @@ async def test_h62_an_owner_that_stood_still_before_the_first_byte_sends_nothing
         ours = image("ours")
         await edge.direct.blobs(REPOSITORY, ours)
         with monkeypatch.context() as stopping:
-            stopping.setattr("immuproxy.edge.push.sending.reach", stand_still)
+            stopping.setattr("immuproxy.edge.push.protocol.reach", stand_still)
             assert (await edge.client.put(REPOSITORY, TAG, ours)).status == 503
         assert (await edge.direct.pull(REPOSITORY, TAG)).status == 404
         assert (await edge.client.put(REPOSITORY, TAG, ours)).status == 201

@@ -15,10 +15,10 @@ from immuproxy.rules.model import RuleSet
 class Evaluator:
     """Collects the facts; the verdict is the rules' alone."""
 
-    def __init__(self, rules: Callable[[], RuleSet], library: ManifestStore, exceptions: Exceptions) -> None:
-        """``rules`` gives the rule set in force; manifests and labels come from ``library``."""
+    def __init__(self, rules: Callable[[], RuleSet], manifest_store: ManifestStore, exceptions: Exceptions) -> None:
+        """``rules`` gives the rule set in force; manifests and labels come from ``manifest_store``."""
         self._rules = rules
-        self._library = library
+        self._manifest_store = manifest_store
         self._exceptions = exceptions
 
     def require_in_force(self, push: Push) -> None:
@@ -31,7 +31,7 @@ class Evaluator:
 
         By the rule and the exceptions that are in force now; raises `RuleChangedError` (H103).
         """
-        image = await self._library.image(push.repository, push.manifest, push.caller, push.rule)
+        image = await self._manifest_store.image(push.repository, push.manifest, push.caller, push.rule)
         asked = rules.PushFacts(
             repository=push.repository,
             tag=push.tag,
@@ -54,7 +54,7 @@ class Evaluator:
     async def _held(self, push: Push, found: TagRecord) -> rules.Held | None:
         if found.committed is None:
             return None
-        image = await self._library.held(found, push.caller, push.rule)
+        image = await self._manifest_store.held(found, push.caller, push.rule)
         since = None if found.committed.first_adopted else found.committed.aged_from
         return rules.Held(image=image, since_ms=since, by=found.committed.first_by)
 

@@ -27,10 +27,10 @@ from immuproxy.oci.manifests import Manifest
 class LateChildren:
     """Attaches what late manifests need."""
 
-    def __init__(self, register: Register, library: ManifestStore) -> None:
-        """What a manifest needs is read through ``library``."""
+    def __init__(self, register: Register, manifest_store: ManifestStore) -> None:
+        """What a manifest needs is read through ``manifest_store``."""
         self._register = register
-        self._library = library
+        self._manifest_store = manifest_store
 
     async def bring(self, push: Push) -> bool:
         """The push is about to be sent, or has been; whether others need its manifest, by whichever digest (H81).
@@ -58,15 +58,15 @@ class LateChildren:
 
     async def find(self, repository: str, missing: Iterable[str], caller: Caller) -> None:
         """Look again for children that were missing before they were pinned."""
-        for digest in await self._library.arrived(repository, sorted(missing), caller):
-            manifest = await self._library.manifest(repository, digest, caller)
+        for digest in await self._manifest_store.arrived(repository, sorted(missing), caller):
+            manifest = await self._manifest_store.manifest(repository, digest, caller)
             if manifest is not None:
                 await self._attach_to([digest], repository, manifest, caller, freely)
 
     async def _attach_to(
         self, digests: Iterable[str], repository: str, manifest: Manifest, caller: Caller, take: Take
     ) -> None:
-        content = await self._library.content(repository, manifest, caller, take)
+        content = await self._manifest_store.content(repository, manifest, caller, take)
         for digest in digests:
             await self._attach(repository, digest, content)
         await self.find(repository, content.missing, caller)

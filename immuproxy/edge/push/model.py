@@ -12,7 +12,7 @@ from immuproxy.edge.answers import Answer
 from immuproxy.edge.caller import Caller
 from immuproxy.edge.closure import LOOKED_AT_ONCE, Eyes, Take, freely, walk
 from immuproxy.edge.push.in_turn import Waits
-from immuproxy.edge.upstream import Found, Upstream, UpstreamUnavailableError
+from immuproxy.edge.upstream import Found, Upstream
 from immuproxy.ledger.content import Content
 from immuproxy.ledger.model import Event, StoredManifest, TagRecord
 from immuproxy.ledger.register import Register
@@ -165,16 +165,3 @@ class ManifestStore:
     async def _config_labels(self, repository: str, manifest: Manifest, caller: Caller) -> Mapping[str, str]:
         config = await self._upstream.small_blob(repository, manifest.config, caller) if manifest.config else None
         return manifests.config_labels(config) if config else {}
-
-
-async def is_stored(upstream: Upstream, push: Push) -> bool:
-    """Whether the upstream gives out the very bytes under the tag (H25).
-
-    A registry that was killed may have left an empty link, which only another PUT mends: it counts as not stored
-    (H16).
-    """
-    try:
-        found = await upstream.probe(push.repository, push.tag, push.caller)
-    except UpstreamUnavailableError:
-        return False
-    return isinstance(found, Found) and found.digest == push.manifest.digest

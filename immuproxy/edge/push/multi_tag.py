@@ -14,9 +14,8 @@ from immuproxy.edge import record
 from immuproxy.edge.answers import Answer
 from immuproxy.edge.push.attempt import Attempt, Retry, renewed
 from immuproxy.edge.push.claim_cleanup import ClaimCleanup
-from immuproxy.edge.push.claiming import Claiming
 from immuproxy.edge.push.model import Push
-from immuproxy.edge.push.sending import Sending
+from immuproxy.edge.push.protocol import Guard
 from immuproxy.ledger.content import Content
 from immuproxy.store.redis import LedgerUnavailableError
 
@@ -26,14 +25,22 @@ CREATED = 201
 class MultiTag:
     """Carries pushes that stand or fall together."""
 
-    def __init__(self, claiming: Claiming, sending: Sending, amends: ClaimCleanup) -> None:
-        """The two halves of a push, and what gives back where touch with Redis was lost."""
-        self._claiming = claiming
-        self._sending = sending
-        self._amends = amends
+    def __init__(self, guard: Guard, cleanup: ClaimCleanup) -> None:
+        """Both are shared with the pushes to one tag."""
+        self._guard = guard
+        self._cleanup = cleanup
 
-    async def push(self, pushes: Sequence[Push], content: Content) -> Answer:
-        """Carry them to their end; see `immuproxy.edge.push.guard.Guard.push_all`."""
+    async def push(self, pushes: Sequence[Push]) -> Answer:
+        """Carry pushes of one manifest to several tags.
+
+        ``pushes`` in the order of their tags, so that two such pushes cannot wait for each other.  Returns the first
+        answer that is no success; what was set before the upstream gave that answer stays set.  Raises like
+        `Guard.push`.
+        """
+        refused = await self._guard.refused(pushes)
+        return refused or await self._to_their_end(pushes, await self._guard.content(pushes[0]))
+
+    async def _to_their_end(self, pushes: Sequence[Push], content: Content) -> Answer:
         left = list(pushes)
         while True:
             unsent: list[Attempt] = []
@@ -54,20 +61,20 @@ class MultiTag:
         """
         for push in tuple(left):
             attempt = Attempt(push, content, record.new_token())
-            with self._amends.owed(attempt):
-                answer = await self._claiming.acquire(attempt)
+            with self._cleanup.owed(attempt):
+                answer = await self._guard.acquire(attempt)
             if answer is None:
                 claimed.append(attempt)
             elif answer.status == CREATED:
                 left.remove(push)
             else:
                 return answer
-        return await self._judge_again(claimed[:-1])
+        return await self._evaluate_again(claimed[:-1])
 
-    async def _judge_again(self, claimed: Sequence[Attempt]) -> Answer | None:
+    async def _evaluate_again(self, claimed: Sequence[Attempt]) -> Answer | None:
         """Those that may have waited for the claims of others; what was taken over is already on its way."""
         for attempt in claimed:
-            answer = await self._claiming.judge_again(attempt) if attempt.resumed is None else None
+            answer = await self._guard.evaluate_again(attempt) if attempt.resumed is None else None
             if answer is not None:
                 return answer
         return None
@@ -78,12 +85,12 @@ class MultiTag:
         Each is taken out of ``unsent`` before it is sent, and out of ``left`` when it is committed.
         """
         for attempt in unsent:
-            await self._sending.arm(attempt)
+            await self._guard.arm(attempt)
         while unsent:
             attempt = unsent.pop(0)
-            with self._amends.owed(attempt):
-                await self._sending.renew(attempt)
-                answer = await self._sending.send(attempt)
+            with self._cleanup.owed(attempt):
+                await self._guard.renew(attempt)
+                answer = await self._guard.send(attempt)
             if answer.status != CREATED:
                 return answer
             left.remove(attempt.push)
@@ -94,7 +101,7 @@ class MultiTag:
         while unsent:
             attempt = unsent.pop()
             if attempt.resumed is not None:
-                self._amends.owe(attempt)
+                self._cleanup.owe(attempt)
                 continue
-            with suppress(LedgerUnavailableError), self._amends.owed(attempt):
-                await self._claiming.release(attempt)
+            with suppress(LedgerUnavailableError), self._cleanup.owed(attempt):
+                await self._guard.release(attempt)

@@ -17,10 +17,11 @@ from immuproxy.edge.answers import Answer
 from immuproxy.edge.authority import Authority
 from immuproxy.edge.caller import Caller
 from immuproxy.edge.closure import Take
-from immuproxy.edge.push.guard import Guard
 from immuproxy.edge.push.in_turn import Waits
 from immuproxy.edge.push.model import Push, RuleChangedError
+from immuproxy.edge.push.multi_tag import MultiTag
 from immuproxy.edge.push.platforms import Platforms
+from immuproxy.edge.push.protocol import Guard
 from immuproxy.edge.push.recorded import Recorder
 from immuproxy.edge.refusals import Refusals
 from immuproxy.edge.server import ending_with_client
@@ -64,16 +65,18 @@ class ManifestPuts:
         self,
         rules: Callable[[], RuleSet],
         authority: Authority,
+        *,
         guard: Guard,
+        multi_tag: MultiTag,
         recorder: Recorder,
         refusals: Refusals,
-        *,
         platforms: Platforms,
     ) -> None:
         """``rules`` gives the rule set in force."""
         self._rules = rules
         self._authority = authority
         self._guard = guard
+        self._multi_tag = multi_tag
         self._recorder = recorder
         self._refusals = refusals
         self._platforms = platforms
@@ -81,7 +84,7 @@ class ManifestPuts:
         self._room = bodies.Room()
 
     async def push(self, request: web.BaseRequest, operation: Operation, caller: Caller) -> Answer:
-        """Carry one push; raises what `immuproxy.edge.push.guard.Guard.push` raises."""
+        """Carry one push; raises what `immuproxy.edge.push.protocol.Guard.push` raises."""
         if {coding.lower() for coding in request.headers.getall("Content-Encoding", [])} - {"identity"}:
             raise errors.unsupported_media_type("a manifest must be sent without Content-Encoding")
         bodies.check_length(request, MAX_MANIFEST_BYTES)
@@ -153,7 +156,7 @@ class ManifestPuts:
 
     async def _guarded(self, pushes: Sequence[Push]) -> Answer | None:
         if len(pushes) > 1:
-            return await self._guard.push_all(pushes)
+            return await self._multi_tag.push(pushes)
         return await self._guard.push(pushes[0]) if pushes else None
 
     def _by_digest(self, sent: _Sent) -> Push:

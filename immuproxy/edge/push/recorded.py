@@ -26,7 +26,7 @@ class Recorder:
         self,
         register: Register,
         upstream: Upstream,
-        judge: Evaluator,
+        evaluator: Evaluator,
         late_children: LateChildren,
         carrier: Carrier,
         *,
@@ -36,16 +36,16 @@ class Recorder:
         """All parts but ``in_turn`` are shared with the guard."""
         self._register = register
         self._upstream = upstream
-        self._judge = judge
+        self._evaluator = evaluator
         self._late_children = late_children
         self._carrier = carrier
         self._in_turn = in_turn
         self._platforms = platforms
 
     async def push_tag(self, push: Push) -> Answer:
-        """A tag that may move.  Raises like `immuproxy.edge.push.guard.Guard.push`."""
+        """A tag that may move.  Raises like `immuproxy.edge.push.protocol.Guard.push`."""
         async with self._in_turn.alone(push.repository, push.tag, push.waits):
-            self._judge.require_in_force(push)  # others may have been waited for (H103)
+            self._evaluator.require_in_force(push)  # others may have been waited for (H103)
             self._platforms.begin(push.repository, push.manifest, push.caller)
             event = await self._foreseen(push, await self._before(push))
             await self._late_children.bring(push)
@@ -102,5 +102,5 @@ class Recorder:
         now = await self._register.clock.time()
         held = Held(before.digest, 1, now, now, media_type=before.media_type, aged_from=now) if before else None
         seen = TagRecord(push.repository, push.tag, committed=held, generation=1 if held else 0)
-        verdict = await self._judge.push(push, seen, now_ms=now)
+        verdict = await self._evaluator.push(push, seen, now_ms=now)
         return replace(event, shadow=verdict.shadow, reason=verdict.reason)
