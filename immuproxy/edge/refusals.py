@@ -13,14 +13,11 @@ from immuproxy.edge.push.model import Push
 from immuproxy.ledger.model import Committed, Event, Outcome, TagRecord
 from immuproxy.ledger.register import Register
 from immuproxy.oci.errors import OciError
-from immuproxy.rules.model import Policy, Verdict
+from immuproxy.rules.decide import CHANGES
+from immuproxy.rules.model import Verdict
 
 PHRASE = "cannot be overwritten because the tag is immutable"
 """What scripts look for in the message; never changed."""
-
-_FIXED = ("", "Push it under a new tag; the digest that it holds would be accepted again")
-_GROWING = (" in what it lists already", "Push what keeps every entry that it holds, or use a new tag")
-"""What of a tag cannot be overwritten, and what to do instead."""
 
 
 class Refusals:
@@ -74,8 +71,9 @@ def _problem(push: Push, verdict: Verdict, found: TagRecord, event: Event) -> Oc
         "first_pushed_by": held.first_by or None,
         "adopted": held.first_adopted,
     }
-    scope, advice = _GROWING if push.rule.policy is Policy.APPEND_ONLY else _FIXED
-    message = f"tag {name} {PHRASE}{scope}: it holds {held.digest} since {_since(held)}; {verdict.reason}. {advice}"
+    change = CHANGES[push.rule.policy]
+    told = f"it holds {held.digest} since {_since(held)}; {verdict.reason}"
+    message = f"tag {name} {PHRASE}{change.scope}: {told}. {change.advice}"
     return OciError(409, "DENIED", message, detail=detail)
 
 

@@ -5,7 +5,8 @@ Reasons are one line each and fit both the audit and a client's terminal; text t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from immuproxy.rules.model import Decision, Held, Image, Mode, OverwriteCondition, Policy, PushFacts, Rule, Verdict
 from immuproxy.rules.patterns import PatternList
@@ -88,9 +89,10 @@ def _judge_first(rule: Rule, deleted: Held | None) -> Verdict:
 
 
 def _judge_change(rule: Rule, push: PushFacts, held: Held) -> Verdict:
-    obstacle = _obstacle(rule, held.image, push.image)
+    change = CHANGES[rule.policy]
+    obstacle = change.obstacle(held.image, push.image)
     if obstacle is None:
-        reason = f"{rule} is append-only, and the new {push.image.kind} keeps every entry"
+        reason = f"{rule} is {rule.policy}, and the new {push.image.kind} {change.taken}"
         return _verdict(rule, Decision.OVERWRITE, reason)
     failures = []
     for condition in rule.overwrite:
@@ -115,10 +117,11 @@ def _unmet(failures: list[str]) -> str:
             return f"none of its overwrite conditions holds: {numbered}"
 
 
-def _obstacle(rule: Rule, old: Image, new: Image) -> str | None:
-    """Why the policy alone does not let the new image follow the old one."""
-    if rule.policy is not Policy.APPEND_ONLY:
-        return "the tag already holds another digest"
+def _always(_old: Image, _new: Image) -> str:
+    return "the tag already holds another digest"
+
+
+def _lost_entries(old: Image, new: Image) -> str | None:
     if old.is_index != new.is_index:
         return f"the tag holds an {old.kind}, while the push is an {new.kind}"
     lost, changed = old.entries - new.entries, {line.partition(" ")[0] for line in old.descriptors - new.descriptors}
@@ -128,6 +131,36 @@ def _obstacle(rule: Rule, old: Image, new: Image) -> str | None:
             return f"the new {new.kind} {what} {of} ({_first(sorted(entries))})"
     turned = sorted(platform for platform, digest in old.platforms.items() if new.platforms.get(platform) != digest)
     return f"the new index gives other content than before to {_first(turned)}" if turned else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What a policy alone lets follow on the image that a tag holds.
+
+    ``obstacle(old, new)`` says why the new image may not follow, None where it may; ``taken`` is said of one that may,
+    and ``condition`` beforehand of any (empty: none may).  ``scope`` and ``advice`` end the message of a refusal.
+    """
+
+    obstacle: Callable[[Image, Image], str | None] = _always
+    taken: str = ""
+    condition: str = ""
+    scope: str = ""
+    advice: str = "Push it under a new tag; the digest that it holds would be accepted again"
+
+
+CHANGES: Mapping[Policy, Change] = {
+    Policy.IMMUTABLE: Change(),
+    Policy.APPEND_ONLY: Change(
+        obstacle=_lost_entries,
+        taken="keeps every entry",
+        condition="the new index (or image) keeps every entry of the old one",
+        scope=" in what it lists already",
+        advice="Push what keeps every entry that it holds, or use a new tag",
+    ),
+    Policy.FROZEN: Change(),
+    Policy.MUTABLE: Change(obstacle=lambda _old, _new: None),
+}
+"""The policies where a tag holds something; what is frozen or mutable is decided before anybody looks at images."""
 
 
 def _first(names: Sequence[str]) -> str:

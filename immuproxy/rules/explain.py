@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from immuproxy.rules.decide import decide_delete, decide_push
+from immuproxy.rules.decide import CHANGES, decide_delete, decide_push
 from immuproxy.rules.model import (
     DEFAULT,
     Decision,
@@ -170,10 +170,9 @@ def _other_push(rule: Rule, user: str | None, address: str | None) -> Foreseen:
         return Foreseen(request, "refused", f"{rule} is frozen: nothing new is accepted")
     possible = [condition for condition in rule.overwrite if _possible(condition, user, address)]
     ways = [_remaining(condition, user, address) for condition in possible]
-    if rule.policy is Policy.APPEND_ONLY:
-        ways.insert(0, "the new index (or image) keeps every entry of the old one")
     if "" in ways:
         return Foreseen(request, "accepted", f"{rule} allows the overwrite: {possible[ways.index('')].describe()}")
+    ways = [*filter(None, [CHANGES[rule.policy].condition]), *ways]
     if ways:
         return Foreseen(request, DEPENDS, f"{rule} is {rule.policy}; accepted only if {', or if '.join(ways)}")
     why = (
