@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 
@@ -38,7 +39,14 @@ def test_the_order_of_the_values_is_for_ever() -> None:
 def test_an_entry_with_other_fields_is_still_an_event() -> None:
     (event,) = made_up_events(1)
     assert read(written(event) + b"\x1fred\x1fround") == event
-    assert read(written(event).rpartition(b"\x1f")[0]) == replace(event, duration_ms=None)
+    last = fields(event)[-1]
+    without: dict[str, Any] = {last.name: last.default}
+    assert read(written(event).rpartition(b"\x1f")[0]) == replace(event, **without)
+
+
+def test_numbers_and_flags_are_written_as_such() -> None:
+    assert rows.NUMBERS == ("size", "rule_line", "duration_ms")
+    assert rows.FLAGS == ("shadow", "actor_confirmed")
 
 
 def test_what_separates_values_is_replaced_in_them() -> None:

@@ -21,8 +21,8 @@ FIELD, FIELD_BEYOND_ASCII = "event", "unicode"
 SEPARATOR = "\x1f"
 """The unit separator: no header can hold it, and in other values it is replaced."""
 
-NUMBERS = ("size", "rule_line", "duration_ms")
-FLAGS = ("shadow", "actor_confirmed")
+NUMBERS = tuple(field.name for field in fields(Event) if field.type == "int | None")
+FLAGS = tuple(field.name for field in fields(Event) if field.type == "bool")
 
 _FIELD, _FIELD_BEYOND_ASCII = FIELD.encode(), FIELD_BEYOND_ASCII.encode()
 
