@@ -72,6 +72,13 @@ def test_names_without_a_file_are_classes() -> None:
     assert set(re.findall(r"`([A-Z][a-z]+(?:[A-Z][a-z]*)*)`", TEXT)) <= classes
 
 
+def test_what_is_to_be_typed_is_there() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"\bmake ([a-z-]+)\b(?= ARGS|`|  | &&|\n)", TEXT)) <= targets
+    for path, name in re.findall(r"(tests/[\w/]+\.py)::(test_\w+)", TEXT):
+        assert name in names(ROOT / path), name
+
+
 def plan() -> list[tuple[int, set[str]]]:
     """Floors of the map, from the top, each with its rooms."""
     floors: dict[int, set[str]] = {}

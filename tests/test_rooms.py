@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -60,3 +62,9 @@ def test_an_arrow_the_wrong_way_is_seen(tmp_path: Path, path: str, line: str, co
     assert status == 1
     told = " ".join(output.split())
     assert f"{contract}" in told.split("Broken contracts")[-1]
+
+
+def test_one_class_name_means_one_thing() -> None:
+    sources = (path.read_text() for path in (ROOT / "immuproxy").rglob("*.py"))
+    classes = (node.name for text in sources for node in ast.parse(text).body if isinstance(node, ast.ClassDef))
+    assert [name for name, times in Counter(classes).items() if times > 1 and not name.startswith("_")] == []

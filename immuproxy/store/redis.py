@@ -1,4 +1,4 @@
-"""The connection to Redis, the Lua scripts, and the seam where Redis errors become `LedgerUnavailable`.
+"""The connection to Redis, the Lua scripts, and the seam where Redis errors become `LedgerUnavailableError`.
 
 Nothing is retried silently: a repeated EVAL is the protocol's decision, not the library's (H65).
 """
