@@ -13,7 +13,6 @@ from aiohttp import web
 from immuproxy.audit import IndexDamagedError, IndexFullError, OutOfTimeError
 from immuproxy.console.access.csrf import token_of
 from immuproxy.console.access.identity import visit_of
-from immuproxy.console.overview.figures import status_dict
 from immuproxy.console.problems import (
     RequestProblem,
     bad_parameter,
@@ -25,7 +24,7 @@ from immuproxy.console.problems import (
     too_slow,
 )
 from immuproxy.console.reach import is_whole, reach_of
-from immuproxy.console.sources import Sources
+from immuproxy.console.sources import Sources, status_dict
 from immuproxy.store.redis import LedgerUnavailableError, ProxyOverloadedError
 from immuproxy.values.cursors import BadCursorError
 

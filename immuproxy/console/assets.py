@@ -35,11 +35,19 @@ def _asset(name: str, body: bytes) -> Asset:
     return Asset(name, _TYPES[suffix], body, hashlib.sha256(body).hexdigest()[:12])
 
 
-def _read(folder: str) -> dict[str, bytes]:
+def _static() -> dict[str, Asset]:
+    found = files("immuproxy.console").joinpath("static").iterdir()
+    return {file.name: _asset(file.name, file.read_bytes()) for file in found if file.is_file()}
+
+
+def _templates() -> dict[str, str]:
+    """Those that views share, by their names, and each view's own, by its folder and name: ``audit/event.html``."""
     return {
-        entry.name: entry.read_bytes()
-        for entry in files("immuproxy.console").joinpath(folder).iterdir()
-        if entry.is_file()
+        file.name if folder.name == "templates" else f"{folder.name}/{file.name}": file.read_text(encoding="utf-8")
+        for folder in files("immuproxy.console").iterdir()
+        if folder.is_dir()
+        for file in folder.iterdir()
+        if file.name.endswith(".html")
     }
 
 
@@ -48,7 +56,7 @@ def _description() -> dict[str, Any]:
     return cast("dict[str, Any]", yaml.safe_load(text))
 
 
-STATIC = {name: _asset(name, body) for name, body in _read("static").items()}
-TEMPLATES = {name: body.decode() for name, body in _read("templates").items()}
+STATIC = _static()
+TEMPLATES = _templates()
 OPENAPI = _description()
 """The API's description, of the form OpenAPI 3.1."""

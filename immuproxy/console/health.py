@@ -11,7 +11,7 @@ from prometheus_client.exposition import choose_encoder
 
 from immuproxy.console.access.guard import is_closed
 from immuproxy.console.answers import SOURCES, as_json
-from immuproxy.console.overview.figures import status_dict
+from immuproxy.console.sources import status_dict
 
 
 async def healthz(_request: web.Request) -> web.Response:

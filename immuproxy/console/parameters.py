@@ -1,4 +1,4 @@
-"""The query of a request, read once into values.  PURE; every mistake is a `Problem` that names the parameter."""
+"""The query of a request, read once into values.  PURE; a mistake is a `RequestProblem` that names the parameter."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from difflib import get_close_matches
 from multidict import MultiMapping
 
 from immuproxy.audit.search import Moment, Search, SearchError, from_parameters, parse
-from immuproxy.console.audit.rows import sentence
 from immuproxy.console.links import ImageName, Place, parse_image, parse_place
 from immuproxy.console.overview.figures import LONGEST, RANGES, USUAL_RANGE, Period, TimeRange
 from immuproxy.console.problems import bad_parameter, not_found
 from immuproxy.console.repositories.tag_list import ORDERS, STATES, USUAL_ORDER, TagQuery
+from immuproxy.console.wording import sentence
 from immuproxy.oci.names import parse_tag
 
 FILTERS = ("repository", "tag", "actor", "outcome", "action", "since", "until")
@@ -44,7 +44,7 @@ def refuse_unknown(query: Query, known: Collection[str]) -> None:
 
 
 def search_of(query: Query, now: int) -> Search:
-    """``q``; raises `Problem` for the first thing that makes no sense."""
+    """``q``; raises `RequestProblem` for the first thing that makes no sense."""
     text = query.get("q", "")
     try:
         return parse(text, now)
@@ -55,7 +55,7 @@ def search_of(query: Query, now: int) -> Search:
 
 
 def filters_of(query: Query, now: int) -> Search:
-    """The separate filters, which have to hold beside ``q``; raises `Problem`."""
+    """The separate filters, which have to hold beside ``q``; raises `RequestProblem`."""
     given = {name: query.getall(name) for name in FILTERS if name in query}
     try:
         return from_parameters(now, **given)
@@ -158,7 +158,7 @@ def _image_of(query: Query, name: str, edge: str, repository: str) -> ImageName:
 
 
 def place_of(raw_path: str) -> Place:
-    """What a path, still encoded, names; raises `Problem` when it can be nothing."""
+    """What a path, still encoded, names; raises `RequestProblem` when it can be nothing."""
     _, _, rest = raw_path.partition("/repositories/")
     place = parse_place(rest)
     if place is None:

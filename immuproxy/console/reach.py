@@ -34,7 +34,7 @@ def is_whole(reach: Mapping[str, Any]) -> bool:
 
 
 def must_be_whole(reach: Mapping[str, Any]) -> None:
-    """Before it is said that nothing is recorded of something; raises `Problem` where nobody knows yet."""
+    """Before it is said that nothing is recorded of something; raises `RequestProblem` where nobody knows yet."""
     if is_whole(reach):
         return
     if reach["bounded"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 
@@ -29,6 +30,20 @@ class Dependency:
     stops: frozenset[str] = frozenset()
 
 
+def status_dict(parts: Sequence[Dependency]) -> dict[str, Any]:
+    """What can be served: ``ready`` is for pulls, ``writes`` for pushes too; ``degraded`` is ready, but not whole."""
+    stopped = frozenset[str]().union(*(part.stops for part in parts))
+    whole = all(part.ok for part in parts) and not stopped
+    return {
+        "status": "unavailable" if PULLS in stopped else "ready" if whole else "degraded",
+        "ready": PULLS not in stopped,
+        "writes": not stopped,
+        "parts": [
+            {"name": part.name, "ok": part.ok, "detail": part.detail, "stops": sorted(part.stops)} for part in parts
+        ],
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class RulesInForce:
     """The rules that decide now.
@@ -43,6 +58,17 @@ class RulesInForce:
     since: int = 0
     error: str = ""
     restart_needed: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The rules file, without its text."""
+        return {
+            "source": self.rules.source,
+            "digest": self.rules.digest,
+            "since": self.since or None,
+            "error": self.error or None,
+            "restart_needed": list(self.restart_needed),
+            "rules": len(self.rules.rules),
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -208,3 +208,8 @@ _MEDIA_TYPES = {
 def short_media_type(media_type: str) -> str:
     """A media type in a word or two where it is a usual one."""
     return _MEDIA_TYPES.get(media_type, media_type)
+
+
+def sentence(text: str) -> str:
+    """With a capital letter and a full stop, unless it ends with a mark of its own."""
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '?', '!')) else '.'}"

@@ -8,8 +8,7 @@ from http import HTTPStatus
 
 import structlog
 
-from immuproxy.console.overview.figures import status_dict
-from immuproxy.console.sources import PULLS, PUSHES, Dependency
+from immuproxy.console.sources import PULLS, PUSHES, Dependency, status_dict
 from immuproxy.edge.upstream import Upstream, UpstreamUnavailableError
 from immuproxy.ledger.clock import Clock
 from immuproxy.ledger.safety import Safety

@@ -12,7 +12,7 @@ import pytest
 from redis import Redis
 
 import immuproxy
-from immuproxy.console.overview.figures import status_dict
+from immuproxy.console.sources import status_dict
 from immuproxy.ledger.safety import Safety
 from immuproxy.service.health import Health
 from immuproxy.store.redis import Durability, LedgerRefusedError, LedgerUnavailableError, connect

@@ -81,7 +81,7 @@ async def _form(
     request: web.Request, there: str, *, problem: RequestProblem | None = None, name: str = ""
 ) -> web.StreamResponse:
     context = {"there": there, "wrong": problem, "name": name, "left": "out" in request.query}
-    response = await as_page(request, "login.html", context, status=problem.status if problem else 200)
+    response = await as_page(request, "access/log_in.html", context, status=problem.status if problem else 200)
     response.headers.update(problem.headers if problem else ())
     return response
 

@@ -99,7 +99,7 @@ class _Tail:
         if self.shape == "json":
             return message("json", dumps(event.to_dict()), cursor)
         context = {"event": event.to_dict(), "search": self.search, "now": self.request.app[SOURCES].clock()}
-        return message("row", aiohttp_jinja2.render_string("row.html", self.request, context), cursor)
+        return message("row", aiohttp_jinja2.render_string("audit/row.html", self.request, context), cursor)
 
 
 async def _start(app: web.Application) -> None:

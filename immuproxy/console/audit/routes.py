@@ -9,8 +9,7 @@ from aiohttp import web
 
 from immuproxy.audit.search import Search, SearchError, parse
 from immuproxy.console.answers import API, SOURCES, as_json, as_page
-from immuproxy.console.audit import rows
-from immuproxy.console.audit import view as queries
+from immuproxy.console.audit import search_form, view
 from immuproxy.console.links import event_url, search_url, with_query
 from immuproxy.console.parameters import (
     API_PAGE,
@@ -31,7 +30,7 @@ async def audit(request: web.Request) -> web.Response:
     except SearchError as error:
         return await _bad_search(request, text, error)
     cursor, limit = request.query.get("cursor", ""), limit_of(request.query, PAGE)
-    context = await queries.events(sources, search, limit=limit, cursor=cursor)
+    context = await view.events(sources, search, limit=limit, cursor=cursor)
     usual = {"limit": None if limit == PAGE else limit}
     extra = {
         **_search_form(text, search),
@@ -43,22 +42,22 @@ async def audit(request: web.Request) -> web.Response:
         "lines_href": with_query(f"{API}/events.jsonl", q=text),
         "json_href": with_query(f"{API}/events", q=text, limit=limit, cursor=cursor),
     }
-    return await as_page(request, "audit.html", context | extra, place="audit")
+    return await as_page(request, "audit/audit.html", context | extra, place="audit")
 
 
 async def _bad_search(request: web.Request, text: str, error: SearchError) -> web.Response:
-    problem = rows.search_problem(text, error)
+    problem = search_form.search_problem(text, error)
     suggested = search_url(problem["suggestion"]) if problem["suggestion"] else ""
     extra = {"problem": problem, "suggested_href": suggested, **_search_form(text, Search())}
-    return await as_page(request, "audit.html", extra, place="audit", status=web.HTTPBadRequest.status_code)
+    return await as_page(request, "audit/audit.html", extra, place="audit", status=web.HTTPBadRequest.status_code)
 
 
 def _search_form(text: str, search: Search) -> dict[str, Any]:
     return {
         "query": text,
-        "outcomes": list(_choices(rows.outcome_choices(search))),
-        "times": list(_choices(rows.time_choices(search))),
-        "syntax": rows.SYNTAX,
+        "outcomes": list(_choices(search_form.outcome_choices(search))),
+        "times": list(_choices(search_form.time_choices(search))),
+        "syntax": search_form.SYNTAX,
     }
 
 
@@ -69,10 +68,9 @@ def _choices(choices: Iterable[tuple[str, str, bool]]) -> Iterable[dict[str, Any
 
 async def event(request: web.Request) -> web.Response:
     event_id = request.match_info["id"]
-    context = await queries.event(request.app[SOURCES], event_id)
-    return await as_page(
-        request, "event.html", context | {"json_href": event_url(event_id, API), "search": Search()}, place="audit"
-    )
+    context = await view.event(request.app[SOURCES], event_id)
+    extra = {"json_href": event_url(event_id, API), "search": Search()}
+    return await as_page(request, "audit/event.html", context | extra, place="audit")
 
 
 # --- the same as JSON
@@ -83,7 +81,7 @@ async def events(request: web.Request) -> web.Response:
     refuse_unknown(query, ("q", "limit", "cursor", *FILTERS))
     now = sources.clock()
     return as_json(
-        await queries.events(
+        await view.events(
             sources,
             search_of(query, now),
             filters=filters_of(query, now),
@@ -95,13 +93,13 @@ async def events(request: web.Request) -> web.Response:
 
 async def event_json(request: web.Request) -> web.Response:
     refuse_unknown(request.query, ())
-    return as_json(await queries.event(request.app[SOURCES], request.match_info["id"]))
+    return as_json(await view.event(request.app[SOURCES], request.match_info["id"]))
 
 
 async def complete(request: web.Request) -> web.Response:
     refuse_unknown(request.query, ("q", "at"))
     text = request.query.get("q", "")
-    return as_json(await queries.complete(request.app[SOURCES], text, position_of(request.query, len(text))))
+    return as_json(await view.complete(request.app[SOURCES], text, position_of(request.query, len(text))))
 
 
 def add_routes(app: web.Application) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from immuproxy.audit import views
 from immuproxy.audit.search import Search
 from immuproxy.audit.values import Tally
-from immuproxy.console.audit import rows
+from immuproxy.console.audit import search_form
 from immuproxy.console.problems import not_found
 from immuproxy.console.reach import must_be_whole, reach_of
 from immuproxy.console.sources import Sources
@@ -22,7 +22,7 @@ async def events(
     """One page of the audit log: of what both ``search`` and ``filters`` want."""
     reach = await reach_of(sources)
     page = await sources.audit.events(search, filters=filters, limit=limit, cursor=cursor)
-    return rows.events_context(page, search, filters) | {"index": reach}
+    return search_form.events_context(page, search, filters) | {"index": reach}
 
 
 async def event(sources: Sources, event_id: str) -> dict[str, Any]:
@@ -32,15 +32,16 @@ async def event(sources: Sources, event_id: str) -> dict[str, Any]:
     if found is None:
         must_be_whole(reach)
         raise not_found(f"There is no event {event_id[:80]}.", "It may have been pruned, or the address was cut short.")
-    return rows.event_context(found) | {"index": reach}
+    return search_form.event_context(found) | {"index": reach}
 
 
 async def complete(sources: Sources, text: str, position: int) -> dict[str, Any]:
     """What may be typed next into the search box."""
-    reach, wanted = await reach_of(sources), rows.word_at(text, position)
-    found = (
-        rows.value_suggestions(wanted, await _values(sources, wanted)) if wanted.key else rows.key_suggestions(wanted)
-    )
+    reach, wanted = await reach_of(sources), search_form.word_at(text, position)
+    if wanted.key:
+        found = search_form.value_suggestions(wanted, await _values(sources, wanted))
+    else:
+        found = search_form.key_suggestions(wanted)
     return {"start": wanted.start, "end": wanted.end, "suggestions": found, "index": reach}
 
 
@@ -56,7 +57,7 @@ _STORED = frozenset({"repo", "tag", "actor", "rule", "ip"})
 SHOWN_SUGGESTIONS = 8
 
 
-async def _values(sources: Sources, wanted: rows.Wanted) -> list[Tally]:
+async def _values(sources: Sources, wanted: search_form.Wanted) -> list[Tally]:
     if wanted.key in _FIXED:
         return [Tally(value, 0) for value in _FIXED[wanted.key] if value.startswith(wanted.prefix)]
     if wanted.key not in _STORED:

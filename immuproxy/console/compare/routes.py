@@ -7,7 +7,7 @@ from typing import Any
 from aiohttp import web
 
 from immuproxy.console.answers import API, SOURCES, as_json, as_page
-from immuproxy.console.compare import view as queries
+from immuproxy.console.compare import view
 from immuproxy.console.links import ImageName, compare_url, parse_image
 from immuproxy.console.parameters import images_of, refuse_unknown, text_of
 from immuproxy.console.problems import RequestProblem
@@ -23,15 +23,15 @@ async def compare(request: web.Request) -> web.Response:
     form: dict[str, Any] = {"asked": asked, "compared": None, "wrong": "", "choices": [], "swap_href": ""}
     if not all(asked.values()):
         one = parse_image(asked["a"] or asked["b"], edge=sources.edge)
-        form["choices"] = await queries.choices(sources, one.repository) if one else []
-        return await as_page(request, "compare.html", form, place="repositories")
+        form["choices"] = await view.choices(sources, one.repository) if one else []
+        return await as_page(request, "compare/compare.html", form, place="repositories")
     try:
         before, after = images_of(request.query, sources.edge)
-        compared = await queries.compare(sources, before, after)
+        compared = await view.compare(sources, before, after)
     except RequestProblem as problem:
         wrong = {"wrong": f"{problem.message} {problem.advice}".strip()}
-        return await as_page(request, "compare.html", form | wrong, place="repositories", status=problem.status)
-    return await as_page(request, "compare.html", form | _links(before, after, compared), place="repositories")
+        return await as_page(request, "compare/compare.html", form | wrong, place="repositories", status=problem.status)
+    return await as_page(request, "compare/compare.html", form | _links(before, after, compared), place="repositories")
 
 
 def _links(before: ImageName, after: ImageName, compared: dict[str, Any]) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def _links(before: ImageName, after: ImageName, compared: dict[str, Any]) -> dic
 async def compare_json(request: web.Request) -> web.Response:
     refuse_unknown(request.query, ("a", "b"))
     sources = request.app[SOURCES]
-    return as_json(await queries.compare(sources, *images_of(request.query, sources.edge)))
+    return as_json(await view.compare(sources, *images_of(request.query, sources.edge)))
 
 
 def add_routes(app: web.Application) -> None:

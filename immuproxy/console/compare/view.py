@@ -9,12 +9,11 @@ from heapq import nlargest
 from typing import Any
 
 from immuproxy.audit.search import Search
-from immuproxy.console.compare import comparison as contexts
+from immuproxy.console.compare import comparison
 from immuproxy.console.compare.comparison import CHANGED, Side
 from immuproxy.console.links import ImageName
 from immuproxy.console.manifests.document import Descriptor
-from immuproxy.console.manifests.manifest import ImageDetails as ImageConfig
-from immuproxy.console.manifests.manifest import Opened
+from immuproxy.console.manifests.manifest import ImageDetails, Opened
 from immuproxy.console.manifests.opening import open_children, open_image, open_manifest
 from immuproxy.console.problems import RequestProblem, not_found
 from immuproxy.console.reach import must_be_whole, reach_of
@@ -33,7 +32,7 @@ async def compare(sources: Sources, before: ImageName, after: ImageName) -> dict
     first, second = await asyncio.gather(_side(sources, before, reach), _side(sources, after, reach))
     if first.document.is_index and second.document.is_index:
         first, second = await _with_children(sources, first, second)
-    return contexts.comparison_context(first, second) | {"index": reach}
+    return comparison.comparison_context(first, second) | {"index": reach}
 
 
 async def choices(sources: Sources, repository: str) -> list[str]:
@@ -81,7 +80,7 @@ def unknown(message: str) -> RequestProblem:
 
 async def _with_children(sources: Sources, before: Side, after: Side) -> tuple[Side, Side]:
     """Both indexes with the images that changed, and what those say of themselves."""
-    changed = [pair for pair in contexts.pairs(before, after) if pair.status == CHANGED][:COMPARED_PLATFORMS]
+    changed = [pair for pair in comparison.pairs(before, after) if pair.status == CHANGED][:COMPARED_PLATFORMS]
     olds = [pair.before for pair in changed if pair.before]
     news = [pair.after for pair in changed if pair.after]
     first, second = await asyncio.gather(_opened(sources, before, olds), _opened(sources, after, news))
@@ -95,5 +94,5 @@ async def _opened(sources: Sources, side: Side, parts: list[Descriptor]) -> Side
     return replace(side, children=children, child_images=dict(zip(children, images, strict=True)))
 
 
-async def _image(sources: Sources, opened: Opened) -> ImageConfig:
+async def _image(sources: Sources, opened: Opened) -> ImageDetails:
     return await open_image(sources, opened.repository, opened.document)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from immuproxy.console.answers import API, SOURCES, as_json, as_page
-from immuproxy.console.drift import view as queries
+from immuproxy.console.drift import view
 from immuproxy.console.links import with_query
 from immuproxy.console.parameters import limit_of, refuse_unknown
 
@@ -15,8 +15,8 @@ SHOWN = 25
 async def drift(request: web.Request) -> web.Response:
     query = request.query
     cursor, older = query.get("cursor", ""), query.get("history_cursor", "")
-    context = await queries.drift(
-        request.app[SOURCES], limit=limit_of(query, SHOWN, queries.MOST), cursor=cursor, history_cursor=older
+    context = await view.drift(
+        request.app[SOURCES], limit=limit_of(query, SHOWN, view.MOST), cursor=cursor, history_cursor=older
     )
     following, oldest = context["next_cursor"], context["history_cursor"]
     extra = {
@@ -24,10 +24,10 @@ async def drift(request: web.Request) -> web.Response:
         "first_href": "/drift" if cursor else "",
         "older_href": f"{with_query('/drift', history_cursor=oldest)}#history" if oldest else "",
         "newest_href": "/drift#history" if older else "",
-        "history_search": queries.HISTORY.to_text(),
+        "history_search": view.HISTORY.to_text(),
         "json_href": f"{API}/drift",
     }
-    return await as_page(request, "drift.html", context | extra, place="drift")
+    return await as_page(request, "drift/drift.html", context | extra, place="drift")
 
 
 # --- the same as JSON
@@ -37,9 +37,9 @@ async def drift_json(request: web.Request) -> web.Response:
     query = request.query
     refuse_unknown(query, ("limit", "cursor", "history_cursor"))
     return as_json(
-        await queries.drift(
+        await view.drift(
             request.app[SOURCES],
-            limit=limit_of(query, queries.MOST, queries.MOST),
+            limit=limit_of(query, view.MOST, view.MOST),
             cursor=query.get("cursor", ""),
             history_cursor=query.get("history_cursor", ""),
         )

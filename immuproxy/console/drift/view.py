@@ -11,7 +11,7 @@ from typing import Any
 from immuproxy.audit import views
 from immuproxy.audit.search import Moment, Search, from_parameters
 from immuproxy.audit.values import Chart
-from immuproxy.console.drift import findings as contexts
+from immuproxy.console.drift import findings
 from immuproxy.console.reach import reach_of
 from immuproxy.console.sources import Sources
 from immuproxy.ledger.attention import AttentionKind
@@ -38,13 +38,13 @@ async def drift(sources: Sources, *, limit: int, cursor: str = "", history_curso
         sources.audit.events(HISTORY, limit=limit, cursor=history_cursor),
         sources.audit.ask(views.chart, "outcome", now - COUNTED_MS, now, 1),
     )
-    return contexts.drift_context(
+    return findings.drift_context(
         await _with_facts(sources, page.found),
         counts=counts,
         totals=_totals(chart),
         history=history.events,
         rules=sources.rules().rules,
-        comparison=contexts.comparison_dict(compared, sources.pace),
+        comparison=findings.comparison_dict(compared, sources.pace),
         cursors=(page.next_cursor, history.next_cursor),
     ) | {"index": reach}
 
@@ -53,13 +53,13 @@ def _totals(chart: Chart) -> dict[str, int]:
     return {series.value: series.total for series in chart.series}
 
 
-async def _with_facts(sources: Sources, found: Sequence[tuple[str, Finding]]) -> list[contexts.OpenFinding]:
+async def _with_facts(sources: Sources, found: Sequence[tuple[str, Finding]]) -> list[findings.OpenFinding]:
     attempts, records = await asyncio.gather(
         asyncio.gather(*(last_attempt(sources, repository, finding) for repository, finding in found)),
         _records(sources, found),
     )
     return [
-        contexts.OpenFinding(repository, finding, record, attempt)
+        findings.OpenFinding(repository, finding, record, attempt)
         for (repository, finding), record, attempt in zip(found, records, attempts, strict=True)
     ]
 

@@ -13,8 +13,7 @@ from immuproxy.allow.exceptions import Allows
 from immuproxy.console.access import administrator_of, changing, changing_json, event_by, visit_of
 from immuproxy.console.access.csrf import refuse_foreign
 from immuproxy.console.answers import API, SOURCES, as_json, as_page
-from immuproxy.console.exceptions import listed as contexts
-from immuproxy.console.exceptions import view as queries
+from immuproxy.console.exceptions import grants, view
 from immuproxy.console.links import with_query
 from immuproxy.console.parameters import limit_of, refuse_unknown, text_of
 from immuproxy.console.problems import bad_parameter
@@ -47,12 +46,12 @@ async def _page(
 ) -> web.Response:
     query = request.query
     cursor, older = query.get("cursor", ""), query.get("history_cursor", "")
-    context = await queries.exceptions(
-        request.app[SOURCES], limit=limit_of(query, SHOWN, queries.MOST), cursor=cursor, history_cursor=older
+    context = await view.exceptions(
+        request.app[SOURCES], limit=limit_of(query, SHOWN, view.MOST), cursor=cursor, history_cursor=older
     )
     following, oldest = context["next_cursor"], context["history_cursor"]
     extra: dict[str, Any] = {
-        **contexts.form_context(values, errors),
+        **grants.form_context(values, errors),
         "done": dict.fromkeys(DONE, "") | dict(done or {}),
         "next_href": with_query("/exceptions", cursor=following) if following else "",
         "first_href": "/exceptions" if cursor else "",
@@ -61,7 +60,7 @@ async def _page(
         "json_href": f"{API}/exceptions",
     }
     status = web.HTTPBadRequest.status_code if errors else web.HTTPOk.status_code
-    return await as_page(request, "exceptions.html", context | extra, place="exceptions", status=status)
+    return await as_page(request, "exceptions/exceptions.html", context | extra, place="exceptions", status=status)
 
 
 async def grant(request: web.Request) -> web.Response:
@@ -72,7 +71,7 @@ async def grant(request: web.Request) -> web.Response:
     if wish is None:
         return await _page(request, values, errors)
     event = event_by(request, Action.EXCEPTION, Outcome.GRANTED)
-    begun = await queries.grant(request.app[SOURCES], event, wish)
+    begun = await view.grant(request.app[SOURCES], event, wish)
     done = "deletable" if wish.allows is Allows.DELETE else "granted"
     raise web.HTTPSeeOther(with_query("/exceptions", **{done: f"{begun['repository']}:{begun['tag']}"}))
 
@@ -85,7 +84,7 @@ async def end(request: web.Request) -> web.Response:
     except permission.UnfitError as error:
         raise bad_parameter("tag", f"{error}.") from None
     event = event_by(request, Action.EXCEPTION, Outcome.ENDED, repository=repository, tag=tag)
-    await queries.end(request.app[SOURCES], event, only=form.text("event"))
+    await view.end(request.app[SOURCES], event, only=form.text("event"))
     raise web.HTTPSeeOther(with_query("/exceptions", ended=f"{repository}:{tag}"))
 
 
@@ -96,9 +95,9 @@ async def exceptions_json(request: web.Request) -> web.Response:
     query = request.query
     refuse_unknown(query, ("limit", "cursor", "history_cursor"))
     return as_json(
-        await queries.exceptions(
+        await view.exceptions(
             request.app[SOURCES],
-            limit=limit_of(query, queries.MOST, queries.MOST),
+            limit=limit_of(query, view.MOST, view.MOST),
             cursor=query.get("cursor", ""),
             history_cursor=query.get("history_cursor", ""),
         )
@@ -115,7 +114,7 @@ async def grant_json(request: web.Request) -> web.Response:
         part, message = next(iter(errors.items()))
         raise bad_parameter(part, f"{part}: {message}.")
     event = event_by(request, Action.EXCEPTION, Outcome.GRANTED)
-    begun = await queries.grant(request.app[SOURCES], event, wish)
+    begun = await view.grant(request.app[SOURCES], event, wish)
     return as_json({"exception": begun}, web.HTTPCreated.status_code)
 
 
@@ -137,7 +136,7 @@ async def end_json(request: web.Request) -> web.Response:
     except permission.UnfitError as error:
         raise bad_parameter(error.part, f"{error.part}: {error}.") from None
     event = event_by(request, Action.EXCEPTION, Outcome.ENDED, repository=repository, tag=tag, reason=reason)
-    return as_json({"exception": await queries.end(request.app[SOURCES], event)})
+    return as_json({"exception": await view.end(request.app[SOURCES], event)})
 
 
 def _only_administrators(request: web.Request) -> None:

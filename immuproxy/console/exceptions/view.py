@@ -9,7 +9,7 @@ from typing import Any
 from immuproxy.allow import permission
 from immuproxy.allow.exceptions import Allows, Exemption
 from immuproxy.audit.search import TEXT, Moment, Search, Term
-from immuproxy.console.exceptions import listed as contexts
+from immuproxy.console.exceptions import grants
 from immuproxy.console.problems import not_found
 from immuproxy.console.reach import reach_of
 from immuproxy.console.sources import Sources
@@ -46,26 +46,26 @@ async def exceptions(sources: Sources, *, limit: int, cursor: str = "", history_
         asyncio.gather(*(_granted(sources, event, now) for event in granted.events)),
     )
     shown = [
-        contexts.standing_dict(each, by, rules, known) for each, by, known in zip(standing, used, records, strict=True)
+        grants.standing_dict(each, by, rules, known) for each, by, known in zip(standing, used, records, strict=True)
     ]
     over = len(page.found) - len(standing)
     cursors = (page.next_cursor, granted.next_cursor)
-    return contexts.exceptions_context(shown, history, count - over, cursors) | {"index": reach}
+    return grants.exceptions_context(shown, history, count - over, cursors) | {"index": reach}
 
 
 def _place(each: Exemption | Event) -> tuple[str, str]:
     return each.repository, each.tag
 
 
-async def _granted(sources: Sources, event: Event, now: int) -> contexts.Granted:
+async def _granted(sources: Sources, event: Event, now: int) -> grants.Granted:
     """A grant with its end and its uses."""
     used, ended, standing = await asyncio.gather(
-        _uses(sources, _place(event), event.id, event.time, contexts.allows_of(event)),
+        _uses(sources, _place(event), event.id, event.time, grants.allows_of(event)),
         _end_of(sources, event),
         sources.exceptions.of(event.repository, event.tag),
     )
     stands = standing is not None and standing.event == event.id and standing.ends > now
-    return contexts.Granted(event, stands, ended, used)
+    return grants.Granted(event, stands, ended, used)
 
 
 async def _end_of(sources: Sources, event: Event) -> Event | None:
@@ -82,18 +82,18 @@ async def _end_of(sources: Sources, event: Event) -> Event | None:
         later += page.events
         cursor = page.next_cursor
         if not cursor or event in page.events:
-            return contexts.end_of(event, later)
+            return grants.end_of(event, later)
     return None
 
 
-async def _uses(sources: Sources, place: tuple[str, str], event_id: str, since: int, allows: Allows) -> contexts.Used:
+async def _uses(sources: Sources, place: tuple[str, str], event_id: str, since: int, allows: Allows) -> grants.Used:
     """A delete by digest names no tag, so it is looked for in the whole repository."""
     search = _of_tag(*place).with_term("action", Action.PUSH)
     if allows is Allows.DELETE:
         search = Search((*Search().with_term("repo", place[0]).terms, DELETES))
     search = search.with_term(TEXT, f"event {event_id},")
     page = await sources.audit.events(replace(search, since=Moment(since, str(since))), limit=SHOWN_USES)
-    return contexts.uses(page.events, event_id, more=bool(page.next_cursor) and page.complete)
+    return grants.uses(page.events, event_id, more=bool(page.next_cursor) and page.complete)
 
 
 def _of_tag(repository: str, tag: str) -> Search:
@@ -122,11 +122,11 @@ async def grant(sources: Sources, event: Event, wish: permission.PermissionReque
         wish.reason,
         wish.allows,
     )
-    return contexts.standing_dict(begun, contexts.Used(), rules, await sources.register.read(*_place(begun)))
+    return grants.standing_dict(begun, grants.Used(), rules, await sources.register.read(*_place(begun)))
 
 
 async def end(sources: Sources, event: Event, *, only: str = "") -> dict[str, Any]:
-    """End the exception of the tag that ``event`` names; raises `Problem` where there is none.
+    """End the exception of the tag that ``event`` names; raises `RequestProblem` where there is none.
 
     ``only``: the event of the grant that is meant; a later one is left alone.
     """

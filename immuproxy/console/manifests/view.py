@@ -7,8 +7,7 @@ from typing import Any
 
 from immuproxy.audit.search import Search
 from immuproxy.audit.values import TagFacts
-from immuproxy.console.manifests import manifest as contexts
-from immuproxy.console.manifests.manifest import Around
+from immuproxy.console.manifests.manifest import Around, manifest_context
 from immuproxy.console.manifests.opening import open_image_of_any, open_manifest, stored_children
 from immuproxy.console.manifests.referrers import About, tags_about
 from immuproxy.console.problems import not_found
@@ -50,7 +49,7 @@ async def manifest(sources: Sources, repository: str, digest: str) -> dict[str, 
         children=children,
         about=about,
     )
-    return contexts.manifest_context(opened, image, around) | {"index": reach}
+    return manifest_context(opened, image, around) | {"index": reach}
 
 
 async def _newest(sources: Sources, search: Search) -> tuple[Event, ...]:

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from immuproxy.audit.values import Chart, Tally
-from immuproxy.console.sources import PULLS, Dependency, RulesInForce
+from immuproxy.console.sources import Dependency, RulesInForce, status_dict
 from immuproxy.console.wording import iso_minutes, iso_seconds
 from immuproxy.ledger.model import Event, Outcome
 
@@ -169,32 +169,6 @@ def bucket_search(bucket: Mapping[str, Any]) -> str:
     return f"since:{iso_seconds(bucket['since'])} until:{iso_seconds(bucket['until'])}"
 
 
-def rules_dict(in_force: RulesInForce) -> dict[str, Any]:
-    """The rules file, without its text."""
-    return {
-        "source": in_force.rules.source,
-        "digest": in_force.rules.digest,
-        "since": in_force.since or None,
-        "error": in_force.error or None,
-        "restart_needed": list(in_force.restart_needed),
-        "rules": len(in_force.rules.rules),
-    }
-
-
-def status_dict(parts: Sequence[Dependency]) -> dict[str, Any]:
-    """What can be served: ``ready`` is for pulls, ``writes`` for pushes too; ``degraded`` is ready, but not whole."""
-    stopped = frozenset[str]().union(*(part.stops for part in parts))
-    whole = all(part.ok for part in parts) and not stopped
-    return {
-        "status": "unavailable" if PULLS in stopped else "ready" if whole else "degraded",
-        "ready": PULLS not in stopped,
-        "writes": not stopped,
-        "parts": [
-            {"name": part.name, "ok": part.ok, "detail": part.detail, "stops": sorted(part.stops)} for part in parts
-        ],
-    }
-
-
 @dataclass(frozen=True, slots=True)
 class Tops:
     """The most frequent values over the range."""
@@ -244,6 +218,6 @@ def overview_context(
         "refused_actors": [{"actor": tally.value, "count": tally.count} for tally in tops.refused_actors],
         "active_repositories": [{"name": tally.value, "count": tally.count} for tally in tops.repositories],
         "latest_refusals": [event.to_dict() for event in latest_refusals],
-        "rules": rules_dict(in_force),
+        "rules": in_force.to_dict(),
         "status": status_dict(parts),
     }

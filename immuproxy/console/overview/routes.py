@@ -8,17 +8,18 @@ from aiohttp import web
 
 from immuproxy.console.answers import API, SOURCES, as_json, as_page
 from immuproxy.console.links import with_query
-from immuproxy.console.overview import view as queries
-from immuproxy.console.overview.figures import RANGES, USUAL_RANGE, Period, TimeRange, status_dict
+from immuproxy.console.overview import view
+from immuproxy.console.overview.figures import RANGES, USUAL_RANGE, Period, TimeRange
 from immuproxy.console.parameters import range_of, refuse_unknown
 from immuproxy.console.problems import RequestProblem
+from immuproxy.console.sources import status_dict
 
 
 async def overview(request: web.Request) -> web.Response:
     sources, query = request.app[SOURCES], request.query
     asked = {name: query.get(name, "") for name in ("since", "until")}
     chosen, wrong = _chosen(request, sources.clock())
-    context = await queries.overview(sources, chosen)
+    context = await view.overview(sources, chosen)
     json_href = with_query(f"{API}/overview", **context["range"]["asked"])
     extra = {
         "tiles": tiles(context),
@@ -28,7 +29,7 @@ async def overview(request: web.Request) -> web.Response:
         "wrong": wrong,
     }
     return await as_page(
-        request, "overview.html", context | extra, place="overview", status=wrong.status if wrong else 200
+        request, "overview/overview.html", context | extra, place="overview", status=wrong.status if wrong else 200
     )
 
 
@@ -84,7 +85,7 @@ _TILES = (
 async def overview_json(request: web.Request) -> web.Response:
     refuse_unknown(request.query, ("range", "since", "until"))
     sources = request.app[SOURCES]
-    return as_json(await queries.overview(sources, range_of(request.query, sources.clock())))
+    return as_json(await view.overview(sources, range_of(request.query, sources.clock())))
 
 
 async def status(request: web.Request) -> web.Response:

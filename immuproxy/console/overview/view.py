@@ -8,7 +8,7 @@ from typing import Any
 
 from immuproxy.audit import views
 from immuproxy.audit.search import Search
-from immuproxy.console.overview import figures as overviews
+from immuproxy.console.overview import figures
 from immuproxy.console.reach import reach_of
 from immuproxy.console.sources import Sources
 from immuproxy.ledger.model import Outcome
@@ -18,7 +18,7 @@ SHOWN_TOPS = 6
 SHOWN_REFUSALS = 6
 
 
-async def overview(sources: Sources, chosen: overviews.TimeRange | overviews.Period) -> dict[str, Any]:
+async def overview(sources: Sources, chosen: figures.TimeRange | figures.Period) -> dict[str, Any]:
     """Counts, chart and leaders over a range."""
     audit = sources.audit
     now = sources.clock()
@@ -32,7 +32,7 @@ async def overview(sources: Sources, chosen: overviews.TimeRange | overviews.Per
         audit.events(refused, limit=SHOWN_REFUSALS),
         sources.status(),
     )
-    return overviews.overview_context(
+    return figures.overview_context(
         chosen,
         chart,
         await _tops(sources, since, until),
@@ -45,11 +45,11 @@ async def overview(sources: Sources, chosen: overviews.TimeRange | overviews.Per
     ) | {"index": reach}
 
 
-async def _tops(sources: Sources, since: int, until: int) -> overviews.Tops:
+async def _tops(sources: Sources, since: int, until: int) -> figures.Tops:
     ask, top = sources.audit.ask, partial(views.top, since=since, until=until, limit=SHOWN_TOPS)
     tags_refused, actors_refused, active = await asyncio.gather(
         ask(top, field="tag", outcome=Outcome.REFUSED),
         ask(top, field="actor", outcome=Outcome.REFUSED),
         ask(top, field="repo"),
     )
-    return overviews.Tops(tags_refused, actors_refused, active)
+    return figures.Tops(tags_refused, actors_refused, active)

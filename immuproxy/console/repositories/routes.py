@@ -11,8 +11,7 @@ from immuproxy.audit.search import Search
 from immuproxy.console.answers import API, SOURCES, as_json, as_page
 from immuproxy.console.links import Place, repository_url, with_query
 from immuproxy.console.parameters import API_PAGE, PAGE, choice_of, limit_of, refuse_unknown, text_of, wish_of
-from immuproxy.console.repositories import tag_list
-from immuproxy.console.repositories import view as queries
+from immuproxy.console.repositories import tag_list, view
 from immuproxy.console.repositories.summaries import ORDERS
 from immuproxy.console.repositories.tag_list import TagQuery
 
@@ -34,7 +33,7 @@ async def repositories(request: web.Request) -> web.Response:
     query = request.query
     filter_text, cursor = text_of(query, "filter"), query.get("cursor", "")
     order = choice_of(query, "order", dict(ORDERS), ORDERS[0][0])
-    context = await queries.repositories(
+    context = await view.repositories(
         request.app[SOURCES], filter_text=filter_text, order=order, limit=limit_of(query, PAGE), cursor=cursor
     )
     here = {"filter": filter_text, "order": None if order == ORDERS[0][0] else order}
@@ -46,7 +45,7 @@ async def repositories(request: web.Request) -> web.Response:
         "first_href": with_query("/repositories", **here) if cursor else "",
         "json_href": with_query(f"{API}/repositories", **here),
     }
-    return await as_page(request, "repositories.html", context | extra, place="repositories")
+    return await as_page(request, "repositories/repositories.html", context | extra, place="repositories")
 
 
 SORTED = (("name", "Repository"), ("events", "Events"), ("refusals", "Refused"), ("activity", "Last event"))
@@ -63,7 +62,7 @@ def _repository_columns(filter_text: str, order: str) -> Iterator[tuple[str, dic
 async def repository(request: web.Request, place: Place) -> web.Response:
     wish, limit = wish_of(request.query), limit_of(request.query, PAGE)
     name, cursor = place.repository, request.query.get("cursor", "")
-    context = await queries.repository(request.app[SOURCES], name, wish, limit=limit, cursor=cursor)
+    context = await view.repository(request.app[SOURCES], name, wish, limit=limit, cursor=cursor)
     url, shown = repository_url(name), None if limit == PAGE else limit
     previous, following = context["previous_cursor"], context["next_cursor"]
     extra = {
@@ -76,7 +75,7 @@ async def repository(request: web.Request, place: Place) -> web.Response:
         "next_href": _list_url(url, wish, cursor=following, limit=shown) if following else "",
         "json_href": _list_url(repository_url(name, API), wish),
     }
-    return await as_page(request, "repository.html", context | extra, place="repositories")
+    return await as_page(request, "repositories/repository.html", context | extra, place="repositories")
 
 
 def _list_url(url: str, wish: TagQuery, **other: str | int | None) -> str:
@@ -130,7 +129,7 @@ async def repositories_json(request: web.Request) -> web.Response:
     query = request.query
     refuse_unknown(query, ("filter", "order", "limit", "cursor"))
     return as_json(
-        await queries.repositories(
+        await view.repositories(
             request.app[SOURCES],
             filter_text=text_of(query, "filter"),
             order=choice_of(query, "order", dict(ORDERS), ORDERS[0][0]),
@@ -144,7 +143,7 @@ async def repository_json(request: web.Request, place: Place) -> web.Response:
     query = request.query
     refuse_unknown(query, ("filter", "state", "rule", "order", "limit", "cursor"))
     return as_json(
-        await queries.repository(
+        await view.repository(
             request.app[SOURCES],
             place.repository,
             wish_of(query),

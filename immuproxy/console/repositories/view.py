@@ -12,7 +12,7 @@ from immuproxy.audit.rosters import Roster
 from immuproxy.audit.search import Search
 from immuproxy.console.problems import unknown_repository
 from immuproxy.console.reach import must_be_whole, reach_of
-from immuproxy.console.repositories import summaries as contexts
+from immuproxy.console.repositories import summaries
 from immuproxy.console.repositories.tag_list import Chosen, Shelf, TagQuery, choose
 from immuproxy.console.sources import Sources
 from immuproxy.rules.model import RuleSet
@@ -29,7 +29,7 @@ async def repositories(sources: Sources, *, filter_text: str, order: str, limit:
     """The list of repositories."""
     reach = await reach_of(sources)
     page = await sources.audit.repositories(filter_text, order=order, limit=limit, cursor=cursor)
-    return contexts.repositories_context(page, filter_text=filter_text, order=order) | {"index": reach}
+    return summaries.repositories_context(page, filter_text=filter_text, order=order) | {"index": reach}
 
 
 async def repository(sources: Sources, name: str, wish: TagQuery, *, limit: int, cursor: str) -> dict[str, Any]:
@@ -44,8 +44,8 @@ async def repository(sources: Sources, name: str, wish: TagQuery, *, limit: int,
     rules = sources.rules().rules
     chosen, fitting = await _chosen(roster, rules, wish, limit, cursor)
     records = await sources.register.records(name, [facts.tag for facts in chosen.facts])
-    listed = contexts.ListedTags(chosen, records, recent.events, fitting, len(roster.tags), roster.complete)
-    return contexts.repository_context(name, listed, wish, rules) | {"index": reach}
+    listed = summaries.ListedTags(chosen, records, recent.events, fitting, len(roster.tags), roster.complete)
+    return summaries.repository_context(name, listed, wish, rules) | {"index": reach}
 
 
 async def _chosen(

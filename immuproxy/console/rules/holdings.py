@@ -16,7 +16,7 @@ import structlog
 from aiohttp import web
 
 from immuproxy.console.answers import SOURCES
-from immuproxy.console.rules.held import Count
+from immuproxy.console.rules.table import Count
 from immuproxy.console.sources import Sources
 from immuproxy.rules.model import RuleSet
 from immuproxy.store.redis import LedgerUnavailableError

@@ -7,7 +7,7 @@ from aiohttp import web
 from immuproxy.console.answers import API, SOURCES, as_json, as_page
 from immuproxy.console.parameters import refuse_unknown, tag_of, text_of
 from immuproxy.console.problems import RequestProblem
-from immuproxy.console.rules import view as queries
+from immuproxy.console.rules import view
 from immuproxy.console.rules.holdings import HOLDINGS
 from immuproxy.console.what_if.routes import as_proposed
 
@@ -23,13 +23,13 @@ async def rules(request: web.Request) -> web.Response:
     }
     if asked["asked_tag"]:
         try:
-            asked |= queries.explain(sources, *tag_of(query), text_of(query, "user"))
+            asked |= view.explain(sources, *tag_of(query), text_of(query, "user"))
         except RequestProblem as problem:
             asked["asked_problem"] = f"{problem.message} {problem.advice}"
-    context = await queries.rules(sources, request.app[HOLDINGS]) | as_proposed(sources.rules())
+    context = await view.rules(sources, request.app[HOLDINGS]) | as_proposed(sources.rules())
     status = 400 if asked["asked_problem"] else 200
     return await as_page(
-        request, "rules.html", context | asked | {"json_href": f"{API}/rules"}, place="rules", status=status
+        request, "rules/rules.html", context | asked | {"json_href": f"{API}/rules"}, place="rules", status=status
     )
 
 
@@ -38,12 +38,12 @@ async def rules(request: web.Request) -> web.Response:
 
 async def rules_json(request: web.Request) -> web.Response:
     refuse_unknown(request.query, ())
-    return as_json(await queries.rules(request.app[SOURCES], request.app[HOLDINGS]))
+    return as_json(await view.rules(request.app[SOURCES], request.app[HOLDINGS]))
 
 
 async def explain(request: web.Request) -> web.Response:
     refuse_unknown(request.query, ("tag", "user"))
-    return as_json(queries.explain(request.app[SOURCES], *tag_of(request.query), text_of(request.query, "user")))
+    return as_json(view.explain(request.app[SOURCES], *tag_of(request.query), text_of(request.query, "user")))
 
 
 def add_routes(app: web.Application) -> None:

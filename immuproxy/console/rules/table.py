@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from immuproxy.console.overview.figures import rules_dict
-from immuproxy.console.rules.held import Count
 from immuproxy.console.sources import RulesInForce
 from immuproxy.rules.explain import Explanation
 from immuproxy.rules.model import Mode, Rule
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Tags and repositories by the name of the rule that decides about them, by the rules with this digest, at a time
+    (ms).
+    """
+
+    rules: str
+    at: int
+    tags: Counter[str] = field(default_factory=Counter)
+    repositories: Counter[str] = field(default_factory=Counter)
+
 
 SECRET_MARK = "(not shown)"  # noqa: S105  # what stands in the place of one
 
@@ -53,7 +66,7 @@ def rules_context(in_force: RulesInForce, verdicts: Mapping[str, int], held: Cou
     """
     rules = (*in_force.rules.rules, in_force.rules.default)
     return {
-        "file": rules_dict(in_force),
+        "file": in_force.to_dict(),
         "lines": shown_lines(in_force.text),
         "rules": [rule_dict(rule, verdicts, held) for rule in rules],
         "counted": held.at if held else None,

@@ -7,7 +7,7 @@ from typing import Any
 
 from immuproxy.audit import views
 from immuproxy.console.reach import reach_of
-from immuproxy.console.rules import table as rules_contexts
+from immuproxy.console.rules import table
 from immuproxy.console.rules.holdings import Holdings
 from immuproxy.console.sources import Sources
 from immuproxy.rules.explain import explain as explain_tag
@@ -24,10 +24,10 @@ async def rules(sources: Sources, holdings: Holdings) -> dict[str, Any]:
         sources.audit.ask(views.top, "rule", since=now - WEEK_MS, until=now, limit=SHOWN_RULES), holdings.latest()
     )
     verdicts = {tally.value: tally.count for tally in tallies}
-    return rules_contexts.rules_context(sources.rules(), verdicts, held) | {"index": reach}
+    return table.rules_context(sources.rules(), verdicts, held) | {"index": reach}
 
 
 def explain(sources: Sources, repository_name: str, tag_name: str, user: str) -> dict[str, Any]:
     """Why a tag is judged as it is, by the rules in force."""
     found = explain_tag(sources.rules().rules, repository_name, tag_name, user=user or None)
-    return rules_contexts.explanation_context(found)
+    return table.explanation_context(found)

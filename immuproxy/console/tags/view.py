@@ -13,7 +13,7 @@ from immuproxy.console.drift.view import last_attempt
 from immuproxy.console.problems import unknown_repository
 from immuproxy.console.reach import must_be_whole, reach_of
 from immuproxy.console.sources import Sources
-from immuproxy.console.tags import life as contexts
+from immuproxy.console.tags import life
 from immuproxy.ledger.model import State
 
 SHOWN_HISTORY = 100
@@ -35,7 +35,7 @@ async def tag(sources: Sources, repository: str, tag_name: str, *, limit: int, c
     if record.state is State.ABSENT and not record.tombstone and not history.events:
         await _must_know(sources, repository, reach)
     attempt = await last_attempt(sources, repository, finding) if finding else None
-    known = contexts.Known(
+    known = life.Known(
         record,
         facts,
         sources.rules().rules,
@@ -44,7 +44,7 @@ async def tag(sources: Sources, repository: str, tag_name: str, *, limit: int, c
         exemption=exemption,
     )
     drawn = None if cursor else await _drawn(sources, repository, tag_name, history)
-    return contexts.tag_context(known, history, drawn) | {"index": reach}
+    return life.tag_context(known, history, drawn) | {"index": reach}
 
 
 async def _drawn(sources: Sources, repository: str, tag_name: str, history: EventPage) -> EventPage:

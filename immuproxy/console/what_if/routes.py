@@ -42,7 +42,7 @@ def as_proposed(in_force: RulesInForce) -> dict[str, Any]:
 async def what_if(request: web.Request) -> web.Response:
     """The form alone."""
     form = as_proposed(request.app[SOURCES].rules())
-    return await as_page(request, "what_if.html", form | {"result": None, "wrong": None}, place="rules")
+    return await as_page(request, "what_if/what_if.html", form | {"result": None, "wrong": None}, place="rules")
 
 
 async def tried(request: web.Request) -> web.StreamResponse:
@@ -65,7 +65,9 @@ async def _page(request: web.Request, sent: Submission) -> web.Response:
                     result.judged = step.judged
     found = {"result": None if wrong else result.to_dict(), "wrong": wrong}
     status = web.HTTPUnprocessableEntity.status_code if wrong else web.HTTPOk.status_code
-    return await as_page(request, "what_if.html", form_of(sent.text, sent.last) | found, place="rules", status=status)
+    return await as_page(
+        request, "what_if/what_if.html", form_of(sent.text, sent.last) | found, place="rules", status=status
+    )
 
 
 async def _pieces(request: web.Request, sent: Submission) -> web.StreamResponse:
@@ -118,7 +120,7 @@ def _pieces_of(request: web.Request, step: Step, result: WhatIfResult, sent: Sub
 def _drawn(request: web.Request, part: str, context: Mapping[str, Any]) -> str:
     """A piece of the page, by the same macros as the whole."""
     shown = {"part": part, "now": request.app[SOURCES].clock(), "difference": None, "wrong": None, "result": None}
-    return aiohttp_jinja2.render_string("what_if_piece.html", request, shown | dict(context))
+    return aiohttp_jinja2.render_string("what_if/piece.html", request, shown | dict(context))
 
 
 # --- the same as JSON

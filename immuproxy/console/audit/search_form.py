@@ -9,6 +9,7 @@ from typing import Any
 
 from immuproxy.audit.search import KEYS, Search, SearchError
 from immuproxy.audit.values import EventPage, Tally
+from immuproxy.console.wording import sentence
 from immuproxy.ledger.model import Event, Outcome
 
 SHOWN_OUTCOMES = (
@@ -49,11 +50,6 @@ def events_context(page: EventPage, search: Search, filters: Search) -> dict[str
         "next_cursor": page.next_cursor or None,
         "live_cursor": page.live_cursor or None,
     }
-
-
-def sentence(text: str) -> str:
-    """With a capital letter and a full stop, unless it ends with a mark of its own."""
-    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '?', '!')) else '.'}"
 
 
 def search_problem(text: str, error: SearchError) -> dict[str, Any]:

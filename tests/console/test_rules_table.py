@@ -4,8 +4,7 @@ from collections import Counter
 
 import pytest
 
-from immuproxy.console.rules.held import Count
-from immuproxy.console.rules.table import rules_context, shown_lines
+from immuproxy.console.rules.table import Count, rules_context, shown_lines
 from tests.console.events import in_force
 
 

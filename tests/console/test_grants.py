@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from immuproxy.allow.exceptions import Exemption
-from immuproxy.console.exceptions.listed import Granted, Used, end_of, form_context, history_dict, standing_dict, uses
+from immuproxy.console.exceptions.grants import Granted, Used, end_of, form_context, history_dict, standing_dict, uses
 from immuproxy.ledger.model import Action, Event, Outcome, TagRecord
 from tests.console.events import NOW, in_force, push
 
