@@ -11,7 +11,6 @@ import structlog
 from aiohttp import web
 
 from immuproxy.audit import IndexDamagedError, IndexFullError, OutOfTimeError
-from immuproxy.console.access.csrf import token_of
 from immuproxy.console.access.identity import visit_of
 from immuproxy.console.problems import (
     RequestProblem,
@@ -71,7 +70,6 @@ async def as_page(
     chrome = {
         "viewer": visit.viewer if visit else None,
         "has_session": bool(visit and visit.secret),
-        "forgery_token": await _token(request),
         "navigation": NAVIGATION if visit else (),
         "place": place,
         "now": sources.clock(),
@@ -91,14 +89,6 @@ async def _reach(sources: Sources, context: Mapping[str, Any]) -> Mapping[str, A
     if "error" in context and context["error"].status == web.HTTPServiceUnavailable.status_code:
         return None
     return context.get("index") or await reach_of(sources)
-
-
-async def _token(request: web.Request) -> str:
-    """What the forms of the page send back; without Redis there may be none, and no form could be sent either."""
-    try:
-        return await token_of(request)
-    except LedgerUnavailableError:
-        return ""
 
 
 def problem_of(error: Exception) -> RequestProblem:

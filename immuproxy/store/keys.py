@@ -16,8 +16,8 @@ def tried(number: int = 0) -> str:
     return f"{PREFIX}{{:{number}}}:tried"
 
 
-CONSOLE_KEY = PREFIX + "{console}:key"
-"""String: random bytes with which the console's forms are signed where there is no session."""
+OLD_CONSOLE_KEY = PREFIX + "{console}:key"
+"""String: with what an older release signed the console's forms; deleted (`immuproxy.audit.record.old_keys`)."""
 
 BUDGETS = PREFIX + "{console}:budgets"
 """Sorted set: who tried to log in -> when his budget of attempts is full again (ms)."""

@@ -86,17 +86,3 @@ class Sessions:
 
 def _key(secret: str) -> str:
     return keys.session(hashlib.sha256(secret.encode()).hexdigest())
-
-
-class SharedKey:
-    """A random key that all proxies on this ledger share, made by whoever needs it first."""
-
-    def __init__(self, store: Store) -> None:
-        """Nothing is read before the first use."""
-        self._store = store
-
-    async def read(self) -> bytes:
-        """32 bytes.  Asked each time: after a Redis that was emptied, all proxies agree on the new one."""
-        made = secrets.token_bytes(32)
-        kept = await self._store.do(self._store.client.set(keys.CONSOLE_KEY, made, nx=True, get=True))
-        return bytes(kept) if kept else made

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,23 @@ import pytest
 from aiohttp import web
 from multidict import CIMultiDict
 
-from immuproxy.console.access import asking, changing, changing_json, event_by, token_of
+from immuproxy.console.access import asking, changing, changing_json, event_by
 from immuproxy.console.app import LARGEST_BODY
 from immuproxy.console.settings import ConsoleAuth
 from immuproxy.console.sources import Sources
 from immuproxy.ledger.model import Action, ActorSource, Outcome
 from immuproxy.store.redis import Store
-from tests.console.conftest import Console
-from tests.console.logging_in import ADMINISTRATOR, PASSWORDS, RECORD, VIEWER, Client, console_for, log_in, users_in
+from tests.console.logging_in import (
+    ADMINISTRATOR,
+    FROM_HERE,
+    PASSWORDS,
+    RECORD,
+    VIEWER,
+    Client,
+    console_for,
+    log_in,
+    users_in,
+)
 from tests.console.test_access_basic import ANNA, basic
 
 JSON = {"Content-Type": "application/json"}
@@ -45,15 +53,10 @@ async def _ask(request: web.Request) -> web.Response:
     return web.json_response({"by": viewer.name, "file": form.files.get("file", b"").decode(), **form.fields})
 
 
-async def _token(request: web.Request) -> web.Response:
-    return web.Response(text=await token_of(request))
-
-
 def _add(app: web.Application) -> None:
     app.router.add_post("/change", _change)
     app.router.add_post("/api/v1/change", _change_json)
     app.router.add_post("/ask", _ask)
-    app.router.add_get("/token", _token)
 
 
 @pytest.fixture
@@ -68,14 +71,14 @@ async def open_client(sources: Sources, store: Store) -> AsyncIterator[Client]:
         yield opened
 
 
-async def change(client: Client, token: str, **more: Any) -> tuple[int, str]:
-    async with client.post("/change", data={"token": token, "tag": "1.0"}, **more) as response:
+async def change(client: Client, headers: Any = FROM_HERE, **more: Any) -> tuple[int, str]:
+    async with client.post("/change", data={"tag": "1.0"}, headers=headers, **more) as response:
         return response.status, await response.text()
 
 
 async def test_an_administrator_changes_something_and_the_audit_knows_him(client: Client, sources: Sources) -> None:
-    token = await log_in(client)
-    status, text = await change(client, token, headers={"User-Agent": "browser"})
+    await log_in(client)
+    status, text = await change(client, FROM_HERE | {"User-Agent": "browser"})
     assert status == 200
     event = await sources.audit.event(json.loads(text)["event"])
     assert event
@@ -86,8 +89,8 @@ async def test_an_administrator_changes_something_and_the_audit_knows_him(client
 
 
 async def test_a_viewer_changes_nothing(client: Client) -> None:
-    token = await log_in(client, VIEWER)
-    status, text = await change(client, token)
+    await log_in(client, VIEWER)
+    status, text = await change(client)
     assert status == 403
     assert "vera may look, but not change anything." in text
     async with client.post("/api/v1/change", data="{}", headers=JSON) as response:
@@ -96,31 +99,17 @@ async def test_a_viewer_changes_nothing(client: Client) -> None:
 
 
 async def test_in_an_open_console_nobody_changes_anything(open_client: Client) -> None:
-    for token in ("", "0" * 64):
-        status, text = await change(open_client, token, headers=ANNA)
-        assert status == 403
-        assert "console.auth" in text
+    status, text = await change(open_client, FROM_HERE | ANNA)
+    assert status == 403
+    assert "console.auth" in text
     async with open_client.post("/api/v1/change", data="{}", headers=JSON) as response:
         assert response.status == 403
 
 
 async def test_a_stranger_changes_nothing(client: Client) -> None:
-    assert (await change(client, "0" * 64))[0] == 401
+    assert (await change(client))[0] == 401
     async with client.post("/api/v1/change", data="{}", headers=JSON) as response:
         assert response.status == 401
-
-
-async def test_without_the_token_of_this_session_nothing_changes(client: Client) -> None:
-    first = await log_in(client)
-    second = await log_in(client)
-    assert first != second
-    viewers = await log_in(client, VIEWER)
-    mine = await log_in(client)
-    for token in ("", "x", mine[:-1], mine + "0", mine.upper(), first, second, viewers, "é", "0" * 64):
-        assert (await change(client, token))[0] == 403, token
-    assert (await change(client, mine))[0] == 200
-    async with client.post(f"/change?token={mine}", data={"tag": "1.0"}) as response:
-        assert response.status == 403, "an address is no place for it"
 
 
 FOREIGN = [
@@ -134,8 +123,10 @@ FOREIGN = [
     {"Origin": "{here}.evil.example"},
     {"Origin": "http://evil.example#{here}"},
     {"Origin": "{here}@evil.example"},
+    {"Origin": "ftp{here}"},
+    {"Origin": "{here}", "Sec-Fetch-Site": "same-site"},
 ]
-OURS = [{}, {"Sec-Fetch-Site": "same-origin"}, {"Sec-Fetch-Site": "none"}, {"Origin": "{here}"}]
+OURS = [{"Sec-Fetch-Site": "same-origin"}, {"Sec-Fetch-Site": "none"}, {"Origin": "{here}"}]
 
 
 def _filled(headers: dict[str, str], client: Client) -> dict[str, str]:
@@ -144,17 +135,15 @@ def _filled(headers: dict[str, str], client: Client) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("headers", FOREIGN)
-async def test_what_another_site_sends_changes_nothing_even_with_the_token(
-    client: Client, headers: dict[str, str]
-) -> None:
-    token = await log_in(client)
+async def test_what_another_site_sends_changes_nothing(client: Client, headers: dict[str, str]) -> None:
+    await log_in(client)
     headers = _filled(headers, client)
-    assert (await change(client, token, headers=headers))[0] == 403
+    assert (await change(client, headers))[0] == 403
     async with client.post("/api/v1/change", data="{}", headers=headers | JSON) as response:
         assert response.status == 403
     async with client.post("/ask", data={"a": "b"}, headers=headers) as response:
         assert response.status == 403
-    async with client.post("/log-out", data={"token": token}, headers=headers) as response:
+    async with client.post("/log-out", headers=headers) as response:
         assert response.status == 403
     data = {"name": VIEWER, "password": PASSWORDS[VIEWER]}
     async with client.post("/log-in", data=data, headers=headers) as response:
@@ -164,10 +153,10 @@ async def test_what_another_site_sends_changes_nothing_even_with_the_token(
 @pytest.mark.parametrize(("name", "ours"), [("Origin", "{here}"), ("Sec-Fetch-Site", "same-origin")])
 @pytest.mark.parametrize("first", [True, False])
 async def test_of_two_origins_both_must_be_ours(client: Client, name: str, ours: str, first: bool) -> None:
-    token = await log_in(client)
+    await log_in(client)
     ours = _filled({name: ours}, client)[name]
     pair = [(name, ours), (name, "https://evil.example")]
-    assert (await change(client, token, headers=CIMultiDict(pair if first else pair[::-1])))[0] == 403
+    assert (await change(client, CIMultiDict(pair if first else pair[::-1])))[0] == 403
 
 
 @pytest.mark.parametrize("path", ["/ask", "/log-in", "/api/v1/change"])
@@ -178,15 +167,15 @@ async def test_a_body_that_cannot_be_unpacked_is_the_clients_fault(
     await log_in(client)
     kind = JSON if "api" in path else {"Content-Type": "application/x-www-form-urlencoded"}
     headers = kind | {"Content-Encoding": encoding, "Content-Length": str(len(body))}
-    async with client.post(path, data=body, headers=headers) as response:
+    async with client.post(path, data=body, headers=headers | FROM_HERE) as response:
         assert response.status == 400
         assert "cannot be read" in await response.text()
 
 
 @pytest.mark.parametrize("headers", OURS)
 async def test_what_this_console_sends_does(client: Client, headers: dict[str, str]) -> None:
-    token = await log_in(client)
-    assert (await change(client, token, headers=_filled(headers, client)))[0] == 200
+    await log_in(client)
+    assert (await change(client, _filled(headers, client)))[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -222,39 +211,38 @@ async def test_json_changes_with_a_session_or_basic(client: Client) -> None:
             assert response.status == 400
 
 
-async def test_a_form_with_basic_needs_a_token_too(client: Client, store: Store) -> None:
-    # A browser that was given a password in an address sends it along with forms of other sites.
-    assert (await change(client, "", headers=ANNA))[0] == 403
-    async with client.get("/token", headers=ANNA) as response:
-        token = await response.text()
-    assert re.fullmatch(r"[0-9a-f]{64}", token)
-    assert (await change(client, token, headers=ANNA))[0] == 200
-    async with client.get("/token", headers=VERA) as response:
-        assert await response.text() != token
-    assert (await change(client, token, headers=VERA))[0] == 403
+async def test_a_form_that_says_of_no_site_changes_nothing_whoever_sends_it(client: Client) -> None:
+    # A browser sends a password that it was given in an address along with forms of other sites.
+    assert (await change(client, ANNA))[0] == 403
+    assert (await change(client, ANNA | FROM_HERE))[0] == 200
+    async with client.post("/log-in", data={"name": VIEWER, "password": PASSWORDS[VIEWER]}) as response:
+        assert response.status == 403
+        assert "this one does not" in await response.text()
+    await log_in(client)
+    assert (await change(client, {}))[0] == 403
+    async with client.post("/log-out") as response:
+        assert response.status == 403
+    assert (await change(client))[0] == 200, "and who did not log out is still in"
 
 
-async def test_a_token_without_a_session_is_for_two_days_and_all_proxies(
-    sources: Sources, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_nor_does_one_of_whom_a_proxy_in_front_names(sources: Sources, store: Store) -> None:
     auth = ConsoleAuth.model_validate(
         {"identity_header": "X-User", "trusted_proxies": ["127.0.0.1"], "administrators": ["anna"]}
     )
-    day = 86_400
-    named = {"X-User": "anna"}
-    async with (
-        console_for(sources, store, auth, add=_add) as one,
-        console_for(sources, store, auth, add=_add) as two,
-    ):
-        monkeypatch.setattr("immuproxy.console.access.csrf.time.time", lambda: 1000 * day + 1)
-        async with one.get("/token", headers=named) as response:
-            token = await response.text()
-        assert (await change(two, token, headers=named))[0] == 200
-        assert (await change(two, token, headers={"X-User": "mallory"}))[0] == 403
-        monkeypatch.setattr("immuproxy.console.access.csrf.time.time", lambda: 1002 * day - 1)
-        assert (await change(two, token, headers=named))[0] == 200
-        monkeypatch.setattr("immuproxy.console.access.csrf.time.time", lambda: 1002 * day)
-        assert (await change(two, token, headers=named))[0] == 403
+    named = {"X-User": "anna", "X-Forwarded-Host": "console.example"}
+    async with console_for(sources, store, auth, add=_add) as client:
+        for headers, status in (
+            ({}, 403),
+            ({"Origin": "https://console.example"}, 200),
+            ({"Origin": "http://console.example"}, 200),
+            ({"Origin": "http://console.example", "X-Forwarded-Proto": "https"}, 403),
+            ({"Origin": "https://console.example", "X-Forwarded-Proto": "https"}, 200),
+            ({"Origin": "https://other.example"}, 403),
+            ({"Origin": str(client.make_url("/"))}, 403),
+            ({"Sec-Fetch-Site": "same-site"}, 403),
+            ({"Sec-Fetch-Site": "same-origin"}, 200),
+        ):
+            assert (await change(client, named | headers))[0] == status, headers
 
 
 async def test_anybody_who_looks_may_ask_by_a_form(client: Client, open_client: Client) -> None:
@@ -286,12 +274,7 @@ async def test_a_form_that_is_none_is_refused(open_client: Client, content_type:
 
 
 async def test_a_field_has_a_length(client: Client) -> None:
-    token = await log_in(client)
-    async with client.post("/change", data={"token": token, "tag": "x" * 11}) as response:
+    await log_in(client)
+    async with client.post("/change", data={"tag": "x" * 11}, headers=FROM_HERE) as response:
         assert response.status == 400
         assert "tag has at most 10 characters." in await response.text()
-
-
-async def test_a_page_for_nobody_in_particular_has_no_token(console: Console) -> None:
-    async with console.get("/rules") as response:
-        assert 'name="token"' not in await response.text()

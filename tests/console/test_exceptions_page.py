@@ -19,7 +19,7 @@ from immuproxy.store.redis import Store
 from tests.audit.following import followed
 from tests.console.conftest import Console, Seed
 from tests.console.events import HOSTILE, digest, now, push
-from tests.console.logging_in import ADMINISTRATOR, VIEWER, log_in
+from tests.console.logging_in import ADMINISTRATOR, VIEWER, log_in, send_form
 
 WISH = {"tag": "team/app:1.4", "for": "30m", "reason": "the key leaked"}
 
@@ -34,16 +34,16 @@ async def told(sources: Sources, store: Store) -> list[Any]:
 async def test_an_administrator_allows_and_ends_by_form(
     closed_console: Console, sources: Sources, store: Store
 ) -> None:
-    token = await log_in(closed_console, ADMINISTRATOR)
-    answer = await closed_console.post("/exceptions", data={**WISH, "token": token})
+    await log_in(closed_console, ADMINISTRATOR)
+    answer = await send_form(closed_console, "/exceptions", WISH)
     assert answer.status == 200
     page = await answer.text()
     assert "may be overwritten now" in page
     granted = await sources.exceptions.of("team/app", "1.4")
     assert granted is not None
     assert (granted.by, granted.reason, granted.ends - granted.granted) == (ADMINISTRATOR, "the key leaked", 1_800_000)
-    ending = {"token": token, "tag": "team/app:1.4", "event": granted.event}
-    assert (await closed_console.post("/exceptions/end", data=ending)).status == 200
+    ending = {"tag": "team/app:1.4", "event": granted.event}
+    assert (await send_form(closed_console, "/exceptions/end", ending)).status == 200
     assert await sources.exceptions.of("team/app", "1.4") is None
     events = await told(sources, store)
     assert [(event.outcome, event.actor, event.actor_source, event.rule) for event in events] == [
@@ -51,26 +51,26 @@ async def test_an_administrator_allows_and_ends_by_form(
         (Outcome.ENDED, ADMINISTRATOR, ActorSource.CONSOLE, ""),
     ]
     assert events[1].reason == "ended by hand: the key leaked"
-    assert (await closed_console.post("/exceptions/end", data=ending)).status == 404
+    assert (await send_form(closed_console, "/exceptions/end", ending)).status == 404
 
 
 async def test_the_button_of_an_old_page_ends_no_later_exception(closed_console: Console, sources: Sources) -> None:
-    token = await log_in(closed_console, ADMINISTRATOR)
-    await closed_console.post("/exceptions", data={**WISH, "token": token})
+    await log_in(closed_console, ADMINISTRATOR)
+    await send_form(closed_console, "/exceptions", WISH)
     first = await sources.exceptions.of("team/app", "1.4")
-    await closed_console.post("/exceptions", data={**WISH, "token": token})
+    await send_form(closed_console, "/exceptions", WISH)
     assert first is not None
-    ending = {"token": token, "tag": "team/app:1.4", "event": first.event}
-    assert (await closed_console.post("/exceptions/end", data=ending)).status == 404
+    ending = {"tag": "team/app:1.4", "event": first.event}
+    assert (await send_form(closed_console, "/exceptions/end", ending)).status == 404
     assert await sources.exceptions.of("team/app", "1.4") is not None
 
 
 async def test_what_is_unfit_is_said_beside_its_field_and_nothing_is_lost(
     closed_console: Console, sources: Sources
 ) -> None:
-    token = await log_in(closed_console, ADMINISTRATOR)
-    answer = await closed_console.post(
-        "/exceptions", data={"token": token, "tag": "team/app", "for": "31d", "reason": HOSTILE, "digest": "x"}
+    await log_in(closed_console, ADMINISTRATOR)
+    answer = await send_form(
+        closed_console, "/exceptions", {"tag": "team/app", "for": "31d", "reason": HOSTILE, "digest": "x"}
     )
     page = await answer.text()
     assert answer.status == 400
@@ -83,26 +83,23 @@ async def test_what_is_unfit_is_said_beside_its_field_and_nothing_is_lost(
 
 
 async def test_nobody_else_may(closed_console: Console, console: Console, sources: Sources) -> None:
-    token = await log_in(closed_console, VIEWER)
+    await log_in(closed_console, VIEWER)
     page = await (await closed_console.get("/exceptions")).text()
     assert "Allow it</button>" not in page
     assert "immuproxy allow" in page
-    for client, data in ((closed_console, {**WISH, "token": token}), (console, WISH)):
-        assert (await client.post("/exceptions", data=data)).status == 403
-        assert (await client.post("/exceptions/end", data=data)).status == 403
+    for client, data in ((closed_console, WISH), (console, WISH)):
+        assert (await send_form(client, "/exceptions", data)).status == 403
+        assert (await send_form(client, "/exceptions/end", data)).status == 403
         assert (await client.post("/api/v1/exceptions", json=WISH)).status == 403
         assert (await client.delete("/api/v1/exceptions?tag=team/app:1.4")).status == 403
     assert await sources.exceptions.count() == 0
 
 
-async def test_a_form_without_its_token_or_from_elsewhere_changes_nothing(
-    closed_console: Console, sources: Sources
-) -> None:
-    token = await log_in(closed_console, ADMINISTRATOR)
+async def test_a_form_from_nowhere_or_from_elsewhere_changes_nothing(closed_console: Console, sources: Sources) -> None:
+    await log_in(closed_console, ADMINISTRATOR)
     assert (await closed_console.post("/exceptions", data=WISH)).status == 403
     foreign = {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}
-    forged = {**WISH, "token": token}
-    assert (await closed_console.post("/exceptions", data=forged, headers=foreign)).status == 403
+    assert (await send_form(closed_console, "/exceptions", WISH, headers=foreign)).status == 403
     assert (await closed_console.post("/api/v1/exceptions", json=WISH, headers=foreign)).status == 403
     assert await sources.exceptions.count() == 0
     await closed_console.post("/api/v1/exceptions", json=WISH)
@@ -189,8 +186,8 @@ async def test_a_grant_is_ended_by_what_came_next_however_much_came_after_it(
 async def test_a_delete_is_allowed_by_form_and_its_use_is_shown(
     closed_console: Console, sources: Sources, store: Store, record: Record
 ) -> None:
-    token = await log_in(closed_console, ADMINISTRATOR)
-    answer = await closed_console.post("/exceptions", data={**WISH, "allows": "delete", "token": token})
+    await log_in(closed_console, ADMINISTRATOR)
+    answer = await send_form(closed_console, "/exceptions", {**WISH, "allows": "delete"})
     assert "may be deleted now" in await answer.text()
     granted = await sources.exceptions.of("team/app", "1.4")
     assert granted is not None

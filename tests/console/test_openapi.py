@@ -38,7 +38,7 @@ from immuproxy.rehearsal.child import work
 from immuproxy.rehearsal.run import Finished, Stage, Step, Wrong
 from tests.console.consoles import RunningConsole, running_console
 from tests.console.events import digest, push
-from tests.console.logging_in import ADMINISTRATOR, PASSWORDS, VIEWER, users_in
+from tests.console.logging_in import ADMINISTRATOR, FROM_HERE, PASSWORDS, VIEWER, users_in
 from tests.support.servers import running_redis
 
 USUAL = 3
@@ -119,7 +119,7 @@ def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Ca
 
 def logged_in(console: RunningConsole, name: str) -> Caller:
     data = {"name": name, "password": PASSWORDS[name]}
-    response = requests.post(f"{console.url}/log-in", data=data, timeout=10, allow_redirects=False)
+    response = requests.post(f"{console.url}/log-in", data=data, headers=FROM_HERE, timeout=10, allow_redirects=False)
     assert response.status_code == 303
     return Caller(console, cookies={key: value or "" for key, value in response.cookies.items()})
 

@@ -10,7 +10,7 @@ import pytest
 from immuproxy.store import keys, rate_limits
 from immuproxy.store.rate_limits import PLACES, REMEMBERED_MS, Budget, Budgets, Places, Untold
 from immuproxy.store.redis import LedgerUnavailableError, Store, connect
-from immuproxy.store.sessions import SLACK_MS, Session, Sessions, SharedKey
+from immuproxy.store.sessions import SLACK_MS, Session, Sessions
 from tests.support.servers import RedisServer
 
 NOW = 1_795_460_000_000
@@ -81,15 +81,6 @@ async def test_an_unused_session_ends(store: Store) -> None:
     secret = await sessions.begin(ANNA)
     await asyncio.sleep(0.05)
     assert await sessions.find(secret, NOW) is None
-
-
-async def test_the_shared_key_is_one_for_all_and_a_new_one_after_a_flush(store: Store) -> None:
-    first, second = SharedKey(store), SharedKey(store)
-    found = await asyncio.gather(*(each.read() for each in (first, second) * 5))
-    assert len(set(found)) == 1
-    assert len(found[0]) == 32
-    await store.do(store.client.flushall())
-    assert await first.read() == await second.read() != found[0]
 
 
 async def test_a_budget_gives_its_size_at_once_and_then_says_how_long_to_wait(store: Store) -> None:

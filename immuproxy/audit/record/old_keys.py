@@ -1,4 +1,5 @@
-"""What older releases kept beside the record to search it: deleted, a little at a time, while all else goes on.
+"""What older releases kept beside the record to search it, and the key that signed the console's forms: deleted, a
+little at a time, while all else goes on.
 
 An older proxy that still runs writes some of it anew, until it is replaced, too.
 """
@@ -10,6 +11,7 @@ import asyncio
 import structlog
 
 from immuproxy.audit.record import keys
+from immuproxy.store.keys import OLD_CONSOLE_KEY
 from immuproxy.store.redis import LedgerUnavailableError, Store
 
 log = structlog.get_logger("immuproxy.ledger")
@@ -30,7 +32,7 @@ PAUSE = 0.01
 
 async def delete_old_keys(store: Store) -> int:
     """Go through all keys of Redis once; how many were deleted.  Raises `LedgerUnavailableError`."""
-    deleted, cursor = 0, 0
+    deleted, cursor = int(await store.do(store.client.unlink(OLD_CONSOLE_KEY))), 0
     while True:
         cursor, found = await store.scan(keys.AUDIT + "*", at=keys.EVENTS, cursor=cursor, count=_KEYS_A_STEP)
         if old := [name for name in found if name not in _KEPT]:
@@ -45,9 +47,9 @@ async def keep_deleted(store: Store) -> None:
     while True:
         try:
             if deleted := await delete_old_keys(store):
-                log.info("deleted what an older release kept to search the audit", keys=deleted)
+                log.info("deleted what an older release kept", keys=deleted)
         except LedgerUnavailableError as error:
-            log.warning("what an older release kept to search the audit is not deleted", error=str(error))
+            log.warning("what an older release kept is not deleted", error=str(error))
             await asyncio.sleep(AGAIN)
         else:
             await asyncio.sleep(EVERY)

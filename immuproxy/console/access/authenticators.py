@@ -19,7 +19,7 @@ from immuproxy.console.access.passwords import Passwords
 from immuproxy.console.access.reached import Reached, reached
 from immuproxy.console.problems import RequestProblem
 from immuproxy.console.settings import ConsoleAuth
-from immuproxy.store.sessions import Session, Sessions, SharedKey
+from immuproxy.store.sessions import Session, Sessions
 from immuproxy.values.networks import Network, is_trusted
 from immuproxy.values.text import MAX_SHOWN
 
@@ -35,10 +35,6 @@ class Authenticator(Protocol):
     def challenge(self) -> str:
         """The scheme that a program is asked for with a 401."""
 
-    @property
-    def shared_key(self) -> SharedKey | None:
-        """What forms are signed with where there is no session."""
-
     async def visit(self, request: web.Request) -> Visit | None:
         """Who comes; None where nobody is known."""
 
@@ -51,7 +47,6 @@ class NoAuthenticator:
 
     trusted: Sequence[Network] = ()
     challenge = ""
-    shared_key = None
 
     async def visit(self, request: web.Request) -> Visit:
         """Somebody."""
@@ -67,9 +62,8 @@ class HeaderAuthenticator:
 
     challenge = ""
 
-    def __init__(self, auth: ConsoleAuth, shared_key: SharedKey) -> None:
+    def __init__(self, auth: ConsoleAuth) -> None:
         """``auth`` names the header."""
-        self.shared_key = shared_key
         self.trusted = auth.trusted_proxies
         self._header = auth.identity_header or ""
         self._groups = auth.groups_header or ""
@@ -132,11 +126,9 @@ class PasswordAuthenticator:
         passwords: Passwords,
         log_ins: LogIns,
         sessions: Sessions,
-        shared_key: SharedKey,
         clock: Callable[[], int],
     ) -> None:
         """``clock`` gives milliseconds."""
-        self.shared_key = shared_key
         self.trusted = auth.trusted_proxies
         self._administrators = frozenset(auth.administrators)
         self._passwords = passwords

@@ -41,23 +41,21 @@ class Form:
 async def changing(request: web.Request) -> tuple[Viewer, Form]:
     """The administrator who sends a form, and the form.
 
-    Raises `RequestProblem`: 403 for anybody else, for a request from another site and for one without the page's token,
-    415 for what is no form, 400 for one that cannot be read.
+    Raises `RequestProblem`: 403 for anybody else and for a form that is on no page of this console, 415 for what is no
+    form, 400 for one that cannot be read.
     """
     viewer = administrator_of(request)
-    csrf.refuse_foreign(request, request[VISIT].reached.host)
-    form = await _form(request)
-    await csrf.refuse_unsigned(request, form.fields.get(csrf.FIELD, ""))
-    return viewer, form
+    csrf.refuse_foreign_form(request, request[VISIT].reached)
+    return viewer, await read_form(request)
 
 
 async def changing_json(request: web.Request) -> tuple[Viewer, dict[str, Any]]:
     """The administrator who sends a JSON object, and the object; raises `RequestProblem` as `changing` does.
 
-    There is no token: see `immuproxy.console.access.csrf` for why the content type is enough.
+    A program says of no site: see `immuproxy.console.access.csrf` for why the content type is enough.
     """
     viewer = administrator_of(request)
-    csrf.refuse_foreign(request, request[VISIT].reached.host)
+    csrf.refuse_foreign(request, request[VISIT].reached)
     if request.content_type != JSON:
         raise _other_type(f"Content-Type must be {JSON}.")
     try:
@@ -69,11 +67,21 @@ async def changing_json(request: web.Request) -> tuple[Viewer, dict[str, Any]]:
     return viewer, value
 
 
+def deleting(request: web.Request) -> Viewer:
+    """The administrator who sends a DELETE, which no form can; raises `RequestProblem` (403) for anybody else."""
+    viewer = administrator_of(request)
+    csrf.refuse_foreign(request, request[VISIT].reached)
+    return viewer
+
+
 async def asking(request: web.Request) -> tuple[Viewer, Form]:
-    """Any viewer who sends a form that changes nothing, such as a file to try out; raises `RequestProblem`."""
+    """Any viewer who sends a form that changes nothing, such as a file to try out; raises `RequestProblem`.
+
+    Programs may, too, so it need not say of which site it is.
+    """
     viewer = viewer_of(request)
-    csrf.refuse_foreign(request, request[VISIT].reached.host)
-    return viewer, await _form(request)
+    csrf.refuse_foreign(request, request[VISIT].reached)
+    return viewer, await read_form(request)
 
 
 def administrator_of(request: web.Request) -> Viewer:
@@ -108,10 +116,6 @@ def event_by(request: web.Request, action: Action, outcome: Outcome, **fields: A
 
 async def read_form(request: web.Request) -> Form:
     """The form of a request, whoever sent it; raises `RequestProblem`."""
-    return await _form(request)
-
-
-async def _form(request: web.Request) -> Form:
     if request.content_type not in FORMS:
         raise _other_type("This takes a form.")
     try:

@@ -1,52 +1,63 @@
-"""Forged requests: those that another site makes a logged-in browser send.
+"""Forged requests: those that another site makes a browser send, with all by which that browser is known here.
 
-Two walls, and a change must pass both.  The browser says where a request comes from (``Sec-Fetch-Site``, or
-``Origin``): it must be this console.  And a form sends back a token that only a page of this viewer holds: signed with
-the secret of his session, or where there is none (Basic, a proxy in front) with a key that all proxies share, for his
-name and the day.  A change by JSON needs no token: a browser sends ``application/json`` to another site only after
-asking (a preflight), and the console never says yes.
+The browser itself says where a request comes from, in ``Sec-Fetch-Site`` or ``Origin``, which no page can write: that
+must be this console.  There is no token in the forms, as these headers alone decide.
+
+**A form must have one of them**, and so must the log-in, whatever proves who sends it.  Every browser of today writes
+``Origin`` on each POST, so what has neither comes from none, or something on the way has taken it out, and then nobody
+can tell.  A session's cookie is ``SameSite=Lax``, which a sister host (``other.example`` beside ``console.example``) or
+another port is let past; HTTP Basic that a browser remembers, and the name that a proxy in front puts on, go along with
+the forms of every site.
+
+**JSON, YAML and DELETE** may come without: a browser sends these to another site only after asking (a preflight), and
+the console never says yes.  So programs need no such header, but one that is there must be right.
 """
 
 from __future__ import annotations
 
-import hmac
-import time
-
 from aiohttp import web
 
-from immuproxy.console.access.identity import Visit, visit_of
+from immuproxy.console.access.reached import Reached
 from immuproxy.console.problems import RequestProblem
-from immuproxy.store.sessions import SharedKey
 
-SHARED_KEY: web.AppKey[SharedKey] = web.AppKey("shared_key", SharedKey)
-FIELD = "token"
-"""The name of the hidden field."""
+SITE, ORIGIN = "Sec-Fetch-Site", "Origin"
 
-_DAY = 86_400
 _HERE = frozenset({"same-origin", "none"})
+"""``none``: somebody at the browser itself asked, as by loading a page again."""
 
 
-def refuse_foreign(request: web.Request, host: str) -> None:
-    """Raise `RequestProblem` unless the request comes from a page of this console, or from no browser at all.
+def refuse_foreign_form(request: web.BaseRequest, reached: Reached) -> None:
+    """Raise `RequestProblem` (403) unless a browser says that the form is on a page of this console."""
+    if SITE not in request.headers and ORIGIN not in request.headers:
+        raise _cross_site(
+            f"A form says in {ORIGIN} or {SITE} on which site it is, and this one does not. Nothing was changed.",
+            "Every current browser does; a proxy in front must pass these headers on. Programs send JSON.",
+        )
+    refuse_foreign(request, reached)
 
-    ``host`` is what the client asked for.  ``Sec-Fetch-Site`` decides where there is one: a browser computes it from
-    the address that the person sees, also behind a proxy that changes ``Host``.  Else it is ``Origin``, which every
-    browser sends with a POST.  No browser sends two of either: then each must be right.
+
+def refuse_foreign(request: web.BaseRequest, reached: Reached) -> None:
+    """Raise `RequestProblem` (403) where a browser says that another site made it send this.
+
+    ``Sec-Fetch-Site`` decides where there is one: a browser computes it from the address that the person sees, also
+    behind a proxy that changes ``Host``.  It is sent by TLS and to loopback only; elsewhere it is ``Origin``.  No
+    browser sends two of either: then each must be right.
     """
-    sites, origins = request.headers.getall("Sec-Fetch-Site", []), request.headers.getall("Origin", [])
-    if sites:
-        fine = _HERE.issuperset(sites)
-    else:
-        fine = all(_plain(origin.partition("://")[2]) == _plain(host) != "" for origin in origins)
+    sites, origins = request.headers.getall(SITE, []), request.headers.getall(ORIGIN, [])
+    fine = _HERE.issuperset(sites) if sites else all(_is_here(origin, reached) for origin in origins)
     if not fine:
         named = " and ".join(filter(None, origins)) or "another site"
-        raise RequestProblem(
-            403,
-            "cross_site",
-            "This came from another site",
-            f"The request comes from {named}, and this console is {host or 'here'}.",
+        raise _cross_site(
+            f"The request comes from {named}, and this console is {reached.host or 'here'}.",
             "Open the console itself and try again. If a proxy stands in front, it must pass the Host header on.",
         )
+
+
+def _is_here(origin: str, reached: Reached) -> bool:
+    """Whether a page of that origin is one of ours; where clients come by TLS, no page without it is."""
+    scheme, _, host = origin.lower().partition("://")
+    known = scheme == "https" or (scheme == "http" and not reached.secure)
+    return known and _plain(host) == _plain(reached.host) != ""
 
 
 def _plain(host: str) -> str:
@@ -54,37 +65,5 @@ def _plain(host: str) -> str:
     return host.lower().removesuffix(":443").removesuffix(":80")
 
 
-async def token_of(request: web.Request) -> str:
-    """The token for the forms of a page; empty where nobody is known by name."""
-    visit = visit_of(request)
-    if visit is None or not visit.viewer.name:
-        return ""
-    return (await _tokens(request, visit))[0]
-
-
-async def refuse_unsigned(request: web.Request, token: str) -> None:
-    """Raise `RequestProblem` unless ``token`` is of this viewer."""
-    visit = visit_of(request)
-    known = await _tokens(request, visit) if visit and visit.viewer.name else ()
-    given = token.encode(errors="replace")
-    if not any(hmac.compare_digest(each.encode(), given) for each in known):
-        raise RequestProblem(
-            403,
-            "stale_form",
-            "This form is too old",
-            "The form was made for another log-in, or a day ago, or by another site. Nothing was changed.",
-            "Go back, load the page again, and send it once more.",
-        )
-
-
-async def _tokens(request: web.Request, visit: Visit) -> tuple[str, ...]:
-    """The token to give out, and those to accept."""
-    if visit.secret:
-        return (_signed(visit.secret.encode(), "form"),)
-    key = await request.app[SHARED_KEY].read()
-    today = int(time.time()) // _DAY
-    return tuple(_signed(key, f"{day} {visit.viewer.name}") for day in (today, today - 1))
-
-
-def _signed(key: bytes, text: str) -> str:
-    return hmac.new(key, text.encode(errors="surrogateescape"), "sha256").hexdigest()
+def _cross_site(message: str, advice: str) -> RequestProblem:
+    return RequestProblem(403, "cross_site", "This came from another site", message, advice)

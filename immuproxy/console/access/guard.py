@@ -13,7 +13,6 @@ from contextlib import suppress
 from aiohttp import web
 
 from immuproxy.console.access.authenticators import Authenticator, NoAuthenticator
-from immuproxy.console.access.csrf import SHARED_KEY
 from immuproxy.console.access.identity import VISIT, Visit
 from immuproxy.console.access.log_ins import challenge
 from immuproxy.console.access.returning import log_in_url
@@ -36,8 +35,6 @@ OPEN_ROUTES: web.AppKey[set[str]] = web.AppKey("open_routes", set[str])
 def set_up(app: web.Application, door: Authenticator, *, more_open: frozenset[str] = frozenset()) -> None:
     """Put a door before the console; `admit` must be among its middlewares."""
     app[DOOR] = door
-    if door.shared_key:
-        app[SHARED_KEY] = door.shared_key
     app[OPEN_ROUTES] = set(OPEN | more_open)
 
 

@@ -15,7 +15,7 @@ from immuproxy.console.access.passwords import Passwords
 from immuproxy.console.settings import ConsoleAuth
 from immuproxy.store.rate_limits import Budgets, Places, Untold
 from immuproxy.store.redis import Store
-from immuproxy.store.sessions import Sessions, SharedKey
+from immuproxy.store.sessions import Sessions
 
 
 async def open_door(auth: ConsoleAuth | None, store: Store, record: Record, clock: Callable[[], int]) -> Authenticator:
@@ -26,7 +26,7 @@ async def open_door(auth: ConsoleAuth | None, store: Store, record: Record, cloc
     if auth is None:
         return NoAuthenticator()
     if auth.users_file is None:
-        return HeaderAuthenticator(auth, SharedKey(store))
+        return HeaderAuthenticator(auth)
     passwords = await Passwords.read(auth.users_file)
     log_ins = LogIns(
         passwords,
@@ -38,6 +38,4 @@ async def open_door(auth: ConsoleAuth | None, store: Store, record: Record, cloc
     )
     lasts = auth.sessions
     sessions = Sessions(store, idle_ms=round(lasts.idle * 1_000), longest_ms=round(lasts.longest * 1_000))
-    return PasswordAuthenticator(
-        auth, passwords=passwords, log_ins=log_ins, sessions=sessions, shared_key=SharedKey(store), clock=clock
-    )
+    return PasswordAuthenticator(auth, passwords=passwords, log_ins=log_ins, sessions=sessions, clock=clock)

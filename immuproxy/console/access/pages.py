@@ -51,7 +51,7 @@ class LogInPages:
     async def log_in(self, request: web.Request) -> web.StreamResponse:
         """Let a good password in; what is wrong is said above the form, with the name still in it."""
         way = reached(request, self._door.trusted)
-        csrf.refuse_foreign(request, way.host)
+        csrf.refuse_foreign_form(request, way)
         form = await read_form(request.clone(client_max_size=LARGEST_FORM))
         name, password = (form.fields.get(key, "")[: LONGEST_FIELD + 1] for key in ("name", "password"))
         there = local_or_home(form.fields.get("next", ""))
@@ -68,9 +68,7 @@ class LogInPages:
     async def log_out(self, request: web.Request) -> web.StreamResponse:
         """End the session everywhere."""
         visit = request[VISIT]
-        csrf.refuse_foreign(request, visit.reached.host)
-        form = await read_form(request)
-        await csrf.refuse_unsigned(request, form.fields.get(csrf.FIELD, ""))
+        csrf.refuse_foreign_form(request, visit.reached)
         await self._door.log_out(visit)
         response = _go("/log-in?out")
         cookies.take_away(response, visit.reached)

@@ -10,8 +10,7 @@ from multidict import MultiDict
 
 from immuproxy.allow import permission
 from immuproxy.allow.exceptions import Allows
-from immuproxy.console.access import administrator_of, changing, changing_json, event_by, visit_of
-from immuproxy.console.access.csrf import refuse_foreign
+from immuproxy.console.access import changing, changing_json, deleting, event_by
 from immuproxy.console.answers import API, SOURCES, as_json, as_page
 from immuproxy.console.exceptions import grants, view
 from immuproxy.console.links import with_query
@@ -129,7 +128,7 @@ async def end_json(request: web.Request) -> web.Response:
     """200 with the exception that ended."""
     query = request.query
     refuse_unknown(query, ("tag", "reason"))
-    _only_administrators(request)
+    deleting(request)
     try:
         repository, tag = permission.read_reference(query.get("tag", ""))
         reason = permission.read_reason(query["reason"]) if "reason" in query else ""
@@ -137,13 +136,6 @@ async def end_json(request: web.Request) -> web.Response:
         raise bad_parameter(error.part, f"{error.part}: {error}.") from None
     event = event_by(request, Action.EXCEPTION, Outcome.ENDED, repository=repository, tag=tag, reason=reason)
     return as_json({"exception": await view.end(request.app[SOURCES], event)})
-
-
-def _only_administrators(request: web.Request) -> None:
-    """No form can send a DELETE, and no other site may: a browser asks the console first, which never says yes."""
-    administrator_of(request)
-    visit = visit_of(request)
-    refuse_foreign(request, visit.reached.host if visit else "")
 
 
 def add_routes(app: web.Application) -> None:

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from immuproxy.console.access import asking, visit_of
+from immuproxy.console.access import asking
 from immuproxy.console.access.changes import FORMS
 from immuproxy.console.access.csrf import refuse_foreign
+from immuproxy.console.access.identity import VISIT
 from immuproxy.console.answers import SOURCES
 from immuproxy.console.gate import Gate
 from immuproxy.console.problems import RequestProblem, bad_parameter
@@ -64,8 +65,7 @@ async def submitted(request: web.Request) -> Submission:
     if request.content_type not in YAML_TYPES:
         wanted = "Send the file as application/yaml, or as a form with the field rules or file."
         raise RequestProblem(415, "unsupported_media_type", "Not in this form", wanted)
-    visit = visit_of(request)
-    refuse_foreign(request, visit.reached.host if visit else "")
+    refuse_foreign(request, request[VISIT].reached)
     return _submission(await request.read(), request.query.get("last", ""))
 
 
