@@ -79,7 +79,7 @@ async def as_page(
         "problem": None,
         "reach": reach,
         "unsure": reach is not None and not is_whole(reach),
-        "status": context.get("status") or (status_dict(await sources.status()) if visit else None),
+        "status": context.get("status") or (status_dict(sources.status()) if visit else None),
     }
     return aiohttp_jinja2.render_template(template, request, chrome | dict(context), status=status)
 

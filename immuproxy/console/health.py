@@ -24,7 +24,7 @@ async def readyz(request: web.Request) -> web.Response:
 
     The body says what is wrong.  Redis away is no reason for a balancer to give up on a proxy that still serves pulls.
     """
-    status = status_dict(await request.app[SOURCES].status())
+    status = status_dict(await request.app[SOURCES].probe())
     wanted = "ready" if request.query.get("writes", "0") == "0" else "writes"
     if is_closed(request.app):  # versions, addresses and what is wrong with them are not for strangers
         status["parts"] = [part | {"detail": ""} for part in status["parts"]]

@@ -83,9 +83,10 @@ class ComparisonPace:
 class Sources:
     """All that the console needs.
 
-    ``status`` answers within two seconds and never raises.  ``clock`` gives milliseconds since 1970-01-01 UTC.
-    ``edge`` is the address that people push to, as it stands in a ``docker push``: host, or host and port.  ``pace`` is
-    None where nothing compares.
+    ``status`` is what was found when the parts were looked at last, a few seconds ago: no page waits for one that
+    hangs.  ``probe`` asks them now, for machines that watch; it takes at most two seconds and never raises.  ``clock``
+    gives milliseconds since 1970-01-01 UTC.  ``edge`` is the address that people push to, as it stands in a
+    ``docker push``: host, or host and port.  ``pace`` is None where nothing compares.
     """
 
     audit: Audit
@@ -93,7 +94,8 @@ class Sources:
     register: Register
     exceptions: Exceptions
     rules: Callable[[], RulesInForce]
-    status: Callable[[], Awaitable[Sequence[Dependency]]]
+    status: Callable[[], Sequence[Dependency]]
+    probe: Callable[[], Awaitable[Sequence[Dependency]]]
     metrics: CollectorRegistry
     clock: Callable[[], int]
     edge: str

@@ -47,16 +47,21 @@ class Health:
         self._said: dict[str, Dependency] = {}
         self._asking = Shared(self._asked)
 
-    async def parts(self) -> Sequence[Dependency]:
-        """Redis as it was found last, and the upstream, asked now; never raises, takes at most two seconds.
+    @property
+    def last(self) -> Sequence[Dependency]:
+        """What the last `check` found; nobody is asked, so nothing is waited for."""
+        return tuple(self._said.values())
 
-        Who wants to know while it is being asked hears the same: anybody may ask, and each question may take a
+    async def parts(self) -> Sequence[Dependency]:
+        """Redis and the upstream, asked now; never raises, takes at most two seconds.
+
+        Who wants to know while they are being asked hears the same: anybody may ask, and each question may take a
         connection.
         """
         return await self._asking.ask()
 
     async def _asked(self) -> Sequence[Dependency]:
-        registry = await self._registry()
+        _, registry = await asyncio.gather(self._safety.look(), self._registry())
         return self._redis(), registry
 
     async def check(self) -> None:

@@ -54,7 +54,7 @@ def state() -> State:
 
 @pytest.fixture
 async def sources(store: Store, state: State) -> AsyncIterator[Sources]:
-    async def status() -> Sequence[Dependency]:
+    async def probe() -> Sequence[Dependency]:
         return state.parts
 
     metrics = CollectorRegistry()
@@ -67,7 +67,8 @@ async def sources(store: Store, state: State) -> AsyncIterator[Sources]:
             register=Register(store, Epoch(store, quarantine=0.0)),
             exceptions=Exceptions(store, lambda _repository: None),
             rules=lambda: ruling,
-            status=status,
+            status=lambda: state.parts,
+            probe=probe,
             metrics=metrics,
             clock=now,
             edge="registry.example:5000",

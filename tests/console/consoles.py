@@ -89,7 +89,7 @@ async def _open(
     auth: ConsoleAuth | None,
     index: Opened,
 ) -> tuple[str, Sources, Record]:
-    async def status() -> Sequence[Dependency]:
+    async def probe() -> Sequence[Dependency]:
         return parts
 
     store = await stack.enter_async_context(connect(redis_url, timeout=2.0))
@@ -102,7 +102,8 @@ async def _open(
         register=Register(store, Epoch(store, quarantine=0.0), published=projector.notify),
         exceptions=Exceptions(store, projector.notify),
         rules=lambda: ruling,
-        status=status,
+        status=lambda: parts,
+        probe=probe,
         metrics=CollectorRegistry(),
         clock=now,
         edge=edge,

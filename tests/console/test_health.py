@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import pytest
+from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import Metric
 from prometheus_client.registry import Collector
 
+from immuproxy.console.app import make_console
 from immuproxy.console.sources import PULLS, PUSHES, Dependency, Sources
 from tests.console.conftest import Console, State
 
@@ -46,6 +49,33 @@ async def test_ready_means_that_pulls_can_be_served(
             assert (body["status"], body["ready"], body["writes"]) == (status, pulls == 200, pushes == 200)
             shown = {"name": part.name, "ok": part.ok, "detail": part.detail, "stops": sorted(part.stops)}
             assert shown in body["parts"]
+
+
+PAGES = ("/", "/audit", "/repositories", "/drift", "/exceptions", "/rules", "/compare", "/nowhere")
+
+
+async def test_no_page_waits_for_a_part_that_hangs(sources: Sources, state: State) -> None:
+    asked = asyncio.Event()
+
+    async def hangs() -> Sequence[Dependency]:
+        asked.set()
+        never: asyncio.Future[Sequence[Dependency]] = asyncio.get_running_loop().create_future()
+        return await never
+
+    state.parts = (NO_REDIS, UP["upstream"])
+    async with TestClient(TestServer(make_console(replace(sources, probe=hangs)))) as console:
+        for path in PAGES:
+            async with console.get(path) as response:
+                assert "Redis down" in await response.text(), path
+        async with console.get("/api/v1/status") as response:
+            assert (await response.json())["status"] == "degraded"
+        async with console.get("/api/v1/overview") as response:
+            assert (await response.json())["status"]["status"] == "degraded"
+        assert not asked.is_set()
+        probing = asyncio.create_task(console.session.get(console.make_url("/readyz")))
+        await asyncio.wait_for(asked.wait(), 5)
+        assert not probing.done()
+        probing.cancel()
 
 
 async def test_metrics_are_those_of_the_registry(console: Console) -> None:

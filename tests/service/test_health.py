@@ -27,3 +27,7 @@ async def test_h88_many_who_ask_at_once_ask_the_parts_once(redis_server: RedisSe
         assert len(upstream.requests) == 1
         await health.parts()
         assert len(upstream.requests) == 2, "what was said before is not said again"
+        assert not health.last, "nothing was looked at yet"
+        await health.check()
+        assert list(health.last) == list(first)
+        assert len(upstream.requests) == 3

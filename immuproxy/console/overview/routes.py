@@ -90,7 +90,7 @@ async def overview_json(request: web.Request) -> web.Response:
 
 async def status(request: web.Request) -> web.Response:
     refuse_unknown(request.query, ())
-    return as_json(status_dict(await request.app[SOURCES].status()))
+    return as_json(status_dict(request.app[SOURCES].status()))
 
 
 def add_routes(app: web.Application) -> None:

@@ -25,12 +25,11 @@ async def overview(sources: Sources, chosen: figures.TimeRange | figures.Period)
     since, until = chosen.edges(now)
     reach = await reach_of(sources)
     refused = Search().with_term("outcome", Outcome.REFUSED)
-    chart, shadowed, recorded, latest, parts = await asyncio.gather(
+    chart, shadowed, recorded, latest = await asyncio.gather(
         audit.ask(views.chart, "attempt", since, until, chosen.buckets),
         audit.ask(views.shadowed, since, until),
         audit.total(),
         audit.events(refused, limit=SHOWN_REFUSALS),
-        sources.status(),
     )
     return figures.overview_context(
         chosen,
@@ -40,7 +39,7 @@ async def overview(sources: Sources, chosen: figures.TimeRange | figures.Period)
         shadowed=shadowed,
         recorded=recorded,
         in_force=sources.rules(),
-        parts=parts,
+        parts=sources.status(),
         now=now,
     ) | {"index": reach}
 
