@@ -38,13 +38,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-LONG = ("invariants", "auditor", "e2e")
+LONGEST = ("test_recovery.py", "test_containers.py", "test_failovers.py", "test_soak.py", "test_restarts.py")
+LONG = ("invariants", "auditor", "e2e", "browser")
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The folders with the longest tests come first, or one worker would be alone with them at the end."""
-    items.sort(key=lambda item: item.path.parent.name not in LONG)
+    """What takes longest comes first, or one worker would be alone with it at the end."""
+    items.sort(key=lambda item: (item.path.name not in LONGEST, item.path.parent.name not in LONG))
 
 
 @pytest.fixture(autouse=True)
