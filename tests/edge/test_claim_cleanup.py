@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from immuproxy.edge.push import claim_cleanup
+from immuproxy.edge.push import claim_cleanup, retry
 from immuproxy.ledger import keys
 from immuproxy.ledger.model import State
 from immuproxy.store.redis import LedgerUnavailableError
@@ -69,21 +69,28 @@ async def test_h65_a_claim_that_nobody_knows_of_is_given_back(
 async def test_h65_the_first_try_may_come_before_the_claim(edge: RunningEdge, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command was on its way when its caller gave up, and is taken after the first try to give it back."""
     register = edge.parts.register
-    real, taken = register.claim, asyncio.Event()
+    real, give_back = register.claim, register.give_back
+    tried, taken = asyncio.Event(), asyncio.Event()
+    monkeypatch.setattr(retry, "AT_ONCE", -1.0)  # it took too long to be tried again at once
+
+    async def seen(*arguments: Any, **named: Any) -> Any:
+        step = await give_back(*arguments, **named)
+        tried.set()
+        return step
 
     async def delayed(*arguments: Any, **named: Any) -> Any:
         monkeypatch.setattr(register, "claim", real)
 
         async def later() -> None:
-            await asyncio.sleep(0.15)
+            await tried.wait()
             await real(*arguments, **named)
             taken.set()
 
         task = asyncio.create_task(later())
         task.add_done_callback(lambda _: None)
-        await asyncio.sleep(0.21)  # too long to be tried again at once
         raise LedgerUnavailableError("timed out")
 
+    monkeypatch.setattr(register, "give_back", seen)
     monkeypatch.setattr(register, "claim", delayed)
     assert (await edge.client.put(REPOSITORY, TAG, image("ours"))).status == 503
     await taken.wait()

@@ -223,12 +223,12 @@ async def test_i10_a_push_that_others_finished_and_overwrote_is_told_once(
     )
     ours, other = blobs
     stored = edge.parts.register.commit
-    late = asyncio.Event()
+    late, overwritten = asyncio.Event(), asyncio.Event()
 
     async def slow(*arguments: Any, **named: Any) -> Reply:
         if arguments[2].digest == ours.digest:
             late.set()
-            await asyncio.sleep(0.5)
+            await overwritten.wait()
         return await stored(*arguments, **named)
 
     monkeypatch.setattr(edge.parts.register, "commit", slow)
@@ -236,6 +236,7 @@ async def test_i10_a_push_that_others_finished_and_overwrote_is_told_once(
     await late.wait()
     assert (await edge.client.pull(REPOSITORY, TAG)).digest == ours.digest
     assert (await edge.client.put(REPOSITORY, TAG, other)).status == 201
+    overwritten.set()
     assert (await pushing).status == 201
     assert (await edge.client.pull(REPOSITORY, TAG)).digest == other.digest
     events = await edge.events(REPOSITORY)
