@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from immuproxy.audit import schema
 from immuproxy.audit.audit import Audit
+from immuproxy.audit.deadline import OutOfTimeError
 from immuproxy.audit.follow import Follower
 from immuproxy.audit.index import IndexDamagedError
 from immuproxy.store.redis import LedgerUnavailableError
@@ -31,12 +33,13 @@ class IndexState:
 async def watch(audit: Audit, follower: Follower, told: Callable[[IndexState], None]) -> None:
     """Tell it until cancelled."""
     while True:
-        told(await standing(audit, follower))
+        with suppress(OutOfTimeError):  # too busy to count: what was told last stays
+            told(await standing(audit, follower))
         await asyncio.sleep(EVERY)
 
 
 async def standing(audit: Audit, follower: Follower) -> IndexState:
-    """One look; an index that cannot be asked holds nothing."""
+    """One look; an index that cannot be asked holds nothing.  Raises `OutOfTimeError`."""
     try:
         reach, events = await audit.reach(), await audit.total()
     except IndexDamagedError:

@@ -95,7 +95,7 @@ class Found:
 
 
 @dataclass(slots=True)
-class Connections:
+class Pools:
     """The pools of one upstream, and the limits now, for all who ask over them.
 
     ``url``: scheme, host, port, or ``unix:///path``.
@@ -108,7 +108,7 @@ class Connections:
     elsewhere: aiohttp.ClientSession
 
     @classmethod
-    def to(cls, url: str, timeouts: Timeouts, tls: Tls, answered: Answered | None) -> Connections:
+    def to(cls, url: str, timeouts: Timeouts, tls: Tls, answered: Answered | None) -> Pools:
         """Pools for an upstream; needs a running loop.  ``answered`` as of `opened`."""
         url = url.rstrip("/")
         path = url.removeprefix("unix://") if url.startswith("unix:") else ""
@@ -128,7 +128,7 @@ class Connections:
 class Upstream:
     """The registry behind the proxy."""
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: Pools) -> None:
         """Asks over ``connections``, which somebody else closes.  Use `opened`."""
         self.connections = connections
         self.url = connections.url
@@ -433,7 +433,7 @@ async def opened(
     ``answered(pool, seconds)`` is told how long the head of each answer took, from the wait for a connection on.
     """
     tls = ssl.create_default_context(cafile=ca_file) if ca_file else True
-    connections = Connections.to(url, timeouts, tls, answered)
+    connections = Pools.to(url, timeouts, tls, answered)
     try:
         yield Upstream(connections)
     finally:

@@ -24,7 +24,7 @@ LONGEST = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class RedisFinding:
     """What a look found.
 
     ``fault``: why nothing can be written, empty where all can.  ``may_forget``: it is that Redis is set up to forget.
@@ -47,7 +47,7 @@ class Safety:
         self._store = store
         self._strict = strict
         self._allowed = ""
-        self.found = Finding(fault="it has not been looked at")
+        self.found = RedisFinding(fault="it has not been looked at")
 
     async def watch(self) -> None:
         """Look for ever; cancel it to stop."""
@@ -55,26 +55,26 @@ class Safety:
             await asyncio.sleep(INTERVAL)
             await self.look()
 
-    async def look(self) -> Finding:
+    async def look(self) -> RedisFinding:
         """Look now; never raises, takes at most two seconds."""
         try:
             async with asyncio.timeout(LONGEST):
                 self.found = await self._look()
         except (LedgerUnavailableError, TimeoutError) as error:
-            self.found = Finding(fault=str(error) or "no answer in time")
+            self.found = RedisFinding(fault=str(error) or "no answer in time")
         return self.found
 
-    async def _look(self) -> Finding:
+    async def _look(self) -> RedisFinding:
         try:
             told = await self._store.information()
         except LedgerRefusedError as error:  # whoever does not let itself be asked may forget
             self._store.refusal = str(error)
-            return Finding(fault=str(error))
+            return RedisFinding(fault=str(error))
         version = str(told.get("redis_version", "?"))
         self._store.refusal = self._danger(told)
         if self._store.refusal:
-            return Finding(self._store.refusal, may_forget=True, version=version)
-        return Finding(await self._store.try_rights(), version=version)
+            return RedisFinding(self._store.refusal, may_forget=True, version=version)
+        return RedisFinding(await self._store.try_rights(), version=version)
 
     def _danger(self, told: Mapping[str, object]) -> str:
         """Why this Redis may forget what it is told; empty when it may not, or when that is allowed."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
+from immuproxy.audit import deadline, watching
 from immuproxy.audit.follow import BATCH
 from immuproxy.audit.index import IndexFullError
 from immuproxy.audit.record import Record
@@ -63,3 +65,22 @@ async def test_an_index_that_cannot_be_written_lags_behind(redis_server: RedisSe
         now = await standing(here.audit, here.follower)
         assert now == IndexState(held, now.lag, whole=False)
         assert now.lag == pytest.approx(lag, abs=1.0)
+
+
+async def test_a_machine_too_busy_to_count_tells_nothing_until_it_can(
+    redis_server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "EVERY", 0.01)
+    told: asyncio.Queue[IndexState] = asyncio.Queue()
+    async with connect(redis_server.url, timeout=2.0) as store, followed(store, tmp_path) as here:
+        await fill(store, list(made_up_events(20, start=1_700_000_000_000)))
+        await here.until_all(20)
+        monkeypatch.setattr(deadline, "SECONDS", -1.0)
+        looking = asyncio.create_task(watching.watch(here.audit, here.follower, told.put_nowait))
+        try:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(told.get(), 0.2)
+            monkeypatch.setattr(deadline, "SECONDS", 5.0)
+            assert (await asyncio.wait_for(told.get(), 10)).events == 20
+        finally:
+            looking.cancel()

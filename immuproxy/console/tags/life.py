@@ -19,7 +19,7 @@ ENDS = {(Action.DELETE_TAG, Outcome.DELETED)}
 
 
 @dataclass(frozen=True, slots=True)
-class TagState:
+class StateChip:
     """A tag's state in one word, with the tone and shape of its chip."""
 
     state: str
@@ -27,24 +27,24 @@ class TagState:
     shape: str
 
 
-HELD = TagState("held", "good", "pin")
-MOVES = TagState("moves", "calm", "cycle")
-DELETED = TagState("deleted", "warn", "minus")
-FREE = TagState("free", "calm", "dot")
+HELD = StateChip("held", "good", "pin")
+MOVES = StateChip("moves", "calm", "cycle")
+DELETED = StateChip("deleted", "warn", "minus")
+FREE = StateChip("free", "calm", "dot")
 
 
-def standing(record: TagRecord) -> TagState:
+def standing(record: TagRecord) -> StateChip:
     """The word for a tag's record; `FREE` where there is none."""
     if record.committed and record.claim:
-        return TagState("being overwritten", "warn", "cycle")
+        return StateChip("being overwritten", "warn", "cycle")
     if record.committed:
         return HELD
     if record.tombstone:
         return DELETED
-    return TagState("being pushed", "note", "in") if record.claim else FREE
+    return StateChip("being pushed", "note", "in") if record.claim else FREE
 
 
-def standing_of(record: TagRecord, facts: TagFacts) -> TagState:
+def standing_of(record: TagRecord, facts: TagFacts) -> StateChip:
     """The word for a tag, also for one that the ledger does not hold."""
     word = standing(record)
     if word is not FREE:
