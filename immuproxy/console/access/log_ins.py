@@ -5,6 +5,10 @@ days it is that of the user at that network, which nobody elsewhere can use up: 
 anywhere else it is that of the network, and also that of the name, so that many machines together do not get more
 guesses at one name either.  A good password gives back what its attempt took, and no more: an account of one's own does
 not buy guesses at others.
+
+No fewer would do.  By network alone, who has many (an IPv6 /48 holds 65,536 of them) guesses at one name as often as
+they like; by name alone, anybody locks a user out from elsewhere; by the pair of both, one machine tries a common
+password on every name.
 """
 
 from __future__ import annotations
