@@ -124,17 +124,18 @@ async def test_the_script_gets_the_same_in_pieces(filled: Console) -> None:
 
 
 async def test_a_visitor_tries_one_file_at_a_time(filled: Console, monkeypatch: pytest.MonkeyPatch) -> None:
-    slow = rehearse
+    slow, began = rehearse, asyncio.Event()
 
     async def never_ending(*arguments: Any, **options: Any) -> Any:
         async for step in slow(*arguments, **options):
+            began.set()
             yield step
             await asyncio.sleep(30)
 
     with monkeypatch.context() as patched:
         patched.setattr(trials, "rehearse", never_ending)
         first = asyncio.create_task(filled.post(API, data=FROZEN, headers=YAML))
-        await asyncio.sleep(1)
+        await began.wait()
         second = await filled.post(API, data=FROZEN, headers=YAML)
         assert (second.status, second.headers["Retry-After"]) == (429, "5")
         first.cancel()
