@@ -223,7 +223,7 @@ async def test_a_changed_password_ends_sessions_and_so_does_a_removed_user(
         _replace(file, users_text({ADMINISTRATOR: "another"}))
         await _until(vera, 401)
         _replace(file, "anna:plain\n")
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.1)  # five looks at the file
         assert await status_of(anna) == 200, "a wrong file is not taken"
 
 
@@ -244,7 +244,7 @@ async def test_an_unused_session_ends(sources: Sources, store: Store, tmp_path: 
     auth = users_in(tmp_path, sessions=SessionSettings.model_validate({"idle": "300ms", "longest": "1h"}))
     async with console_for(sources, store, auth) as client:
         assert (await send_log_in(client, VIEWER, PASSWORDS[VIEWER])).status == 303
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(0.4)  # longer than a session may be idle, by Redis's clock
         assert await status_of(client) == 401
 
 
@@ -255,7 +255,7 @@ async def test_a_live_tail_is_cut_when_its_viewer_logs_out(
     await log_in(closed_console)
     async with closed_console.get("/api/v1/live") as tail:
         assert (await tail.content.readline()).startswith(b"retry")
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.2)  # it was looked at again, and went on
         await seed([push(tag="seen")])
         assert b"seen" in await _next_data(tail)
         await send_form(closed_console, "/log-out")

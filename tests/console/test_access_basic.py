@@ -115,7 +115,7 @@ async def test_a_changed_password_is_not_remembered(
             while await status() != 401:
                 await asyncio.sleep(0.05)
         auth.users_file.write_text("")
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.1)  # five looks at the file
         assert await status() == 401
 
 

@@ -105,7 +105,7 @@ async def test_h58_a_direct_write_is_noticed_and_healed_within_five_seconds(edge
 async def test_h58_our_own_pushes_and_forged_hints_change_nothing(edge: RunningEdge) -> None:
     ours = image("ours")
     await edge.client.push("team/app", "1.0", ours)
-    await asyncio.sleep(1)
+    await asyncio.sleep(1)  # nothing tells that a hint has changed nothing
     assert [told.action for told in await edge.events("team/app")] == [Action.PUSH]
 
 

@@ -151,7 +151,7 @@ async def test_h82_whether_the_registry_answers_is_asked_beside_the_queue() -> N
     async with scripted(script) as server, opened(server.url, timeouts=Timeouts()) as upstream:
         path = build_path(RouteKind.MANIFEST, "team/app", "1.0")
         stalled = [asyncio.create_task(upstream.exchange("GET", path, CIMultiDict())) for _ in range(80)]
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.1)  # how many of them the queue lets through is not told
         async with asyncio.timeout(1):
             assert await upstream.status() == 200
         over.set()

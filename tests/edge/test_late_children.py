@@ -216,7 +216,7 @@ async def test_h91_a_child_is_not_sent_while_what_it_needs_is_being_deleted(scen
     async def begin() -> None:
         nonlocal push
         push = asyncio.create_task(scene.edge.client.put(REPOSITORY, "latest", CHILD))
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.2)  # nothing tells that it goes on waiting
         assert not push.done()
 
     scene.sparse.before["DELETE", gone] = begin

@@ -59,7 +59,7 @@ async def test_without_redis_nothing_is_said_of_what_another_proxy_may_have_over
             await left.client.push("team/app", tag, first)
             assert (await left.client.pull("team/app", tag)).digest == first.digest
         assert (await right.client.push("team/app", "1.0", image("two"))).status == 201
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.2)  # longer than the quarantine
         redis_server.kill()
         assert (await left.client.pull("team/app", "1.0")).status == 503
         assert (await left.client.pull("team/app", "2.0")).digest == first.digest

@@ -54,7 +54,7 @@ async def test_h103_a_push_that_waited_is_judged_by_what_is_in_force_then(edge: 
     other = Content(digest=THREE.digest, needs=frozenset({THREE.digest}))
     await register.claim(REPOSITORY, TAG, other, token="t", lease_ms=60_000, over_generation=1, over_digest=ONE.digest)
     waiting = asyncio.create_task(edge.client.put(REPOSITORY, TAG, TWO))
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.1)  # nothing tells that it waits by now
     await change(edge)
     await register.release(REPOSITORY, TAG, token="t", event=None)
     assert (await waiting).status == 409

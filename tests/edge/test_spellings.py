@@ -134,7 +134,7 @@ async def test_h81_a_push_waits_for_a_delete_by_another_digest(edge: RunningEdge
     again = await register.begin_delete(REPOSITORY, sha256(blob), holders=[], deadline_ms=LATER, draft=draft)
     assert again is Step.BUSY
     push = asyncio.create_task(edge.client.put(REPOSITORY, "1.0", pushed))
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(0.2)  # nothing tells that it goes on waiting
     assert not push.done()
     await register.end_delete(REPOSITORY, mark, draft)
     assert (await push).status == 201

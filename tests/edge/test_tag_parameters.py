@@ -104,7 +104,7 @@ async def test_h11_a_proxy_that_stands_still_between_two_tags_still_sets_both(
         async def sleepy(self: Upstream, repository: str, reference: str, *sent: Any, **named: Any) -> Any:
             answer = await real(self, repository, reference, *sent, **named)
             if reference == "a":
-                await asyncio.sleep(1.2)
+                await asyncio.sleep(1.2)  # longer than its lease, which Redis's clock ends
                 meanwhile.append((await awake.client.put("team/app", "b", other)).status)
             return answer
 

@@ -180,7 +180,7 @@ async def test_h62_an_owner_that_slept_through_its_lease_sends_nothing(
 
         async def slept(*arguments: Any, **named: Any) -> Reply:
             reply = await real(*arguments, **named)
-            await asyncio.sleep(0.4)
+            await asyncio.sleep(0.4)  # longer than its lease, which Redis's clock ends
             return reply
 
         monkeypatch.setattr(edge.parts.register, "arm", slept)

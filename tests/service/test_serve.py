@@ -166,7 +166,7 @@ def test_ctrl_c_while_it_starts_is_quiet(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         pipe = os.open(file, os.O_WRONLY)  # returns when the file is being read
         try:
-            time.sleep(0.2)
+            time.sleep(0.2)  # nothing tells that it stands in the read by now
             process.send_signal(signal.SIGINT)
             assert process.communicate(timeout=10)[0] == ""
         finally:

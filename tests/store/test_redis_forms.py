@@ -134,7 +134,7 @@ async def test_h82_reads_do_not_wait_behind_steps_that_wait_for_a_replica(
         content, register = Content(digest=image("one").digest, needs=frozenset()), edge.parts.register
         claims = [register.claim("team/app", f"1.{n}", content, token="t", lease_ms=5000) for n in range(100)]
         waiting = asyncio.gather(*claims, return_exceptions=True)
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.3)  # nothing tells that all of them wait
         async with asyncio.timeout(1.0):
             await register.read("team/app", "1.0")
         assert not waiting.done()
@@ -230,7 +230,7 @@ async def test_h67_a_cluster_waits_for_the_replicas_of_the_node_that_was_written
         # Several connections to each node, and a replica that has confirmed all that they saw: WAIT on another one than
         # the write's would be content with that.
         await asyncio.gather(*(edge.parts.register.read(repository_of(number % 2), "x") for number in range(20)))
-        await asyncio.sleep(1.2)
+        await asyncio.sleep(1.2)  # a replica confirms by itself once a second
         replicated[2].pause()
         await check_nothing_is_pushed(edge, repository_of(0))
         assert (await edge.client.push(repository_of(1), "1.0", image("one"))).status == 201
