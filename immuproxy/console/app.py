@@ -28,7 +28,7 @@ def make_console(sources: Sources, door: Authenticator | None = None, *, open_me
     """The console's application: pages, JSON API, health and metrics, over ``sources``.
 
     ``door`` decides who comes in; without one everybody may look, and nobody change anything.  ``open_metrics``:
-    ``/metrics`` asks nobody who he is.
+    ``/metrics`` asks nobody who they are.
     """
     app = web.Application(middlewares=[say_what_is_wrong, guard.admit], client_max_size=LARGEST_BODY)
     app[SOURCES] = sources

@@ -48,7 +48,7 @@ class ConsoleAuth(Settings):
     """Who may look, and who may change something.
 
     Either ``users_file`` (names and bcrypt hashes), or ``identity_header``: the header in which one of the
-    ``trusted_proxies`` names the user, and ``groups_header`` his groups.  ``administrators`` and the members of
+    ``trusted_proxies`` names the user, and ``groups_header`` their groups.  ``administrators`` and the members of
     ``administrator_groups`` may change things; without any, nobody may.  With ``users_file``, ``trusted_proxies`` are
     those whose word on the client's address and on TLS is believed.  ``metrics`` says whether ``/metrics`` is open to
     those who have not logged in.
@@ -68,7 +68,7 @@ class ConsoleAuth(Settings):
         if (self.users_file is None) == (self.identity_header is None):
             raise ValueError("give exactly one of users_file and identity_header")
         if self.identity_header is not None and not self.trusted_proxies:
-            raise ValueError("identity_header needs trusted_proxies; without them anybody could name himself")
+            raise ValueError("identity_header needs trusted_proxies; without them anybody could take any name")
         if self.groups_header is not None and self.identity_header is None:
             raise ValueError("groups_header belongs to identity_header, not to users_file")
         if self.administrator_groups and self.groups_header is None:

@@ -27,7 +27,7 @@ COMPARED_EVERY = 600
 """Seconds between two comparisons of a repository with the upstream, by whichever proxy comes first."""
 
 HELD = 60
-"""Seconds after which a repository whose proxy is gone in the middle may be gone on with by another."""
+"""Seconds after which another goes on with a repository whose proxy is gone in the middle."""
 
 KEPT_EVERY = 100
 """Tags between two notes of how far it came; `RATE` of them pass in a fraction of `HELD`."""
@@ -101,7 +101,7 @@ class Comparison:
                 unanswered.append(tag)
                 whole = False
                 if error.status in _DENIED or (len(unanswered) == MOST_FAILURES and not await self._answers()):
-                    return  # it is left as it stands, and gone on with when nobody holds it any more
+                    return  # it is left as it stands; another goes on with it when nobody holds it any more
                 if len(unanswered) == MOST_FAILURES:
                     unanswered.clear()
             except LedgerUnavailableError as error:

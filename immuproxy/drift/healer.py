@@ -65,7 +65,7 @@ class Healer:
             await asyncio.sleep(PAUSE)
 
     async def _follow(self, found: TagRecord, seen: str) -> None:
-        """What a reader was shown instead is drift; that he was shown nothing may be for want of rights, so look."""
+        """What a reader was shown instead is drift; that they were shown nothing may be for want of rights, so look."""
         if seen:
             await self.repair(found, seen)
         else:

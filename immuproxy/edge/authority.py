@@ -103,7 +103,7 @@ class Authority:
     def confirms(self, repository: str, caller: Caller) -> bool:
         """Whether the push that was just let in proves who the caller is.
 
-        Only where the upstream asks for credentials: where it lets strangers in, anybody may call himself anything.
+        Only where the upstream asks for credentials: where it lets strangers in, anybody may take any name.
         """
         return self._confirms(_PUSH, repository, caller)
 

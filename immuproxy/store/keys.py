@@ -20,7 +20,7 @@ OLD_CONSOLE_KEY = PREFIX + "{console}:key"
 """String: with what an older release signed the console's forms; deleted (`immuproxy.audit.record.old_keys`)."""
 
 BUDGETS = PREFIX + "{console}:budgets"
-"""Sorted set: who tried to log in -> when his budget of attempts is full again (ms)."""
+"""Sorted set: who tried to log in -> when their budget of attempts is full again (ms)."""
 
 UNTOLD = PREFIX + "{console}:untold"
 """Counter: failed log-ins that were left out of the audit because there were too many."""

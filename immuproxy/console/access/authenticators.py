@@ -96,7 +96,7 @@ class HeaderAuthenticator:
         return True
 
     def _one(self, request: web.Request, header: str) -> str:
-        """A proxy that adds its header beside the client's, instead of in its place, lets everybody name himself."""
+        """A proxy that adds its header beside the client's, instead of in its place, lets everybody take any name."""
         values = request.headers.getall(header, [])
         if len(values) > 1:
             raise _ambiguous(header)
@@ -148,7 +148,7 @@ class PasswordAuthenticator:
     async def of_session(self, secret: str, way: Reached, *, used: bool = True) -> Visit | None:
         """The visit that a session's secret stands for.
 
-        A session holds as long as the user's line in the file is the one that he logged in with.
+        A session holds as long as the user's line in the file is the one that they logged in with.
         """
         found = await self._sessions.find(secret, self._clock(), used=used)
         if found is None or found.line != self._passwords.users.line(found.user):

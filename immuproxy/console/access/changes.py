@@ -85,12 +85,12 @@ async def asking(request: web.Request) -> tuple[Viewer, Form]:
 
 
 def administrator_of(request: web.Request) -> Viewer:
-    """Who asks, if he may change something; else raises `RequestProblem` (403)."""
+    """Who asks, if they may change something; else raises `RequestProblem` (403)."""
     viewer = viewer_of(request)
     if viewer.is_administrator:
         return viewer
     if not viewer.name:
-        message = "This console asks nobody who he is, so nobody may change anything here."
+        message = "This console asks nobody who they are, so nobody may change anything here."
         advice = "Name administrators under console.auth in the configuration, or use the command line."
     else:
         message = f"{viewer.name} may look, but not change anything."

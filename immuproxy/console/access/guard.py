@@ -50,7 +50,7 @@ def is_closed(app: web.Application) -> bool:
 
 @web.middleware
 async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Find out who asks, and let him in, send him to the log-in page, or refuse."""
+    """Find out who asks, and let them in, send them to the log-in page, or refuse."""
     resource = request.match_info.route.resource
     if resource is not None and resource.canonical in request.app[OPEN_ROUTES]:
         return await handler(request)

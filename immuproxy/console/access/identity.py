@@ -1,4 +1,4 @@
-"""Who asks, and what he may do: values that the middleware puts on each request.  PURE."""
+"""Who asks, and what they may do: values that the middleware puts on each request.  PURE."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """Who looks.  ``name`` is empty where the console asks nobody who he is; such a viewer never administers."""
+    """Who looks.  ``name`` is empty where the console asks nobody who they are; such a viewer never administers."""
 
     name: str = ""
     role: Role = Role.VIEWER
 
     @property
     def is_administrator(self) -> bool:
-        """Whether he may change something."""
+        """Whether they may change something."""
         return self.role is Role.ADMINISTRATOR
 
     def to_dict(self) -> dict[str, str | None]:
@@ -36,10 +36,10 @@ class Viewer:
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """One request's viewer, how he reached the console, and by what he proved who he is.
+    """One request's viewer, how they reached the console, and by what they proved who they are.
 
-    ``secret`` is that of his session, ``line`` the hash of his line in the users file; both are empty where a proxy in
-    front named him, or nobody asked.
+    ``secret`` is that of their session, ``line`` the hash of their line in the users file; both are empty where a proxy
+    in front named them, or nobody asked.
     """
 
     viewer: Viewer

@@ -59,7 +59,7 @@ class InTurn:
                 del self._places[name]
 
     async def _turn(self, place: _Place, name: str, waits: Waits) -> None:
-        """The lock lets in whoever came first: where it is free and somebody is here, it is his next (H120)."""
+        """The lock lets in whoever came first: where it is free and somebody is here, it is theirs next (H120)."""
         if place.pushes == 1:
             await place.lock.acquire()
             return
