@@ -1,11 +1,19 @@
 # Each target does its own set-up; when everything is there already that takes a second.
 # The work is in tools/; `make help` lists what there is.
 
-.PHONY: help run test attack soak audit-check bench-console lint format lock clean
+# A test waits for servers, time limits and browsers more than it computes, so there are more workers than cores.
+WORKERS ?= 4
+# What needs no server, no clock and no process.
+PURE = tests/oci tests/rules tests/values tests/model tests/edge/test_headers.py tests/drift/test_compare.py \
+	tests/rehearsal/test_child.py tests/console/test_links.py tests/console/test_wording.py \
+	$(wildcard tests/console/test_contexts_*.py)
+
+.PHONY: help run test test-pure attack soak audit-check bench-console lint format lock clean
 
 help:
 	@echo 'make run     start immuproxy, a registry and an embedded Redis in the foreground (EDGE=, CONSOLE= to move them)'
-	@echo 'make test    run the whole test suite (ARGS="-k name" for a part of it)'
+	@echo 'make test    run the whole test suite (ARGS="-k name" for a part of it; WORKERS=4)'
+	@echo 'make test-pure  the tests of names, rules, values, the model and what pages show: seconds, and no server'
 	@echo 'make attack  hostile requests and faults on every surface, the long ones too (ARGS="-k name" for a part of it)'
 	@echo 'make soak    random clients and every fault for an hour (SECONDS=, TOPOLOGY=sentinel or cluster, SEED= to replay one)'
 	@echo 'make audit-check  the audit held against what was sent and answered, for ten minutes of faults (SECONDS=, SEED=)'
@@ -21,7 +29,11 @@ run:
 
 test:
 	@tools/setup test
-	@exec .venv/bin/python -m pytest $(or $(ARGS),-n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder)
+	@exec .venv/bin/python -m pytest $(or $(ARGS),-n $(WORKERS) --dist loadfile --no-loadscope-reorder)
+
+test-pure:
+	@tools/setup test
+	@exec .venv/bin/python -m pytest -q -p no:schemathesis $(PURE) $(or $(ARGS),-n 2 --dist worksteal)
 
 attack:
 	@tools/setup test

@@ -23,10 +23,10 @@ import aiohttp
 from bench.audit_index import END, load
 from immuproxy.audit import Audit, Follower, Index
 from immuproxy.audit.search import parse
-from immuproxy.ledger.redis import connect
+from immuproxy.store.redis import connect
 from immuproxy.telemetry import logs
-from tests.conversation import Client, edge_over, image
-from tests.servers import running_redis, running_registry
+from tests.support.conversation import Client, edge_over, image
+from tests.support.servers import running_redis, running_registry
 
 PEOPLE = 10
 RUNS = 200

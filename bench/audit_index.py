@@ -23,12 +23,12 @@ from immuproxy.audit import views
 from immuproxy.audit.audit import Audit
 from immuproxy.audit.follow import Follower
 from immuproxy.audit.index import Index
+from immuproxy.audit.record.keys import EVENTS
 from immuproxy.audit.search import Search, parse
-from immuproxy.ledger.keys import EVENTS
-from immuproxy.ledger.redis import Store, connect
+from immuproxy.store.redis import Store, connect
 from tests.audit.loading import Line, written
 from tests.audit.made_up import DAY_MS, made_up_events
-from tests.servers import running_redis
+from tests.support.servers import running_redis
 
 START = 1_700_000_000_000
 END = START + 90 * DAY_MS

@@ -37,8 +37,8 @@ from aiohttp import web
 from bench.loading import load
 from bench.pages import EXPORTS, Page, Visit
 from bench.world import MEDIA_TYPE, World, digest_of, manifest_of
-from tests.proxies import ProxyServer, make_proxy
-from tests.servers import RedisServer, free_port, running, running_redis, wait_until
+from tests.support.proxies import ProxyServer, make_proxy
+from tests.support.servers import RedisServer, free_port, running, running_redis, wait_until
 
 LIMIT_MS = 300.0
 RATIO = 2.0

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from bench import world
-from immuproxy.web.links import manifest_url, repository_url, tag_url, with_query
+from immuproxy.console.links import manifest_url, repository_url, tag_url, with_query
 
 API = "/api/v1"
 DEEP = 20

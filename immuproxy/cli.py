@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 import click
 
 from immuproxy import __version__
-from immuproxy.commands_rules import check, explain
+from immuproxy.commands.check import check
+from immuproxy.commands.explain import explain
 
 if TYPE_CHECKING:
-    from immuproxy.config import Config
+    from immuproxy.service.config import Config
 
 
 FAILED, WRONG_FILE, INTERRUPTED = 1, 2, 130
@@ -87,8 +88,8 @@ def serve(path: Path) -> None:
 
 
 def _load_and_serve(path: Path) -> None:
-    from immuproxy.config import load_config  # noqa: PLC0415  # see the module's docstring
     from immuproxy.rules.problems import DocumentErrors  # noqa: PLC0415
+    from immuproxy.service.config import load_config  # noqa: PLC0415  # see the module's docstring
 
     try:
         config = load_config(path)
@@ -102,8 +103,8 @@ def _load_and_serve(path: Path) -> None:
 def _serve(path: Path, config: Config) -> None:
     import structlog  # noqa: PLC0415
 
-    from immuproxy import app, memory  # noqa: PLC0415
-    from immuproxy.connections import CannotOpenError  # noqa: PLC0415
+    from immuproxy.service import app, memory  # noqa: PLC0415
+    from immuproxy.service.connections import CannotOpenError  # noqa: PLC0415
     from immuproxy.telemetry import logs  # noqa: PLC0415
 
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the server has set its own handler

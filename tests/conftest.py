@@ -3,6 +3,7 @@
 `registry` and `redis_server` are fresh for each test (together about 40 ms) and may be killed, frozen or broken.
 `shared_registry` and `shared_redis` live for the whole session: use names of your own there (`unique_name`).
 `start_registry` and `start_redis` are factories for options or for more than one.
+`replica` follows `redis_server`, and `sentinel` (the port of one) watches both.
 """
 
 from __future__ import annotations
@@ -12,26 +13,39 @@ import inspect
 import os
 import secrets
 import signal
+import subprocess
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from blockbuster import blockbuster_ctx
+from redis import Redis
+from redis.exceptions import RedisError
 
-from tests.servers import RedisServer, RegistryServer, running_redis, running_registry
+from tests.support.servers import (
+    RedisServer,
+    RegistryServer,
+    free_port,
+    program,
+    running_redis,
+    running_registry,
+    wait_until,
+)
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # What a shell starts in the background ignores Ctrl-C, and so would every program that the tests start and stop.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-LONG = ("invariants", "auditor", "e2e")
+LONGEST = ("test_recovery.py", "test_containers.py", "test_failovers.py", "test_soak.py", "test_restarts.py")
+LONG = ("invariants", "auditor", "e2e", "browser")
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The folders with the longest tests come first, or one worker would be alone with them at the end."""
-    items.sort(key=lambda item: item.path.parent.name not in LONG)
+    """What takes longest comes first, or one worker would be alone with it at the end."""
+    items.sort(key=lambda item: (item.path.name not in LONGEST, item.path.parent.name not in LONG))
 
 
 @pytest.fixture(autouse=True)
@@ -94,3 +108,40 @@ def unique_name() -> str:
 def seed() -> int:
     """Of everything random in a soak; `SOAK_SEED` replays one."""
     return int(os.environ.get("SOAK_SEED") or secrets.randbelow(1_000_000))
+
+
+@pytest.fixture
+def replica(redis_server: RedisServer, start_redis: Callable[..., RedisServer]) -> RedisServer:
+    server = start_redis()
+    with Redis.from_url(redis_server.url) as master:
+        master.config_set("repl-diskless-sync-delay", 0)
+    with Redis.from_url(server.url) as client:
+        client.replicaof("127.0.0.1", redis_server.port)
+        wait_until(lambda: client.info("replication").get("master_link_status") == "up", "the replica to follow")
+    return server
+
+
+@pytest.fixture
+def sentinel(redis_server: RedisServer, replica: RedisServer, tmp_path: Path) -> Iterator[int]:
+    port = free_port()
+    config = tmp_path / "sentinel.conf"
+    config.write_text(
+        f"port {port}\nbind 127.0.0.1\nsentinel monitor ledger 127.0.0.1 {redis_server.port} 1\n"
+        "sentinel down-after-milliseconds ledger 300\nsentinel failover-timeout ledger 3000\n"
+    )
+    process = subprocess.Popen(
+        [program("redis-server"), str(config), "--sentinel"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        with Redis(port=port) as client:
+            wait_until(lambda: _knows_a_replica(client), "the sentinel to know the replica")
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _knows_a_replica(client: Redis) -> bool:
+    with contextlib.suppress(RedisError):
+        return bool(client.sentinel_slaves("ledger"))
+    return False

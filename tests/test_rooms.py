@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -39,10 +41,15 @@ def test_rooms_import_only_what_they_may() -> None:
         ("oci/names.py", "import immuproxy.rules", "Arrows between the rooms"),
         ("rules/__init__.py", "import time", "Rules judge without"),
         ("rules/__init__.py", "import immuproxy.ledger", "Arrows between the rooms"),
-        ("ledger/keys.py", "import aiohttp", "The ledger speaks Redis"),
-        ("web/__init__.py", "import immuproxy.proxy", "Arrows between the rooms"),
-        ("proxy/__init__.py", "import redis.asyncio", "Only the ledger speaks Redis"),
-        ("proxy/headers.py", "import asyncio", "The pure files"),
+        ("ledger/keys.py", "import aiohttp", "Store, ledger and audit speak"),
+        ("console/__init__.py", "import immuproxy.edge", "Arrows between the rooms"),
+        ("edge/__init__.py", "import redis.asyncio", "Only the store speaks Redis"),
+        ("ledger/__init__.py", "import redis", "Only the store speaks Redis"),
+        ("ledger/__init__.py", "import immuproxy.audit", "Arrows between the rooms"),
+        ("store/__init__.py", "import immuproxy.ledger", "Arrows between the rooms"),
+        ("values/__init__.py", "import asyncio", "Values know"),
+        ("audit/tags.py", "import immuproxy.ledger.register", "The audit knows"),
+        ("edge/headers.py", "import asyncio", "The pure files"),
         ("newroom.py", "", "Arrows between the rooms"),
     ],
 )
@@ -55,3 +62,9 @@ def test_an_arrow_the_wrong_way_is_seen(tmp_path: Path, path: str, line: str, co
     assert status == 1
     told = " ".join(output.split())
     assert f"{contract}" in told.split("Broken contracts")[-1]
+
+
+def test_one_class_name_means_one_thing() -> None:
+    sources = (path.read_text() for path in (ROOT / "immuproxy").rglob("*.py"))
+    classes = (node.name for text in sources for node in ast.parse(text).body if isinstance(node, ast.ClassDef))
+    assert [name for name, times in Counter(classes).items() if times > 1 and not name.startswith("_")] == []

@@ -16,16 +16,11 @@ from immuproxy.audit.follow import Follower
 from immuproxy.audit.index import Index, IndexDamagedError, IndexFullError
 from immuproxy.audit.paging import Walked
 from immuproxy.audit.search import Search, Term
-from immuproxy.audit.values import (
-    Arrival,
-    EventPage,
-    RepositoryPage,
-    TagFacts,
-)
-from immuproxy.ledger import cursors
-from immuproxy.ledger.cursors import Position
+from immuproxy.audit.values import Arrival, EventPage, RepositoryPage, TagFacts
 from immuproxy.ledger.model import Event
-from immuproxy.ledger.redis import LedgerUnavailableError
+from immuproxy.store.redis import LedgerUnavailableError
+from immuproxy.values import cursors
+from immuproxy.values.cursors import Position
 
 _EXPORT_PAGE = 100
 """Events of an export that are read in one go: about a millisecond for everybody else on the loop (H88)."""

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from immuproxy.audit import schema
+from immuproxy.audit.record.rows import FIELDS
 from immuproxy.audit.search import TEXT, WILDCARDS, Search, Term, pattern_test
-from immuproxy.ledger.record.rows import FIELDS
 
 MOST_WORDS = 5_000
 """Words that are looked up for one condition."""

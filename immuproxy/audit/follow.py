@@ -16,7 +16,7 @@ from immuproxy.audit import past, stream
 from immuproxy.audit.index import Index, IndexDamagedError, IndexFullError
 from immuproxy.audit.stream import Raw
 from immuproxy.audit.writing import Writer
-from immuproxy.ledger.redis import LedgerUnavailableError, Store
+from immuproxy.store.redis import LedgerUnavailableError, Store
 
 BATCH = 1_000
 """Events that are read and taken at once."""

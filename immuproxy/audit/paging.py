@@ -17,9 +17,9 @@ from typing import Any
 from immuproxy.audit import schema
 from immuproxy.audit.conditions import ODD, Compiler, Condition
 from immuproxy.audit.deadline import OutOfTimeError, ends_by, last_moment
+from immuproxy.audit.record.rows import FIELDS
 from immuproxy.audit.search import Search
 from immuproxy.ledger.model import Action, ActorSource, Event, Outcome
-from immuproxy.ledger.record.rows import FIELDS
 
 NEWEST = (1 << 63) - 1
 DEADLINE = 0.25
@@ -50,7 +50,7 @@ COLUMNS = ", ".join(["e.place", *map(_shown, FIELDS)])
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundEvent:
     """A matching event and its place."""
 
     place: int
@@ -65,7 +65,7 @@ class Walked:
     the oldest one, and with ``whole`` there are no older events anywhere.
     """
 
-    found: list[Found] = field(default_factory=list)
+    found: list[FoundEvent] = field(default_factory=list)
     resume: int | None = None
     high: int = 0
     since: int = 0
@@ -231,8 +231,8 @@ def _arguments(conditions: Sequence[Condition]) -> list[object]:
     return [argument for condition in conditions for argument in condition.arguments]
 
 
-def _read(rows: Iterable[Any]) -> list[Found]:
-    return [Found(row[0], event) for row in rows if (event := event_of(row[1:]))]
+def _read(rows: Iterable[Any]) -> list[FoundEvent]:
+    return [FoundEvent(row[0], event) for row in rows if (event := event_of(row[1:]))]
 
 
 def _stretches(searches: Sequence[Search], start: int, low: int) -> Iterator[_Stretch]:

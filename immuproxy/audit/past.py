@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from functools import partial
 
 from immuproxy.audit import schema
+from immuproxy.audit.record.rows import SEPARATOR
 from immuproxy.audit.stream import Raw
 from immuproxy.audit.writing import Writer, is_readable
-from immuproxy.ledger.record.rows import SEPARATOR
 
 COMPARED = 1_000
 """Events that are compared, the newest, where Redis may have come back with another past."""

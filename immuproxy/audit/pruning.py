@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from immuproxy.ledger import keys
-from immuproxy.ledger.redis import Store
+from immuproxy.audit.record import keys
+from immuproxy.store.redis import Store
 
 _EVENTS_A_STEP = 1_000
 

@@ -17,7 +17,7 @@ from typing import Any
 from immuproxy.audit.audit import MOST_TAGS, Audit
 from immuproxy.audit.values import TagFacts
 from immuproxy.ledger import keys
-from immuproxy.ledger.redis import Store
+from immuproxy.store.redis import Store
 
 _NAMES_A_CALL = 5_000
 _RECORDS_A_CALL = 250

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import re
 
-from immuproxy.ledger.record.rows import FIELDS, FLAGS, NUMBERS
-from immuproxy.values import parse_address
+from immuproxy.audit.record.rows import FIELDS, FLAGS, NUMBERS
+from immuproxy.values.networks import parse_address
 
-VERSION = 2
-"""``PRAGMA user_version`` of the file; one with another is built anew."""
+VERSION = 200 + len(FIELDS)
+"""``PRAGMA user_version`` of the file; one with another is built anew.  Count the hundreds up where the tables change
+otherwise than by a field of the event, which counts itself.
+"""
 
 LEAST_SQLITE = (3, 34)
 """The release of SQLite that came with trigrams; nothing newer is used."""

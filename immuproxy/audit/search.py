@@ -9,6 +9,10 @@ alternatives; ``-`` in front excludes.  In ``repo`` values ``*`` stops at a slas
 values ``*`` stands for anything, and ``?`` for one character.  A value in double quotes is taken as it is
 (``\"`` and ``\\`` inside), and ``""`` means "none".  A word without a key is looked for in all that is shown,
 upper and lower case alike.  ``since`` is inclusive, ``until`` is exclusive.
+
+These patterns are not those of the rules (`immuproxy.rules.patterns`): they look for any text that was once recorded,
+so nothing in them is an error, sets and alternatives in ``[]`` and ``{}`` mean themselves, and only in ``repo`` does a
+slash stop anything.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ from typing import NoReturn
 import re2
 
 from immuproxy.ledger.model import Action, Outcome
-from immuproxy.values import parse_duration
+from immuproxy.values.durations import parse_duration
 
 KEYS: Mapping[str, str] = {
     "repo": "repository, such as team/app, team/* or team/**",

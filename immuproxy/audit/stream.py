@@ -7,13 +7,13 @@ from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from immuproxy.audit import schema
-from immuproxy.ledger import cancelling
-from immuproxy.ledger.keys import EVENTS
-from immuproxy.ledger.record import rows
-from immuproxy.ledger.redis import Store
+from immuproxy.audit.record import rows
+from immuproxy.audit.record.keys import EVENTS
+from immuproxy.store import cancelling
+from immuproxy.store.redis import Store
 
 Raw = tuple[int, bytes]
-"""The place of an event, and what stands in the stream (`immuproxy.ledger.record.rows`)."""
+"""The place of an event, and what stands in the stream (`immuproxy.audit.record.rows`)."""
 
 BLOCK_MS = 400
 """How long Redis is asked to wait for news, at most; less than the least timeout of its replies."""

@@ -10,10 +10,10 @@ from typing import Any, Protocol
 
 from immuproxy.audit.index import IndexDamagedError
 from immuproxy.audit.search import Moment, Search
-from immuproxy.audit.walking import Walk
+from immuproxy.audit.walking import StreamWalk
 from immuproxy.ledger import keys
 from immuproxy.ledger.model import Event, event_from_dict
-from immuproxy.ledger.redis import Store
+from immuproxy.store.redis import Store
 
 MOST = 500
 """Events that are read of one, and waiting ones of its repository: some 20 ms."""
@@ -48,7 +48,7 @@ class Witnesses:
         """``record`` is that of ``store``."""
         self._store = store
         self._record = record
-        self._walk = Walk(store)
+        self._walk = StreamWalk(store)
 
     async def of(self, repository: str, digest: str, *, since: int = 0, walk: bool = False) -> Testimony:
         """All that is recorded of a content by now, from a time on (ms).

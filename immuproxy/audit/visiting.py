@@ -20,12 +20,12 @@ from typing import TypeVar
 from immuproxy.audit import conditions, paging, past, schema, stream, views
 from immuproxy.audit.deadline import OutOfTimeError
 from immuproxy.audit.index import ask_at_once, look_in
-from immuproxy.audit.paging import Found
+from immuproxy.audit.paging import FoundEvent
 from immuproxy.audit.search import Search
 from immuproxy.audit.stream import Raw
 from immuproxy.audit.writing import Writer
 from immuproxy.ledger.model import Event
-from immuproxy.ledger.redis import Store
+from immuproxy.store.redis import Store
 
 BATCH = 1_000
 """Events of the stream that are looked at together."""
@@ -165,7 +165,7 @@ def _state(connection: sqlite3.Connection) -> tuple[int, int]:
     return low, high
 
 
-def matching(batch: Sequence[Raw], search: Search) -> list[Found]:
+def matching(batch: Sequence[Raw], search: Search) -> list[FoundEvent]:
     """The events of a part of the stream that match, newest first."""
     likely = [(place, raw) for place, raw in batch if _may_match(raw, search)]
     if not likely:

@@ -9,7 +9,7 @@ from time import monotonic
 from immuproxy.audit.search import Search
 from immuproxy.audit.visiting import Visitor
 from immuproxy.ledger.model import Event
-from immuproxy.ledger.redis import Store
+from immuproxy.store.redis import Store
 
 SECONDS = 10.0
 """What one walk may take: some 200,000 events on a busy machine, several times as many on another."""
@@ -18,7 +18,7 @@ RESTS = 600.0
 """Seconds after a walk that was too long for that, in which none is begun that goes back as far."""
 
 
-class Walk:
+class StreamWalk:
     """Walks back by all that is recorded, as often as it is asked."""
 
     def __init__(self, store: Store) -> None:

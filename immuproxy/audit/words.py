@@ -1,11 +1,15 @@
-"""The words of one field, as the writer knows them: their numbers, found or given.  Uses the writer's connection."""
+"""The words of one field, as the writer knows them: their numbers, found or given.  Uses the writer's connection.
+
+A `dict` and no cache of a library: what is remembered costs no call, and is forgotten as a whole, because the numbers
+may have been taken back.
+"""
 
 from __future__ import annotations
 
 import sqlite3
 
 from immuproxy.audit import schema
-from immuproxy.ledger.record.rows import FIELDS
+from immuproxy.audit.record.rows import FIELDS
 
 _MOST_KNOWN = 50_000
 """Words of one field that are remembered with their numbers."""

@@ -13,10 +13,10 @@ from itertools import compress, repeat
 from typing import Any, TypeVar
 
 from immuproxy.audit import schema, tags
+from immuproxy.audit.record.rows import FIELDS, FLAGS, SEPARATOR
 from immuproxy.audit.stream import Raw
 from immuproxy.audit.words import Words, forget_word
 from immuproxy.ledger.model import Action
-from immuproxy.ledger.record.rows import FIELDS, FLAGS, SEPARATOR
 
 Columns = Mapping[str, Sequence[Any]]
 """Events as ``events`` has them, the values of each field in the order of ``place``: words are numbers."""

@@ -7,7 +7,9 @@ from typing import Any
 
 import click
 
-from immuproxy import __version__, permission
+from immuproxy import __version__
+from immuproxy.allow import permission
+from immuproxy.allow.exceptions import Allows, Exceptions, Exemption
 from immuproxy.commands.operator import as_option, operator
 from immuproxy.commands.options import (
     SETTINGS,
@@ -21,13 +23,12 @@ from immuproxy.commands.options import (
 )
 from immuproxy.commands.running import GOOD, WRONG, carry_out, ledger_of, now_ms
 from immuproxy.commands.screen import json_line, moment, say, short, table, warn
-from immuproxy.config import Config
 from immuproxy.ledger.epoch import Epoch
-from immuproxy.ledger.exceptions import Allows, Exceptions, Exemption
 from immuproxy.ledger.ids import new_event_id
 from immuproxy.ledger.model import Action, ActorSource, Event, Outcome
-from immuproxy.ledger.redis import Store
 from immuproxy.ledger.register import Register
+from immuproxy.service.config import Config
+from immuproxy.store.redis import Store
 
 _HEADINGS = ("tag", "allows", "until", "digest", "granted by", "reason")
 

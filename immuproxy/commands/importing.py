@@ -12,12 +12,12 @@ import click
 
 from immuproxy.commands.options import SETTINGS, config_option, examples, json_option, rate_option, read_repository
 from immuproxy.commands.running import GOOD, WRONG, carry_out
-from immuproxy.commands.screen import Bar, counted, json_line, progress_bar, say, table
-from immuproxy.commands.walks import SHOWN, Walk, opened_walk
-from immuproxy.config import Config
-from immuproxy.connections import CannotOpenError
-from immuproxy.drift.importing import Imported, Importer, Listed, Result
-from immuproxy.proxy.listing import ListingRefusedError
+from immuproxy.commands.screen import ProgressBar, counted, json_line, progress_bar, say, table
+from immuproxy.commands.walks import SHOWN, WalkParts, opened_walk
+from immuproxy.drift.importing import Imported, Importer, ImportResult, ListedRepository
+from immuproxy.edge.listing import ListingRefusedError
+from immuproxy.service.config import Config
+from immuproxy.service.connections import CannotOpenError
 
 RATE = 50
 
@@ -26,8 +26,8 @@ RATE = 50
 class _Report:
     """What was found, by repository, and what a person should look at."""
 
-    counts: dict[str, Counter[Result]] = field(default_factory=dict)
-    remarkable: dict[Result, list[Imported]] = field(default_factory=dict)
+    counts: dict[str, Counter[ImportResult]] = field(default_factory=dict)
+    remarkable: dict[ImportResult, list[Imported]] = field(default_factory=dict)
 
     @property
     def seen(self) -> int:
@@ -35,7 +35,7 @@ class _Report:
 
     def add(self, imported: Imported) -> None:
         self.counts.setdefault(imported.repository, Counter())[imported.result] += 1
-        if imported.result in {Result.GHOST, Result.UNREADABLE}:
+        if imported.result in {ImportResult.GHOST, ImportResult.UNREADABLE}:
             self.remarkable.setdefault(imported.result, []).append(imported)
 
 
@@ -66,12 +66,12 @@ def import_(repositories: tuple[str, ...], *, path: Path, rate: float, as_json: 
             raise
         missing = [name for name in wanted if name not in report.counts]
         _tell(report, missing, as_json=as_json)
-        return WRONG if missing or Result.UNREADABLE in report.remarkable else GOOD
+        return WRONG if missing or ImportResult.UNREADABLE in report.remarkable else GOOD
 
     carry_out(path, work)
 
 
-async def _chosen(walk: Walk, importer: Importer, wanted: Sequence[str], bar: Bar) -> Sequence[str]:
+async def _chosen(walk: WalkParts, importer: Importer, wanted: Sequence[str], bar: ProgressBar) -> Sequence[str]:
     bar.at("the list of repositories")
     await walk.questions.alive()
     try:
@@ -83,13 +83,15 @@ async def _chosen(walk: Walk, importer: Importer, wanted: Sequence[str], bar: Ba
         ) from error
 
 
-async def _follow(importer: Importer, repositories: Sequence[str], report: _Report, bar: Bar, *, as_json: bool) -> None:
+async def _follow(
+    importer: Importer, repositories: Sequence[str], report: _Report, bar: ProgressBar, *, as_json: bool
+) -> None:
     """Each repository is one step of the bar, each of its tags a part of that."""
     bar.total(len(repositories))
     tags = seen = 0
     places = {repository: place for place, repository in enumerate(repositories)}
     async for step in importer.run(repositories):
-        if isinstance(step, Listed):
+        if isinstance(step, ListedRepository):
             tags, seen = step.tags, 0
         else:
             seen += 1
@@ -109,11 +111,13 @@ def _tell(report: _Report, missing: Sequence[str], *, as_json: bool) -> None:
         if not missing:
             say("the upstream lists no tags")
         return
-    rows = [(name, *(str(counts[result]) for result in Result)) for name, counts in report.counts.items()]
+    rows = [(name, *(str(counts[result]) for result in ImportResult)) for name, counts in report.counts.items()]
     if len(rows) > 1:
-        rows.append(("all", *(str(sum(counts[result] for counts in report.counts.values())) for result in Result)))
-    table(("repository", *Result), rows)
-    trial = sum(counts[Result.SHADOW] for counts in report.counts.values())
+        rows.append(
+            ("all", *(str(sum(counts[result] for counts in report.counts.values())) for result in ImportResult))
+        )
+    table(("repository", *ImportResult), rows)
+    trial = sum(counts[ImportResult.SHADOW] for counts in report.counts.values())
     if trial:
         say(f"shadow: {counted(trial, 'tag')} not protected yet, by rules on trial; import again when those end")
     for result, found in report.remarkable.items():

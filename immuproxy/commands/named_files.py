@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from immuproxy.config import Config
 from immuproxy.rules.document import SERVER_SECTIONS
 from immuproxy.rules.problems import Findings, Located
 from immuproxy.rules.source import Mapping, compose
-from immuproxy.settings import Settings
+from immuproxy.service.config import Config
+from immuproxy.values.sections import Settings
 
 MAX_BYTES = 1024 * 1024
 """Of any of them; certificate chains and users files have some kilobytes."""
@@ -141,7 +141,7 @@ def _said(error: Exception) -> str:
 
 
 def _users(path: Path) -> None:
-    from immuproxy.web.access.users import UsersFileError, read_users  # noqa: PLC0415  # brings aiohttp with it
+    from immuproxy.console.access.users import UsersFileError, read_users  # noqa: PLC0415  # brings aiohttp with it
 
     try:
         read_users(_bytes(path), str(path))

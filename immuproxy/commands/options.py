@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 import click
 
-from immuproxy import permission
+from immuproxy.allow import permission
 from immuproxy.oci import names
-from immuproxy.values import parse_duration
+from immuproxy.values.durations import parse_duration
 
 DEFAULT_FILE = "immuproxy.yml"
 SETTINGS = {"help_option_names": ["-h", "--help"]}
@@ -68,7 +68,7 @@ def read_repository(text: str) -> str:
     if not names.is_repository(text):
         named, _, tag = text.rpartition(":")
         hint = "; leave out the tag" if names.is_repository(named) and names.is_tag(tag) else ""
-        raise click.BadParameter(permission.repository_fault(text) + hint, param_hint="REPO")
+        raise click.BadParameter(names.repository_fault(text) + hint, param_hint="REPO")
     return text
 
 
@@ -85,7 +85,7 @@ def split_reference(text: str, *, tag_needed: bool) -> tuple[str, str]:
         with fitting(hint):
             return permission.read_reference(text)
     if not names.is_repository(text):
-        raise click.BadParameter(permission.repository_fault(text), param_hint=hint)
+        raise click.BadParameter(names.repository_fault(text), param_hint=hint)
     return text, ""
 
 

@@ -8,17 +8,16 @@ import click
 
 from immuproxy import __version__
 from immuproxy.audit import pruning
+from immuproxy.audit.record import Record
 from immuproxy.commands.operator import as_option, operator
 from immuproxy.commands.options import SETTINGS, config_option, examples, json_option, read_moment
-from immuproxy.commands.running import GOOD, MISUSED, carry_out, now_ms
+from immuproxy.commands.running import GOOD, MISUSED, carry_out, now_ms, visit
 from immuproxy.commands.screen import counted, json_line, moment, progress_bar, say
-from immuproxy.commands.visit import visit
-from immuproxy.config import Config
+from immuproxy.edge import record
 from immuproxy.ledger.ids import new_event_id
 from immuproxy.ledger.model import Action, ActorSource, Event, Outcome
-from immuproxy.ledger.record import Record
-from immuproxy.ledger.redis import Store
-from immuproxy.proxy import record
+from immuproxy.service.config import Config
+from immuproxy.store.redis import Store
 
 
 @click.command(context_settings=SETTINGS, epilog=examples("immuproxy prune --before 365d --dry-run"))

@@ -11,15 +11,16 @@ from typing import Any, NoReturn
 
 import click
 
-from immuproxy.commands.screen import plain, say
-from immuproxy.config import Config, load_config
-from immuproxy.connections import CannotOpenError, open_ledger
-from immuproxy.drift.asking import AccountRefusedError
-from immuproxy.ledger.record import Projector
-from immuproxy.ledger.redis import LedgerUnavailableError, PasswordRefusedError, Store
+from immuproxy.audit import Visitor
+from immuproxy.audit.record import Projector
+from immuproxy.commands.screen import plain, progress_bar, say
+from immuproxy.drift.polite_client import AccountRefusedError
+from immuproxy.edge.upstream import UpstreamUnavailableError
 from immuproxy.oci.errors import OciError
-from immuproxy.proxy.upstream import UpstreamUnavailableError
 from immuproxy.rules.problems import DocumentErrors
+from immuproxy.service.config import Config, load_config
+from immuproxy.service.connections import CannotOpenError, open_ledger
+from immuproxy.store.redis import LedgerUnavailableError, PasswordRefusedError, Store
 from immuproxy.telemetry import logs
 
 GOOD, WRONG, MISUSED, INTERRUPTED = 0, 1, 2, 130
@@ -97,6 +98,22 @@ async def ledger_of(config: Config) -> AsyncIterator[Store]:
         await Projector(store).sweep()
         yield store
         await Projector(store).sweep()
+
+
+@asynccontextmanager
+async def visit(config: Config, *, as_json: bool) -> AsyncIterator[tuple[Visitor, Store]]:
+    """The audit, with all that was written so far, and the ledger that it belongs to.
+
+    Asked with the index of the proxy on this machine, and with a bar for what is read beside it.
+    """
+    async with ledger_of(config) as store:
+        with progress_bar("reading", "events", as_json=as_json) as bar:
+
+            def progress(done: int, total: int) -> None:
+                bar.total(total)
+                bar.done(done)
+
+            yield Visitor(store, config.audit.index, progress=progress), store
 
 
 def now_ms() -> int:

@@ -86,7 +86,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         click.echo(line.rstrip())
 
 
-class Bar:
+class ProgressBar:
     """A progress bar, or nothing where nobody would see it."""
 
     def __init__(self, progress: Progress, task: TaskID) -> None:
@@ -112,7 +112,7 @@ class Bar:
 
 
 @contextmanager
-def progress_bar(label: str, unit: str, *, as_json: bool) -> Iterator[Bar]:
+def progress_bar(label: str, unit: str, *, as_json: bool) -> Iterator[ProgressBar]:
     """A bar on standard error, only on a terminal, and not where JSON goes to the same one."""
     shown = sys.stderr.isatty() and not (as_json and sys.stdout.isatty())
     columns = (
@@ -126,4 +126,4 @@ def progress_bar(label: str, unit: str, *, as_json: bool) -> Iterator[Bar]:
     with Progress(
         *columns, console=Console(stderr=True), transient=True, disable=not shown, redirect_stdout=False
     ) as progress:
-        yield Bar(progress, progress.add_task(label, total=None, what=""))
+        yield ProgressBar(progress, progress.add_task(label, total=None, what=""))

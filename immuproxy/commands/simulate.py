@@ -8,22 +8,21 @@ from pathlib import Path
 import click
 
 from immuproxy.commands.options import SETTINGS, config_option, examples, json_option, read_moment
-from immuproxy.commands.running import GOOD, WRONG, carry_out, misused, now_ms
+from immuproxy.commands.running import GOOD, WRONG, carry_out, misused, now_ms, visit
 from immuproxy.commands.screen import counted, json_line, moment, plain, say, short
-from immuproxy.commands.visit import visit
-from immuproxy.config import Config
 from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.model import Event
-from immuproxy.ledger.redis import Store
 from immuproxy.ledger.register import Register
 from immuproxy.rehearsal.past import first_pushes, judged_requests, needs_first_pushes
-from immuproxy.replay import FirstPushes, replayed
+from immuproxy.rehearsal.replay import FirstPushes, replayed
 from immuproxy.rules.document import load_rules
 from immuproxy.rules.model import Decision, RuleSet
 from immuproxy.rules.problems import DocumentErrors
 from immuproxy.rules.simulate import Difference
 from immuproxy.rules.simulate import simulate as judge_anew
 from immuproxy.rules.source import MAX_BYTES
+from immuproxy.service.config import Config
+from immuproxy.store.redis import Store
 
 LAST = 1_000
 MOST = 1_000_000

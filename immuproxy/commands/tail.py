@@ -9,10 +9,9 @@ import click
 from immuproxy.audit.search import Search, SearchError, parse
 from immuproxy.commands import events
 from immuproxy.commands.options import SETTINGS, config_option, examples, json_option
-from immuproxy.commands.running import GOOD, carry_out, now_ms
+from immuproxy.commands.running import GOOD, carry_out, now_ms, visit
 from immuproxy.commands.screen import json_line, plain, say
-from immuproxy.commands.visit import visit
-from immuproxy.config import Config
+from immuproxy.service.config import Config
 
 
 @click.command(context_settings=SETTINGS, epilog=examples("immuproxy tail 'repo:team/** outcome:refused'"))

@@ -13,8 +13,8 @@ from immuproxy.commands.options import SETTINGS, config_option, examples, json_o
 from immuproxy.commands.running import GOOD, WRONG, carry_out
 from immuproxy.commands.screen import counted, json_line, plain, progress_bar, say, short
 from immuproxy.commands.walks import opened_walk
-from immuproxy.config import Config
 from immuproxy.drift.verifying import Checked, Verifier
+from immuproxy.service.config import Config
 
 RATE = 100
 

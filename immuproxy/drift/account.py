@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 import structlog
 
-from immuproxy.drift.asking import AccountRefusedError, Questions
-from immuproxy.proxy.caller import Caller
-from immuproxy.proxy.upstream import Upstream, UpstreamUnavailableError
+from immuproxy.drift.polite_client import AccountRefusedError, Questions
+from immuproxy.edge.caller import Caller
+from immuproxy.edge.upstream import Upstream, UpstreamUnavailableError
 
 log = structlog.get_logger("immuproxy")
 

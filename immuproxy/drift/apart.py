@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from immuproxy.ledger.redis import LedgerUnavailableError
+from immuproxy.store.redis import LedgerUnavailableError
 
 log = structlog.get_logger("immuproxy.drift")
 

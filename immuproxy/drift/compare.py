@@ -10,7 +10,7 @@ from immuproxy.ledger.model import TagRecord
 _NOT_FOUND = 404
 
 
-class Problem(StrEnum):
+class Discrepancy(StrEnum):
     """What can be wrong with a tag, a manifest or a blob at the upstream."""
 
     MOVED = "moved"
@@ -18,7 +18,7 @@ class Problem(StrEnum):
     UNREADABLE = "unreadable"
 
 
-class Part(StrEnum):
+class ContentKind(StrEnum):
     """What it is wrong with."""
 
     TAG = "tag"
@@ -41,8 +41,8 @@ class Seen:
 class Fault:
     """One thing that does not hold.  ``digest`` is the one that should be there."""
 
-    problem: Problem
-    part: Part
+    problem: Discrepancy
+    part: ContentKind
     digest: str
     reason: str
 
@@ -64,28 +64,30 @@ def tag_fault(found: TagRecord, seen: Seen) -> Fault | None:
     if seen.digest and seen.digest != held:
         if found.claim is not None and found.claim.digest == seen.digest:
             return None
-        return Fault(Problem.MOVED, Part.TAG, held, f"the upstream shows {seen.digest}")
-    return _absence(Part.TAG, held, seen)
+        return Fault(Discrepancy.MOVED, ContentKind.TAG, held, f"the upstream shows {seen.digest}")
+    return _absence(ContentKind.TAG, held, seen)
 
 
 def manifest_fault(digest: str, seen: Seen) -> Fault | None:
     """What is wrong with a manifest that was asked for by its digest."""
     if seen.digest and seen.digest != digest:
-        return Fault(Problem.UNREADABLE, Part.MANIFEST, digest, f"the upstream sends the bytes of {seen.digest}")
-    return _absence(Part.MANIFEST, digest, seen)
+        return Fault(
+            Discrepancy.UNREADABLE, ContentKind.MANIFEST, digest, f"the upstream sends the bytes of {seen.digest}"
+        )
+    return _absence(ContentKind.MANIFEST, digest, seen)
 
 
 def blob_fault(digest: str, seen: Seen) -> Fault | None:
     """What is wrong with a blob; 200 stands for a first byte that was read."""
-    return _absence(Part.BLOB, digest, seen)
+    return _absence(ContentKind.BLOB, digest, seen)
 
 
-def _absence(part: Part, digest: str, seen: Seen) -> Fault | None:
+def _absence(part: ContentKind, digest: str, seen: Seen) -> Fault | None:
     if seen.failure:
-        return Fault(Problem.UNREADABLE, part, digest, seen.failure)
+        return Fault(Discrepancy.UNREADABLE, part, digest, seen.failure)
     if seen.status == _NOT_FOUND:
-        return Fault(Problem.MISSING, part, digest, f"the upstream does not give out this {part.value}")
-    if not seen.digest and part is not Part.BLOB:
+        return Fault(Discrepancy.MISSING, part, digest, f"the upstream does not give out this {part.value}")
+    if not seen.digest and part is not ContentKind.BLOB:
         reason = f"the upstream answered {seen.status}: immuproxy may not look (upstream.username)"
-        return Fault(Problem.UNREADABLE, part, digest, reason)
+        return Fault(Discrepancy.UNREADABLE, part, digest, reason)
     return None

@@ -16,10 +16,10 @@ from multidict import CIMultiDict
 
 from immuproxy.drift.apart import apart
 from immuproxy.drift.healer import Healer
-from immuproxy.drift.pace import Pace
-from immuproxy.ledger.redis import LedgerUnavailableError
+from immuproxy.drift.pace import RateLimit
+from immuproxy.edge.upstream import Upstream, UpstreamUnavailableError
 from immuproxy.ledger.register import Register
-from immuproxy.proxy.upstream import Upstream, UpstreamUnavailableError
+from immuproxy.store.redis import LedgerUnavailableError
 
 log = structlog.get_logger("immuproxy.sweep")
 
@@ -27,7 +27,7 @@ COMPARED_EVERY = 600
 """Seconds between two comparisons of a repository with the upstream, by whichever proxy comes first."""
 
 HELD = 60
-"""Seconds after which a repository whose proxy is gone in the middle may be gone on with by another."""
+"""Seconds after which another goes on with a repository whose proxy is gone in the middle."""
 
 KEPT_EVERY = 100
 """Tags between two notes of how far it came; `RATE` of them pass in a fraction of `HELD`."""
@@ -62,7 +62,7 @@ class Comparison:
         self._register = register
         self._healer = healer
         self._upstream = upstream
-        self._pace = Pace(rate)
+        self._pace = RateLimit(rate)
         self._counted = counted
         self._skip_again = 0.0
 
@@ -101,7 +101,7 @@ class Comparison:
                 unanswered.append(tag)
                 whole = False
                 if error.status in _DENIED or (len(unanswered) == MOST_FAILURES and not await self._answers()):
-                    return  # it is left as it stands, and gone on with when nobody holds it any more
+                    return  # it is left as it stands; another goes on with it when nobody holds it any more
                 if len(unanswered) == MOST_FAILURES:
                     unanswered.clear()
             except LedgerUnavailableError as error:

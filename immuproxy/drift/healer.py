@@ -12,15 +12,15 @@ from contextlib import asynccontextmanager, suppress
 
 import structlog
 
+from immuproxy.edge import headers, record
+from immuproxy.edge.caller import Caller
+from immuproxy.edge.push.attempt import Limits
+from immuproxy.edge.refusals import first_message
+from immuproxy.edge.upstream import DAMAGED, Found, OutcomeUnknownError, Upstream, UpstreamUnavailableError
 from immuproxy.ledger.model import Action, Committed, Event, Outcome, State, StoredManifest, TagRecord
-from immuproxy.ledger.redis import LedgerUnavailableError
 from immuproxy.ledger.register import Register
 from immuproxy.oci.names import digest_of
-from immuproxy.proxy import headers, record
-from immuproxy.proxy.attempt import Limits
-from immuproxy.proxy.caller import Caller
-from immuproxy.proxy.refusals import first_message
-from immuproxy.proxy.upstream import DAMAGED, Found, OutcomeUnknownError, Upstream, UpstreamUnavailableError
+from immuproxy.store.redis import LedgerUnavailableError
 
 log = structlog.get_logger("immuproxy.drift")
 
@@ -65,7 +65,7 @@ class Healer:
             await asyncio.sleep(PAUSE)
 
     async def _follow(self, found: TagRecord, seen: str) -> None:
-        """What a reader was shown instead is drift; that he was shown nothing may be for want of rights, so look."""
+        """What a reader was shown instead is drift; that they were shown nothing may be for want of rights, so look."""
         if seen:
             await self.repair(found, seen)
         else:

@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from immuproxy.drift.asking import Questions
+from immuproxy.drift.polite_client import Questions
+from immuproxy.edge import listing
+from immuproxy.edge.listing import ListingRefusedError
+from immuproxy.edge.recovery import Recovery
+from immuproxy.edge.upstream import Found, UpstreamUnavailableError
 from immuproxy.ledger.model import TagRecord
 from immuproxy.ledger.register import Register
 from immuproxy.oci import names
 from immuproxy.oci.errors import OciError
-from immuproxy.proxy import listing
-from immuproxy.proxy.listing import ListingRefusedError
-from immuproxy.proxy.recovery import Recovery
-from immuproxy.proxy.upstream import Found, UpstreamUnavailableError
 from immuproxy.rules.model import Policy, RuleSet
 
 CHUNK = 500
@@ -28,7 +28,7 @@ CHUNK = 500
 _NOT_FOUND = 404
 
 
-class Result(StrEnum):
+class ImportResult(StrEnum):
     """What became of a tag that the upstream lists."""
 
     ADOPTED = "adopted"
@@ -40,7 +40,7 @@ class Result(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedRepository:
     """A repository, and how many tags the upstream lists in it; its tags come next."""
 
     repository: str
@@ -53,7 +53,7 @@ class Imported:
 
     repository: str
     tag: str
-    result: Result
+    result: ImportResult
     digest: str = ""
     reason: str = ""
 
@@ -86,24 +86,24 @@ class Importer:
         listed = await listing.repositories(self._questions.upstream, self._questions.caller)
         return sorted({*listed, *await self._register.repositories()})
 
-    async def run(self, repositories: Sequence[str]) -> AsyncIterator[Listed | Imported]:
+    async def run(self, repositories: Sequence[str]) -> AsyncIterator[ListedRepository | Imported]:
         """Import them one after the other; raises `UpstreamUnavailableError` where the upstream is gone."""
         for repository in repositories:
             if not names.is_repository(repository):
                 reason = "this is no repository name of the specification, and the proxy does not serve it"
-                yield Imported(repository, "", Result.UNREADABLE, reason=reason)
+                yield Imported(repository, "", ImportResult.UNREADABLE, reason=reason)
                 continue
             async for step in self._repository(repository):
                 yield step
 
-    async def _repository(self, repository: str) -> AsyncIterator[Listed | Imported]:
+    async def _repository(self, repository: str) -> AsyncIterator[ListedRepository | Imported]:
         try:
             tags = await listing.tags(self._questions.upstream, repository, self._questions.caller)
         except (ListingRefusedError, UpstreamUnavailableError) as error:
             await self._questions.alive()
-            yield Imported(repository, "", Result.UNREADABLE, reason=str(error))
+            yield Imported(repository, "", ImportResult.UNREADABLE, reason=str(error))
             return
-        yield Listed(repository, len(tags))
+        yield ListedRepository(repository, len(tags))
         for at in range(0, len(tags), CHUNK):
             async for imported in self._chunk(repository, tags[at : at + CHUNK]):
                 yield imported
@@ -114,24 +114,28 @@ class Importer:
         for tag in tags:
             found = records.get(tag)
             if found is None:
-                yield Imported(repository, tag, Result.UNREADABLE, reason="this is no tag of the specification")
+                yield Imported(repository, tag, ImportResult.UNREADABLE, reason="this is no tag of the specification")
             else:
                 yield await self._tag(found)
 
     async def _tag(self, found: TagRecord) -> Imported:
         repository, tag = found.repository, found.tag
         if found.committed is not None:
-            return Imported(repository, tag, Result.KNOWN, found.committed.digest)
+            return Imported(repository, tag, ImportResult.KNOWN, found.committed.digest)
         rule = self._rules.match(repository, tag)
         if not rule.protects:
-            return Imported(repository, tag, Result.MUTABLE if rule.policy is Policy.MUTABLE else Result.SHADOW)
+            return Imported(
+                repository, tag, ImportResult.MUTABLE if rule.policy is Policy.MUTABLE else ImportResult.SHADOW
+            )
         seen, manifest = await self._questions.manifest(repository, tag)
         if manifest is not None:
             return await self._adopt(found, manifest)
         if seen.status == _NOT_FOUND:
-            return Imported(repository, tag, Result.GHOST, reason="the upstream lists it and does not give it out")
+            return Imported(
+                repository, tag, ImportResult.GHOST, reason="the upstream lists it and does not give it out"
+            )
         reason = seen.failure or f"the upstream answered {seen.status}: immuproxy may not look (upstream.username)"
-        return Imported(repository, tag, Result.UNREADABLE, reason=reason)
+        return Imported(repository, tag, ImportResult.UNREADABLE, reason=reason)
 
     async def _adopt(self, found: TagRecord, manifest: Found) -> Imported:
         repository, tag = found.repository, found.tag
@@ -139,11 +143,13 @@ class Importer:
         try:
             await self._recovery.settle_as(found, manifest, self._questions.caller, rule)
         except (OciError, UpstreamUnavailableError) as error:
-            return Imported(repository, tag, Result.UNREADABLE, manifest.digest, str(error))
+            return Imported(repository, tag, ImportResult.UNREADABLE, manifest.digest, str(error))
         now = await self._register.read(repository, tag)
         if now.tombstone is not None:
-            return Imported(repository, tag, Result.KNOWN, reason="it was deleted, and its name stays taken")
+            return Imported(repository, tag, ImportResult.KNOWN, reason="it was deleted, and its name stays taken")
         if now.committed is None:
             late = "it was deleted, and a push from before that has arrived since"
-            return Imported(repository, tag, Result.KNOWN, reason="a push of it is under way" if now.claim else late)
-        return Imported(repository, tag, Result.ADOPTED, now.committed.digest)
+            return Imported(
+                repository, tag, ImportResult.KNOWN, reason="a push of it is under way" if now.claim else late
+            )
+        return Imported(repository, tag, ImportResult.ADOPTED, now.committed.digest)

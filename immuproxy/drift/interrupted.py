@@ -6,14 +6,14 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from immuproxy.audit.testimony import UnheardError
+from immuproxy.edge import proof
+from immuproxy.edge.cases import Cases
+from immuproxy.edge.proof import Case, Sight
+from immuproxy.edge.push.attempt import Limits
+from immuproxy.edge.upstream import DAMAGED, UpstreamUnavailableError
 from immuproxy.ledger.model import Event, Outcome
 from immuproxy.ledger.register import Register
 from immuproxy.ledger.watch import Ages
-from immuproxy.proxy import proof
-from immuproxy.proxy.attempt import Limits
-from immuproxy.proxy.cases import Cases
-from immuproxy.proxy.proof import Case, Sight
-from immuproxy.proxy.upstream import DAMAGED, UpstreamUnavailableError
 
 KEPT_MS = 24 * 3_600_000
 """For how long what was told without proof may be told again by who knows better, and nothing is told unheard."""

@@ -12,21 +12,21 @@ from collections.abc import Callable
 import structlog
 
 from immuproxy.drift.apart import apart
-from immuproxy.drift.shown import shown
-from immuproxy.ledger import steady
+from immuproxy.drift.polite_client import shown
+from immuproxy.edge import headers, record
+from immuproxy.edge.answers import Answer
+from immuproxy.edge.caller import Caller
+from immuproxy.edge.push.attempt import Limits
+from immuproxy.edge.refusals import first_message
+from immuproxy.edge.upstream import Upstream, UpstreamUnavailableError
 from immuproxy.ledger.content import Content
 from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.late import LateWrite
 from immuproxy.ledger.model import Action, Outcome, Step, TagRecord
 from immuproxy.ledger.register import Register
-from immuproxy.oci.routes import Kind, build_path
-from immuproxy.proxy import headers, record
-from immuproxy.proxy.answers import Answer
-from immuproxy.proxy.attempt import Limits
-from immuproxy.proxy.caller import Caller
-from immuproxy.proxy.refusals import first_message
-from immuproxy.proxy.upstream import Upstream, UpstreamUnavailableError
+from immuproxy.oci.routes import RouteKind, build_path
 from immuproxy.rules.model import RuleSet
+from immuproxy.store import steady
 
 log = structlog.get_logger("immuproxy.sweep")
 
@@ -130,7 +130,7 @@ class Late:
 
     async def _remove(self, write: LateWrite) -> str:
         """Delete the upstream's tag; what went wrong, or nothing."""
-        target = build_path(Kind.MANIFEST, write.repository, write.tag)
+        target = build_path(RouteKind.MANIFEST, write.repository, write.tag)
         answer: Answer = await self._upstream.exchange("DELETE", target, headers.without(self._caller.headers, ()))
         if answer.status not in REMOVED:
             said = f"it answered {answer.status} to the delete of the tag: {first_message(answer)}"

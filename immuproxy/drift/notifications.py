@@ -18,12 +18,12 @@ import structlog
 from aiohttp import web
 
 from immuproxy.drift.healer import Healer
-from immuproxy.drift.pace import Allowance, Pace
+from immuproxy.drift.pace import Allowance, RateLimit
+from immuproxy.edge.upstream import UpstreamUnavailableError
 from immuproxy.ledger.model import TagRecord
-from immuproxy.ledger.redis import LedgerUnavailableError
 from immuproxy.ledger.register import Register
 from immuproxy.oci import names
-from immuproxy.proxy.upstream import UpstreamUnavailableError
+from immuproxy.store.redis import LedgerUnavailableError
 
 log = structlog.get_logger("immuproxy.drift")
 
@@ -108,7 +108,7 @@ class Notifications:
         self._arriving = 0
         self._woken = asyncio.Event()
         self._parsed = Allowance(PARSED, MAX_BODY)
-        self._readings, self._looks = Pace(READINGS), Pace(RATE)
+        self._readings, self._looks = RateLimit(READINGS), RateLimit(RATE)
 
     async def receive(self, request: web.Request) -> web.Response:
         """``POST /notifications``: 202; 401 without the token, 400 for what is no envelope, 413 and 429 for too much.

@@ -23,7 +23,7 @@ class Allowance:
         return True
 
 
-class Pace:
+class RateLimit:
     """Lets one question through after the other, evenly."""
 
     def __init__(self, rate: float) -> None:

@@ -8,8 +8,8 @@ import secrets
 from multidict import CIMultiDict
 
 from immuproxy import __version__
+from immuproxy.edge.caller import Caller
 from immuproxy.ledger.model import ActorSource
-from immuproxy.proxy.caller import Caller
 
 
 def service_caller(username: str | None, password: str | None) -> Caller:

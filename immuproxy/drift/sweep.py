@@ -16,6 +16,7 @@ from typing import Any
 
 import structlog
 
+from immuproxy.allow.exceptions import Exceptions
 from immuproxy.audit.testimony import UnheardError, Witnesses
 from immuproxy.drift.apart import apart
 from immuproxy.drift.comparing import Comparison
@@ -23,25 +24,23 @@ from immuproxy.drift.healer import Healer
 from immuproxy.drift.interrupted import Interrupted
 from immuproxy.drift.interrupted_deletes import InterruptedDeletes
 from immuproxy.drift.late import Late
-from immuproxy.drift.moot import close_moot
-from immuproxy.drift.shown import shown
-from immuproxy.ledger.attention import Kind
+from immuproxy.drift.polite_client import shown
+from immuproxy.edge import record
+from immuproxy.edge.caller import Caller
+from immuproxy.edge.cases import Cases
+from immuproxy.edge.push.attempt import Limits
+from immuproxy.edge.recovery import Recovery
+from immuproxy.edge.taken import Taken
+from immuproxy.edge.upstream import DAMAGED, Upstream, UpstreamUnavailableError
+from immuproxy.ledger.attention import AttentionKind
 from immuproxy.ledger.epoch import Epoch
-from immuproxy.ledger.exceptions import Exceptions
 from immuproxy.ledger.model import Action, Event, Outcome, State, TagRecord
 from immuproxy.ledger.reader import Range
-from immuproxy.ledger.redis import LedgerUnavailableError
 from immuproxy.ledger.register import Register
 from immuproxy.ledger.watch import Ages
 from immuproxy.oci.errors import OciError
-from immuproxy.proxy import record
-from immuproxy.proxy.attempt import Limits
-from immuproxy.proxy.caller import Caller
-from immuproxy.proxy.cases import Cases
-from immuproxy.proxy.recovery import Recovery
-from immuproxy.proxy.taken import Taken
-from immuproxy.proxy.upstream import DAMAGED, Upstream, UpstreamUnavailableError
 from immuproxy.rules.model import RuleSet
+from immuproxy.store.redis import LedgerUnavailableError
 
 log = structlog.get_logger("immuproxy.sweep")
 
@@ -49,6 +48,8 @@ _JITTER = random.Random()  # noqa: S311  # no secret; of its own, so that nobody
 
 INTERVAL = 15.0
 """Seconds between two passes, give or take half."""
+
+_FINDINGS_A_CALL = 100
 
 LATER_THAN_ANY = 2
 """Leases from now: no claim of today ends so late, whichever proxy it is of."""
@@ -129,11 +130,11 @@ class Sweep:
             for repository in await self._register.unfinished(repositories):
                 await self._apart(self._repository(repository), repository)
                 await self._apart(self._give_back(repository), repository)
-            for repository in opened[Kind.EXCEPTION]:
+            for repository in opened[AttentionKind.EXCEPTION]:
                 await self._apart(self._end_exceptions(repository), repository)
-            for repository in opened[Kind.DRIFT]:
-                await self._apart(close_moot(self._register, repository), repository)
-            self._open_drift(sum((await self._register.attention.counts(Kind.DRIFT)).values()))
+            for repository in opened[AttentionKind.DRIFT]:
+                await self._apart(_close_stale(self._register, repository), repository)
+            self._open_drift(sum((await self._register.attention.counts(AttentionKind.DRIFT)).values()))
         except LedgerUnavailableError as error:
             log.warning("sweep postponed: the ledger does not answer", reason=str(error))
 
@@ -260,3 +261,17 @@ async def _for_ever(work: Callable[[], Awaitable[None]]) -> None:
         await asyncio.sleep(INTERVAL * _JITTER.uniform(0.0, 1.0))
         await work()
         await asyncio.sleep(INTERVAL / 2)
+
+
+async def _close_stale(register: Register, repository: str) -> None:
+    """End findings about tags that were deleted or may move now: there is nothing left to compare.
+
+    Raises `LedgerUnavailableError`.
+    """
+    names = [finding.tag for finding in await register.drifts(repository)]
+    for at in range(0, len(names), _FINDINGS_A_CALL):
+        for found in await register.records(repository, names[at : at + _FINDINGS_A_CALL]):
+            if found.committed is None:
+                reason = "the tag holds nothing any more, so nothing can differ from it"
+                event = record.own(Action.REPAIR, Outcome.ENDED, repository, tag=found.tag, reason=reason)
+                await register.close_drift(repository, found.tag, event)

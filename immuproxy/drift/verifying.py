@@ -12,17 +12,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from immuproxy.drift import compare
-from immuproxy.drift.asking import Questions
-from immuproxy.drift.compare import Fault, Part, Problem
+from immuproxy.drift.compare import ContentKind, Discrepancy, Fault
 from immuproxy.drift.healer import Healer
+from immuproxy.drift.polite_client import Questions
+from immuproxy.edge import headers, record
+from immuproxy.edge.closure import MAX_CLOSURE
+from immuproxy.edge.refusals import first_message
+from immuproxy.edge.upstream import UpstreamUnavailableError
 from immuproxy.ledger.model import Action, Event, Outcome, Step, TagRecord
 from immuproxy.ledger.register import Register
 from immuproxy.oci import manifests
 from immuproxy.oci.names import digest_of, is_digest_of
-from immuproxy.proxy import headers, record
-from immuproxy.proxy.closure import MAX_CLOSURE
-from immuproxy.proxy.refusals import first_message
-from immuproxy.proxy.upstream import UpstreamUnavailableError
 
 CHUNK = 100
 """Records read in one round trip; they should not be old when their turn comes."""
@@ -147,9 +147,9 @@ class Verifier:
         """Children first: a registry takes no index whose children it does not have."""
         try:
             for fault in reversed(faults):
-                if fault.part is Part.MANIFEST and fault.problem is Problem.MISSING:
+                if fault.part is ContentKind.MANIFEST and fault.problem is Discrepancy.MISSING:
                     await self._put_back(found, fault.digest)
-            if any(fault.part is Part.TAG and fault.problem is not Problem.UNREADABLE for fault in faults):
+            if any(fault.part is ContentKind.TAG and fault.problem is not Discrepancy.UNREADABLE for fault in faults):
                 await self._healer.check(found)
         except UpstreamUnavailableError:
             await self._questions.alive()  # what was not healed is seen when the tag is looked at again

@@ -5,7 +5,7 @@ one script works on one slot of a cluster, a second key says in which repositori
 repository is added before its script runs.  It is never short of one for longer than until the next sweep, whose
 `Attention.tidy` looks at every repository: so it is right again after an older release, a restored copy, or a crash.
 
-Every method raises `immuproxy.ledger.redis.LedgerUnavailableError` when Redis does not answer.
+Every method raises `immuproxy.store.redis.LedgerUnavailableError` when Redis does not answer.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from immuproxy.ledger import cursors, keys
-from immuproxy.ledger.cursors import BadCursorError
-from immuproxy.ledger.redis import Store
+from immuproxy.ledger import keys
+from immuproxy.store.redis import Store
+from immuproxy.values import cursors
+from immuproxy.values.cursors import BadCursorError
 
 SETTLED_MS = 60_000
 """How long a repository stays listed after it was added, though nothing is found there: its script may yet run."""
@@ -25,7 +26,7 @@ SETTLED_MS = 60_000
 _CHUNK = 500
 
 
-class Kind(Enum):
+class AttentionKind(Enum):
     """What may be open: the key that lists the repositories, and the key of one of them (a hash by tag)."""
 
     DRIFT = (keys.DRIFTING, keys.drift)
@@ -64,15 +65,15 @@ class Attention:
         """Nothing is read before the first question."""
         self._store = store
 
-    async def expect(self, kind: Kind, repository: str) -> None:
+    async def expect(self, kind: AttentionKind, repository: str) -> None:
         """Something is about to be opened in the repository: call it before the script that does so."""
         await self._store.do(self._store.client.zadd(kind.listed, {repository: await self._store.now_ms()}))
 
-    async def tidy(self, repositories: Sequence[str]) -> Mapping[Kind, frozenset[str]]:
+    async def tidy(self, repositories: Sequence[str]) -> Mapping[AttentionKind, frozenset[str]]:
         """Look at all of ``repositories``, set the lists right, and say where something is open."""
-        return {kind: await self._tidied(kind, repositories) for kind in Kind}
+        return {kind: await self._tidied(kind, repositories) for kind in AttentionKind}
 
-    async def _tidied(self, kind: Kind, repositories: Sequence[str]) -> frozenset[str]:
+    async def _tidied(self, kind: AttentionKind, repositories: Sequence[str]) -> frozenset[str]:
         client, now = self._store.client, await self._store.now_ms()
         listed = {
             name.decode(): int(at)
@@ -87,12 +88,12 @@ class Attention:
             await self._store.do(client.zrem(kind.listed, *over))
         return frozenset(name for name, count in counts.items() if count)
 
-    async def counts(self, kind: Kind) -> dict[str, int]:
+    async def counts(self, kind: AttentionKind) -> dict[str, int]:
         """How many are open in each repository that has any, by name."""
         counts = await self._counts(kind, await self._listed(kind))
         return {name: count for name, count in counts.items() if count}
 
-    async def page(self, kind: Kind, *, limit: int, cursor: str = "") -> OpenPage:
+    async def page(self, kind: AttentionKind, *, limit: int, cursor: str = "") -> OpenPage:
         """About ``limit`` of what is open, from ``cursor`` on; raises `BadCursorError`.
 
         A repository with many is read in parts.  What is opened or closed meanwhile may show or not; all else shows
@@ -116,11 +117,11 @@ class Attention:
                 return OpenPage(tuple(found), cursors.write(kind.name, following[0], str(following[1])))
         return OpenPage(tuple(found), "")
 
-    async def _listed(self, kind: Kind) -> list[str]:
+    async def _listed(self, kind: AttentionKind) -> list[str]:
         found = await self._store.do(self._store.client.zrange(kind.listed, 0, -1))
         return sorted(name.decode() for name in found)
 
-    async def _counts(self, kind: Kind, names: Sequence[str]) -> dict[str, int]:
+    async def _counts(self, kind: AttentionKind, names: Sequence[str]) -> dict[str, int]:
         counts: dict[str, int] = {}
         for at in range(0, len(names), _CHUNK):
             chunk = names[at : at + _CHUNK]
@@ -132,7 +133,7 @@ class Attention:
         return counts
 
 
-def _read_cursor(kind: Kind, cursor: str) -> tuple[str, int]:
+def _read_cursor(kind: AttentionKind, cursor: str) -> tuple[str, int]:
     if not cursor:
         return "", 0
     name, place = cursors.read(kind.name, (str, str), cursor)

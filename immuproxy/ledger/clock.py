@@ -13,9 +13,11 @@ from dataclasses import dataclass
 
 import structlog
 
-from immuproxy.ledger import steady
-from immuproxy.ledger.redis import LedgerUnavailableError, Store
-from immuproxy.ledger.watch import Ages, Sample, Watch
+from immuproxy.ledger import keys
+from immuproxy.ledger.watch import Ages, Watch
+from immuproxy.store import steady
+from immuproxy.store.redis import LedgerUnavailableError, Store
+from immuproxy.store.steady import Sample
 
 log = structlog.get_logger("immuproxy.ledger")
 
@@ -36,6 +38,11 @@ class Jump:
 
 def _nothing(_seconds: float) -> None:
     pass
+
+
+async def ledger_time(store: Store, least: int = 0) -> int:
+    """What time it is by Redis, at the latest (``clock.lua``), in ms; ``least``: what is known of it."""
+    return int(await store.script("clock", [keys.CLOCK], [least]))
 
 
 class Clock:
@@ -68,7 +75,7 @@ class Clock:
     async def look(self) -> None:
         """Ask Redis, on a cluster each master, what time it is; those who come meanwhile share the next question.
 
-        Raises `immuproxy.ledger.redis.LedgerUnavailableError`.
+        Raises `immuproxy.store.redis.LedgerUnavailableError`.
         """
         asked = steady.now()
         async with self._looking:
@@ -118,7 +125,7 @@ class Clock:
             if jump:
                 self._tell(Jump(jump, sample.answered))
         least = self._estimate() if self._looked else 0
-        self._latest = max(least, await self._store.ledger_time(least))
+        self._latest = max(least, await ledger_time(self._store, least))
         self._looked = steady.now()
 
     def _tell(self, jump: Jump) -> None:

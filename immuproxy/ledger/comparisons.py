@@ -1,6 +1,6 @@
 """The comparison of all tags with the upstream: whose turn it is, how far it is, and when it was last done.
 
-Every method raises `immuproxy.ledger.redis.LedgerUnavailableError` when Redis does not answer.
+Every method raises `immuproxy.store.redis.LedgerUnavailableError` when Redis does not answer.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from immuproxy.ledger import keys
-from immuproxy.ledger.redis import Store
+from immuproxy.store.redis import Store
 
 _CHUNK = 500
 

@@ -23,9 +23,10 @@ import secrets
 
 import structlog
 
-from immuproxy.ledger import keys, steady
+from immuproxy.ledger import keys
 from immuproxy.ledger.clock import Clock
-from immuproxy.ledger.redis import Argument, LedgerUnavailableError, Store
+from immuproxy.store import steady
+from immuproxy.store.redis import Argument, LedgerUnavailableError, Store
 
 log = structlog.get_logger("immuproxy.ledger")
 

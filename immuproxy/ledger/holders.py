@@ -8,7 +8,7 @@ than tags, and is indexed when it is first asked.
 from __future__ import annotations
 
 from immuproxy.ledger import keys
-from immuproxy.ledger.redis import Store
+from immuproxy.store.redis import Store
 
 INDEXED_AT_ONCE = 500
 """Tags in one step of the indexing."""

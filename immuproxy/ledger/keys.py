@@ -1,16 +1,16 @@
-"""The names of all Redis keys, in one place.
+"""The names of the ledger's Redis keys.
 
 All keys of one repository share the hash tag ``{<repository>}``, so each step of the protocol is one script on one
-slot of a Redis cluster.  The audit shares ``{audit}``.  Repository names hold no braces (specification grammar), and no
-repository's slot keys can be confused with the audit's, because the part after the hash tag differs.
+slot of a Redis cluster.  The record (`immuproxy.audit.record.keys`) shares ``{audit}``.  Repository names hold no
+braces (specification grammar), and no repository's slot keys can be confused with the audit's, because the part after
+the hash tag differs.
 
-No key of a tag, pin, manifest or event ever carries a time to live (I12).  `compared`, which is only a hint, does, and
-so does what the console's log-in keeps.
+No key of a tag, pin, manifest or event ever carries a time to live (I12).  `compared`, which is only a hint, does.
 """
 
 from __future__ import annotations
 
-PREFIX = "immuproxy:"
+from immuproxy.store.keys import PREFIX
 
 REPOSITORIES = PREFIX + "repositories"
 """Set of every repository that anything was ever written for; added before the first write of a repository."""
@@ -46,14 +46,6 @@ EXCEPTED = PREFIX + "excepted"
 
 COMPARISONS = PREFIX + "comparisons"
 """Sorted set: repository, score = when all its tags were last compared with the upstream."""
-
-
-def tried(number: int = 0) -> str:
-    """String: where the proxy tries what its user may do; gone again in the same step.
-
-    No repository's, whose names hold no colon; other numbers are in other slots of a cluster.
-    """
-    return f"{PREFIX}{{:{number}}}:tried"
 
 
 def tag(repository: str, tag_name: str) -> str:
@@ -165,41 +157,3 @@ def exceptions(repository: str) -> str:
 def outbox(repository: str) -> str:
     """Stream: events written in the same step as what they tell of, until the audit has taken them over."""
     return f"{PREFIX}{{{repository}}}:outbox"
-
-
-AUDIT = PREFIX + "{audit}:"
-"""What all keys of the record begin with: they share a slot, that one event enters it once."""
-
-EVENTS = AUDIT + "events"
-"""Stream: every event that was recorded, as `immuproxy.ledger.record.rows` says."""
-
-WATERMARK = AUDIT + "taken"
-"""Hash: repository -> how far its outbox was taken (`immuproxy.ledger.record.project`)."""
-
-OLD_WATERMARK = AUDIT + "watermark"
-"""The same hash of older releases.  Since a newer one took it over, a string, at which an older proxy beside that stops
-before it takes what is taken (H126).
-"""
-
-UNREADABLE = AUDIT + "unreadable"
-"""Stream: what stood in an outbox and was no event; the newest thousand or so."""
-
-
-CONSOLE_KEY = PREFIX + "{console}:key"
-"""String: random bytes with which the console's forms are signed where there is no session."""
-
-BUDGETS = PREFIX + "{console}:budgets"
-"""Sorted set: who tried to log in -> when his budget of attempts is full again (ms)."""
-
-UNTOLD = PREFIX + "{console}:untold"
-"""Counter: failed log-ins that were left out of the audit because there were too many."""
-
-
-def session(name: str) -> str:
-    """String with a time to live: one session of the console, named by the hash of its secret."""
-    return f"{PREFIX}{{console}}:session:{name}"
-
-
-def places(name: str) -> str:
-    """Sorted set with a time to live: networks that one user has logged in from, score = when last (ms)."""
-    return f"{PREFIX}{{console}}:places:{name}"

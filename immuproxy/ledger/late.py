@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from immuproxy.ledger import keys
-from immuproxy.ledger.redis import Store
 from immuproxy.ledger.watch import Ages
+from immuproxy.store.redis import Store
 
 AT_ONCE = 100
 """Writes that are taken in one step."""
@@ -33,7 +33,7 @@ class LateWrite:
 
 
 class LateWrites:
-    """Those of all repositories; every method raises `immuproxy.ledger.redis.LedgerUnavailableError`."""
+    """Those of all repositories; every method raises `immuproxy.store.redis.LedgerUnavailableError`."""
 
     def __init__(self, store: Store) -> None:
         """Use the connection of ``store``."""

@@ -1,6 +1,6 @@
 """What the ledger holds: records, what they need, and what is open.  Nothing here changes it.
 
-Every method raises `immuproxy.ledger.redis.LedgerUnavailableError` when Redis does not answer.
+Every method raises `immuproxy.store.redis.LedgerUnavailableError` when Redis does not answer.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ import json
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from immuproxy.ledger import keys
-from immuproxy.ledger.attention import Attention, Kind
+from immuproxy.ledger.attention import Attention, AttentionKind
 from immuproxy.ledger.holders import Holders
 from immuproxy.ledger.model import Event, Finding, FindingPage, StoredManifest, TagRecord, event_from_dict
 from immuproxy.ledger.records import FIELDS, finding_of, record_of, stored_of
-from immuproxy.ledger.redis import Store
-from immuproxy.ledger.tag_names import standing_tags
 from immuproxy.oci import names
+from immuproxy.store.redis import Store
 
 Range = tuple[int | str, int | str]
 """From and to, both belong to it: ms since 1970, or ``-inf`` and ``+inf``."""
 
 _REPOSITORIES_A_CALL = 500
+_TAGS_A_CALL = 2_000
 
 
 class Reader:
@@ -90,9 +90,24 @@ class Reader:
         found = await self._store.do(self._store.client.zrevrange(keys.tags(repository), 0, -1))
         return [name.decode() for name in found]
 
-    def standing_tags(self, repository: str) -> AsyncIterator[list[str]]:
-        """The names of the tags that the repository has now, in parts; moving ones as they were pushed and deleted."""
-        return standing_tags(self._store, repository)
+    async def standing_tags(self, repository: str) -> AsyncIterator[list[str]]:
+        """The names of the tags that the repository has now, in parts and in no order, each once: those that the
+        ledger holds, and those of no rule that were pushed and not deleted since.
+        """
+        client, key = self._store.client, keys.tags(repository)
+        seen: set[str] = set()
+        start = 0
+        while found := await self._store.do(client.zrange(key, start, start + _TAGS_A_CALL - 1)):
+            held = [name.decode() for name in found]
+            seen.update(held)
+            yield held
+            start += len(held)
+        place = -1
+        while place:
+            place, part = await self._store.do(client.hscan(keys.moved(repository), max(place, 0), count=_TAGS_A_CALL))
+            fresh = {name.decode() for name in part} - seen
+            seen |= fresh
+            yield sorted(fresh)
 
     async def records(self, repository: str, tags: Sequence[str]) -> list[TagRecord]:
         """The records of many tags in one round trip."""
@@ -189,7 +204,7 @@ class Reader:
 
     async def open_drifts(self, *, limit: int, cursor: str = "") -> FindingPage:
         """About ``limit`` open findings of all repositories, from ``cursor`` on; raises `BadCursorError`."""
-        page = await self.attention.page(Kind.DRIFT, limit=limit, cursor=cursor)
+        page = await self.attention.page(AttentionKind.DRIFT, limit=limit, cursor=cursor)
         found = tuple((each.repository, finding_of(each.tag, each.value.decode())) for each in page.found)
         return FindingPage(found, page.next_cursor)
 

@@ -9,17 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from immuproxy.ledger.model import (
-    Claim,
-    Committed,
-    Finding,
-    Reply,
-    State,
-    Step,
-    StoredManifest,
-    TagRecord,
-    Tombstone,
-)
+from immuproxy.ledger.model import Claim, Committed, Finding, Reply, State, Step, StoredManifest, TagRecord, Tombstone
 
 SHOWN = ("by", "first_by", "first_adopted", "media_type", "size", "platforms", "rule", "event")
 FIELDS = (

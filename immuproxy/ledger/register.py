@@ -4,7 +4,7 @@ The linearisation point of a push is the one script that makes its claim COMMITT
 lost reply it answers what it answered before (H65).  The steps judge nothing; who may overwrite is decided by the
 caller.
 
-Every method raises `immuproxy.ledger.redis.LedgerUnavailableError` when Redis does not answer.
+Every method raises `immuproxy.store.redis.LedgerUnavailableError` when Redis does not answer.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from immuproxy.ledger import keys, steady
-from immuproxy.ledger.attention import Kind
+from immuproxy.ledger import keys
+from immuproxy.ledger.attention import AttentionKind
 from immuproxy.ledger.clock import Clock
 from immuproxy.ledger.comparisons import Comparisons
 from immuproxy.ledger.content import Content
@@ -23,21 +23,12 @@ from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.going import Adoption, GoneTag, MovedTag, OverwriteArmedError, Permit
 from immuproxy.ledger.ids import new_event_id
 from immuproxy.ledger.late import LateWrites
-from immuproxy.ledger.model import (
-    Action,
-    Claim,
-    Event,
-    Outcome,
-    Reply,
-    Step,
-    StoredManifest,
-    TagRecord,
-    as_written,
-)
+from immuproxy.ledger.model import Action, Claim, Event, Outcome, Reply, Step, StoredManifest, TagRecord, as_written
 from immuproxy.ledger.reader import Range, Reader
 from immuproxy.ledger.records import packed, reply_of
-from immuproxy.ledger.redis import Argument, Store
 from immuproxy.ledger.watch import Ages
+from immuproxy.store import steady
+from immuproxy.store.redis import Argument, Store
 
 QUARANTINE_MS = 300_000
 """That of the standard time limit of a manifest request.  Whoever sets tags says how long it really is."""
@@ -402,7 +393,7 @@ class Register(Reader):
         """Note that the upstream shows ``seen`` (empty for nothing) where the tag holds ``held``; true when that is
         new.
         """
-        await self.attention.expect(Kind.DRIFT, repository)
+        await self.attention.expect(AttentionKind.DRIFT, repository)
         reply = await self._publish(
             repository,
             "drift_open",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from immuproxy.ledger.model import Claim
+from immuproxy.store.steady import Sample
 
 TOLERANCE = 1.0
 """Seconds by which two clocks may differ more than before without that being a jump."""
@@ -45,15 +46,6 @@ class Ages:
         if claim.term is None:
             return claim.lease <= self.now
         return self.of(claim.lease - claim.term) >= claim.term
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """What a Redis said (ms), and between which times of the own clock (seconds) it did."""
-
-    now: int
-    asked: float
-    answered: float
 
 
 class Watch:

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from immuproxy.listening.connections import HEAD
 from immuproxy.listening.files import EXHAUSTED, Shortage
-from immuproxy.values import Listen
+from immuproxy.values.listen import Listen
 
 BACKLOG = 1024
 """Connections that the system keeps until they are taken; the kernel may keep fewer."""

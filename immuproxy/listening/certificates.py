@@ -16,9 +16,9 @@ from pathlib import Path
 
 import structlog
 
-from immuproxy import plain_files
 from immuproxy.listening.validity import not_after
-from immuproxy.settings import TlsSettings
+from immuproxy.values import plain_files
+from immuproxy.values.sections import TlsSettings
 
 log = structlog.get_logger("immuproxy")
 

@@ -1,7 +1,8 @@
 """The connections of one listener: how many, how long one may be silent, and what is said to what is no HTTP.
 
 aiohttp bounds neither their number nor, with its usual settings, how long a head may take; and its answer to a broken
-head quotes it.  What is private of the library here is pinned by `tests/listening` and `tests/test_listeners.py`.
+head quotes it.  What is private of the library here is pinned by `tests/listening` and
+`tests/service/test_listeners.py`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from immuproxy.listening import broken
 from immuproxy.listening.files import MOST
-from immuproxy.values import plain_address
+from immuproxy.values.networks import plain_address
 
 log = structlog.get_logger("immuproxy")
 

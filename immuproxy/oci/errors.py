@@ -1,6 +1,6 @@
 """The error answer of the OCI distribution specification, "Error Codes", as an exception.
 
-Raised where something cannot be done; turned into a response in one place (`immuproxy.proxy.answers`).
+Raised where something cannot be done; turned into a response in one place (`immuproxy.edge.answers`).
 """
 
 from __future__ import annotations

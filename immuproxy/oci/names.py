@@ -1,4 +1,4 @@
-"""Grammars of repository names, tags and digests, each as a named pattern.
+"""Grammars of repository names, tags and digests, each as a named pattern, and of `repository:tag@digest`.
 
 All are matched with `re.Pattern.fullmatch` and are ASCII (H5).  The registry's own grammar for names is wider than the
 specification's (upper-case domains, ports); the wider part is refused, because storage may alias it (H7).
@@ -37,6 +37,12 @@ DIGEST_IN_TEXT = re.compile(r"sha(?:256:[a-f0-9]{64}|384:[a-f0-9]{96}|512:[a-f0-
 """Finds digests inside other text."""
 
 
+EXAMPLE = "team/app:1.4"
+
+_HOST = re.compile(r"[^/]*[.:][^/]*/|localhost/")
+"""Finds what looks like one in front of a name, as Docker's clients tell it from a first component."""
+
+
 def is_repository(text: str) -> bool:
     """Whether ``text`` is a repository name of the specification, at most 255 characters long."""
     return len(text) <= MAX_NAME_LENGTH and REPOSITORY.fullmatch(text) is not None
@@ -50,6 +56,32 @@ def is_tag(text: str) -> bool:
 def is_digest(text: str) -> bool:
     """Whether ``text`` is a sha256 digest in its canonical spelling."""
     return DIGEST.fullmatch(text) is not None
+
+
+def parse_tag(text: str) -> tuple[str, str]:
+    """``repository:tag`` as its two parts; raises `ValueError` that says what is wrong with it."""
+    if ":" not in text or "@" in text:
+        raise ValueError(f"write it as REPOSITORY:TAG, such as {EXAMPLE}")
+    repository, tag, _ = parse_image(text)
+    return repository, tag
+
+
+def parse_image(text: str) -> tuple[str, str, str]:
+    """``repository[:tag][@digest]`` as its parts, empty where one is missing; raises `ValueError` as `parse_tag`."""
+    name, at, digest = text.partition("@")
+    repository, colon, tag = name.rpartition(":") if ":" in name else (name, "", "")
+    if not is_repository(repository):
+        raise ValueError(repository_fault(repository))
+    if colon and not is_tag(tag):
+        raise ValueError(f"{tag!r} is no tag")
+    if at and not is_digest(digest):
+        raise ValueError(f"{digest!r} is no digest")
+    return repository, tag, digest
+
+
+def repository_fault(text: str) -> str:
+    """Why something is no repository; the usual mistake is the host in front."""
+    return f"{text!r} is no repository{'; leave out the host' if _HOST.match(text) else ''}"
 
 
 def digest_of(content: bytes) -> str:

@@ -22,7 +22,7 @@ MAX_TAGS = 10
 """Tags that one ``?tag=`` push may carry; the specification wants at least ten supported (H11)."""
 
 
-class Kind(StrEnum):
+class RouteKind(StrEnum):
     """The endpoints of the distribution specification."""
 
     BASE = "base"
@@ -36,15 +36,15 @@ class Kind(StrEnum):
 
 
 _READ = ("GET", "HEAD")
-METHODS: dict[Kind, tuple[str, ...]] = {
-    Kind.BASE: _READ,
-    Kind.CATALOG: _READ,
-    Kind.TAGS: _READ,
-    Kind.REFERRERS: _READ,
-    Kind.MANIFEST: (*_READ, "PUT", "DELETE"),
-    Kind.BLOB: (*_READ, "DELETE"),
-    Kind.UPLOADS: ("POST",),
-    Kind.UPLOAD: (*_READ, "PATCH", "PUT", "DELETE"),
+METHODS: dict[RouteKind, tuple[str, ...]] = {
+    RouteKind.BASE: _READ,
+    RouteKind.CATALOG: _READ,
+    RouteKind.TAGS: _READ,
+    RouteKind.REFERRERS: _READ,
+    RouteKind.MANIFEST: (*_READ, "PUT", "DELETE"),
+    RouteKind.BLOB: (*_READ, "DELETE"),
+    RouteKind.UPLOADS: ("POST",),
+    RouteKind.UPLOAD: (*_READ, "PATCH", "PUT", "DELETE"),
 }
 """The endpoint table: which methods each kind has.  Anything else is 405 here and never reaches the upstream (H10)."""
 
@@ -58,7 +58,7 @@ class Operation:
     """
 
     method: str
-    kind: Kind
+    kind: RouteKind
     repository: str = ""
     reference: str = ""
     query: str = ""
@@ -67,7 +67,7 @@ class Operation:
     @property
     def is_tag(self) -> bool:
         """Whether the request names a manifest by tag."""
-        return self.kind is Kind.MANIFEST and ":" not in self.reference
+        return self.kind is RouteKind.MANIFEST and ":" not in self.reference
 
     @property
     def is_write(self) -> bool:
@@ -81,19 +81,19 @@ class Operation:
         return f"{path}?{self.query}" if self.query else path
 
 
-_PATHS: dict[Kind, str] = {
-    Kind.BASE: "/v2/",
-    Kind.CATALOG: "/v2/_catalog",
-    Kind.TAGS: "/v2/{repository}/tags/list",
-    Kind.MANIFEST: "/v2/{repository}/manifests/{reference}",
-    Kind.BLOB: "/v2/{repository}/blobs/{reference}",
-    Kind.UPLOADS: "/v2/{repository}/blobs/uploads/",
-    Kind.UPLOAD: "/v2/{repository}/blobs/uploads/{reference}",
-    Kind.REFERRERS: "/v2/{repository}/referrers/{reference}",
+_PATHS: dict[RouteKind, str] = {
+    RouteKind.BASE: "/v2/",
+    RouteKind.CATALOG: "/v2/_catalog",
+    RouteKind.TAGS: "/v2/{repository}/tags/list",
+    RouteKind.MANIFEST: "/v2/{repository}/manifests/{reference}",
+    RouteKind.BLOB: "/v2/{repository}/blobs/{reference}",
+    RouteKind.UPLOADS: "/v2/{repository}/blobs/uploads/",
+    RouteKind.UPLOAD: "/v2/{repository}/blobs/uploads/{reference}",
+    RouteKind.REFERRERS: "/v2/{repository}/referrers/{reference}",
 }
 
 
-def build_path(kind: Kind, repository: str = "", reference: str = "") -> str:
+def build_path(kind: RouteKind, repository: str = "", reference: str = "") -> str:
     """The one spelling of an endpoint's path; both parts must have passed their grammar."""
     return _PATHS[kind].format(repository=repository, reference=quote(reference, safe="-._~:="))
 
@@ -107,7 +107,7 @@ def parse(method: str, target: str) -> Operation:
     kind, repository, reference = _classify(_decode(path))
     if method not in METHODS[kind]:
         raise errors.method_not_allowed(method, METHODS[kind])
-    if kind is Kind.MANIFEST:
+    if kind is RouteKind.MANIFEST:
         _check_reference(reference)
         # Nothing but `tag` means anything on a manifest, and what means nothing today may mean something to
         # another upstream tomorrow: the query is read here and never forwarded (H11).
@@ -148,16 +148,16 @@ def _unescape(text: str, part: str) -> str:
     return decoded
 
 
-_Found = tuple[Kind, str, str]
+_Found = tuple[RouteKind, str, str]
 
 
 def _classify(path: str) -> _Found:
     if path in {"/v2/", "/v2"}:
-        return Kind.BASE, "", ""
+        return RouteKind.BASE, "", ""
     if not path.startswith("/v2/"):
         raise errors.not_found("only the paths of the registry API under /v2/ are served here")
     if path == "/v2/_catalog":
-        return Kind.CATALOG, "", ""
+        return RouteKind.CATALOG, "", ""
     segments = path.removeprefix("/v2/").split("/")
     for endpoint in (_uploads, _by_two_segments):
         found = endpoint(segments)
@@ -170,9 +170,9 @@ def _uploads(segments: list[str]) -> _Found | None:
     """``<name>/blobs/uploads/`` and ``<name>/blobs/uploads/<id>``."""
     match segments:
         case [*name, "blobs", "uploads", ""] if name:
-            return Kind.UPLOADS, "/".join(name), ""
+            return RouteKind.UPLOADS, "/".join(name), ""
         case [*name, "blobs", "uploads", upload] if name and upload not in {".", ".."}:
-            return Kind.UPLOAD, "/".join(name), upload
+            return RouteKind.UPLOAD, "/".join(name), upload
         case _:
             return None
 
@@ -181,13 +181,13 @@ def _by_two_segments(segments: list[str]) -> _Found | None:
     """The endpoints that the last two segments name."""
     match segments:
         case [*name, "manifests", reference] if name:
-            return Kind.MANIFEST, "/".join(name), reference
+            return RouteKind.MANIFEST, "/".join(name), reference
         case [*name, "tags", "list"] if name:
-            return Kind.TAGS, "/".join(name), ""
+            return RouteKind.TAGS, "/".join(name), ""
         case [*name, "blobs", digest] if name:
-            return Kind.BLOB, "/".join(name), digest
+            return RouteKind.BLOB, "/".join(name), digest
         case [*name, "referrers", digest] if name:
-            return Kind.REFERRERS, "/".join(name), digest
+            return RouteKind.REFERRERS, "/".join(name), digest
         case _:
             return None
 
@@ -232,10 +232,10 @@ def _check_upload(reference: str) -> None:
         raise errors.not_found("this is no upload id")
 
 
-_REFERENCE_CHECKS: dict[Kind, Callable[[str], None]] = {
-    Kind.BLOB: _check_digest,
-    Kind.REFERRERS: _check_digest,
-    Kind.UPLOAD: _check_upload,
+_REFERENCE_CHECKS: dict[RouteKind, Callable[[str], None]] = {
+    RouteKind.BLOB: _check_digest,
+    RouteKind.REFERRERS: _check_digest,
+    RouteKind.UPLOAD: _check_upload,
 }
 
 

@@ -21,10 +21,10 @@ from typing import Any, BinaryIO
 
 from immuproxy.ledger.model import Event, event_from_dict
 from immuproxy.rehearsal.past import needs_first_pushes
-from immuproxy.replay import replayed
+from immuproxy.rehearsal.replay import replayed
 from immuproxy.rules.document import load_rules
 from immuproxy.rules.model import RuleSet
-from immuproxy.rules.problems import DocumentErrors, Problem
+from immuproxy.rules.problems import DocumentErrors, FileProblem
 from immuproxy.rules.simulate import Simulation
 
 CPU_SECONDS = 60
@@ -97,7 +97,7 @@ def _oldest_first(kept: list[bytes]) -> Iterator[Event]:
         yield event_from_dict(json.loads(kept.pop())[1])
 
 
-def _shown(problem: Problem) -> dict[str, Any]:
+def _shown(problem: FileProblem) -> dict[str, Any]:
     """A problem as JSON; what it quotes from the file may be as long as the file."""
     return {key: _cut(value) if isinstance(value, str) else value for key, value in problem.to_dict().items()}
 

@@ -10,7 +10,7 @@ from typing import Protocol
 from immuproxy.audit.search import Moment, Search, from_parameters
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.register import Register
-from immuproxy.replay import REQUESTS, was_judged
+from immuproxy.rehearsal.replay import REQUESTS, was_judged
 from immuproxy.rules.model import RuleSet
 
 _CHUNK = 500
@@ -19,14 +19,14 @@ Tag = tuple[str, str]
 """Repository and tag."""
 
 
-class Record(Protocol):
+class RecordedPast(Protocol):
     """Where events are found."""
 
     def export(self, search: Search) -> AsyncIterator[Event]:
         """All that match, newest first."""
 
 
-async def judged_requests(audit: Record, *, most: int, since: int = 0) -> AsyncIterator[Event]:
+async def judged_requests(audit: RecordedPast, *, most: int, since: int = 0) -> AsyncIterator[Event]:
     """The newest ``most`` pushes and deletes of tags that came to a verdict, newest first, none before ``since``
     (ms).
     """

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from immuproxy.ledger.register import Register
-from immuproxy.rehearsal.past import Record, first_pushes, judged_requests
+from immuproxy.rehearsal.past import RecordedPast, first_pushes, judged_requests
 
 LONGEST = 120.0
 """Seconds after which a rehearsal is given up."""
@@ -61,7 +61,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Wrong:
-    """The file cannot be used: its problems as `immuproxy.rules.problems.Problem.to_dict` gives them, and how many
+    """The file cannot be used: its problems as `immuproxy.rules.problems.FileProblem.to_dict` gives them, and how many
     more there are.
     """
 
@@ -88,7 +88,7 @@ Step = Stage | Wrong | Changed | Finished
 
 
 async def rehearse(
-    audit: Record, register: Register, file: bytes, source: str, *, most: int
+    audit: RecordedPast, register: Register, file: bytes, source: str, *, most: int
 ) -> AsyncGenerator[Step, None]:
     """Try ``file``, which messages call ``source``, on the newest ``most`` requests; ends with `Wrong` or `Finished`.
 
@@ -110,7 +110,7 @@ async def rehearse(
             yield step
 
 
-async def _told(talk: _Talk, audit: Record, register: Register, most: int, *, first: bool) -> AsyncIterator[int]:
+async def _told(talk: _Talk, audit: RecordedPast, register: Register, most: int, *, first: bool) -> AsyncIterator[int]:
     """Tell the process the past; how many requests it knows of, now and then and at the end."""
     tags: set[tuple[str, str]] = set()
     count = 0

@@ -1,8 +1,8 @@
 """What the operator wants: rules read from a file, and the verdicts they give.
 
 The nouns: a `RuleSet` (one file, read) holds `Rule`s in order; a `Rule` names repositories and tags by `Pattern`s and
-has a policy; a `Push` is somebody's wish, `Held` is what the tag means now; a `Verdict` says what is to happen, why,
-and which rule on which line said so.
+has a policy; `PushFacts` are somebody's wish, `Held` is what the tag means now; a `Verdict` says what is to happen,
+why, and which rule on which line said so.
 
 Nothing here does I/O, logs or tells the time: the moment of a push is a field of the push.
 

@@ -5,12 +5,15 @@ Reasons are one line each and fit both the audit and a client's terminal; text t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from immuproxy.rules.model import Decision, Held, Image, Mode, OverwriteCondition, Policy, Push, Rule, Verdict
+from immuproxy.rules.model import Decision, Held, Image, Mode, OverwriteCondition, Policy, PushFacts, Rule, Verdict
 from immuproxy.rules.patterns import PatternList
 from immuproxy.rules.problems import one_of
-from immuproxy.values import MAX_SHOWN, format_duration, parse_address, roughly
+from immuproxy.values.durations import format_duration, roughly
+from immuproxy.values.networks import parse_address
+from immuproxy.values.text import MAX_SHOWN
 
 _SHOWN = 60
 _DIGEST = 80
@@ -27,7 +30,7 @@ CHILD_FIRST = (
 
 
 def decide_push(
-    rule: Rule, push: Push, held: Held | None, *, deleted: Held | None = None, permitted: str | None = None
+    rule: Rule, push: PushFacts, held: Held | None, *, deleted: Held | None = None, permitted: str | None = None
 ) -> Verdict:
     """Judge a push of a tag by the rule that matched it.
 
@@ -65,7 +68,7 @@ def _softened(rule: Rule, refused: Verdict, goes_on: Decision, permitted: str | 
     return refused
 
 
-def _judge(rule: Rule, push: Push, held: Held | None, deleted: Held | None) -> Verdict:
+def _judge(rule: Rule, push: PushFacts, held: Held | None, deleted: Held | None) -> Verdict:
     if held is not None and held.image.digest == push.image.digest:
         return _verdict(rule, Decision.UNCHANGED, f"the tag already holds this digest ({rule})")
     if rule.policy is Policy.MUTABLE:
@@ -85,10 +88,11 @@ def _judge_first(rule: Rule, deleted: Held | None) -> Verdict:
     return _verdict(rule, Decision.REFUSE, reason)
 
 
-def _judge_change(rule: Rule, push: Push, held: Held) -> Verdict:
-    obstacle = _obstacle(rule, held.image, push.image)
+def _judge_change(rule: Rule, push: PushFacts, held: Held) -> Verdict:
+    change = CHANGES[rule.policy]
+    obstacle = change.obstacle(held.image, push.image)
     if obstacle is None:
-        reason = f"{rule} is append-only, and the new {push.image.kind} keeps every entry"
+        reason = f"{rule} is {rule.policy}, and the new {push.image.kind} {change.taken}"
         return _verdict(rule, Decision.OVERWRITE, reason)
     failures = []
     for condition in rule.overwrite:
@@ -113,10 +117,11 @@ def _unmet(failures: list[str]) -> str:
             return f"none of its overwrite conditions holds: {numbered}"
 
 
-def _obstacle(rule: Rule, old: Image, new: Image) -> str | None:
-    """Why the policy alone does not let the new image follow the old one."""
-    if rule.policy is not Policy.APPEND_ONLY:
-        return "the tag already holds another digest"
+def _always(_old: Image, _new: Image) -> str:
+    return "the tag already holds another digest"
+
+
+def _lost_entries(old: Image, new: Image) -> str | None:
     if old.is_index != new.is_index:
         return f"the tag holds an {old.kind}, while the push is an {new.kind}"
     lost, changed = old.entries - new.entries, {line.partition(" ")[0] for line in old.descriptors - new.descriptors}
@@ -128,11 +133,41 @@ def _obstacle(rule: Rule, old: Image, new: Image) -> str | None:
     return f"the new index gives other content than before to {_first(turned)}" if turned else None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What a policy alone lets follow on the image that a tag holds.
+
+    ``obstacle(old, new)`` says why the new image may not follow, None where it may; ``taken`` is said of one that may,
+    and ``condition`` beforehand of any (empty: none may).  ``scope`` and ``advice`` end the message of a refusal.
+    """
+
+    obstacle: Callable[[Image, Image], str | None] = _always
+    taken: str = ""
+    condition: str = ""
+    scope: str = ""
+    advice: str = "Push it under a new tag; the digest that it holds would be accepted again"
+
+
+CHANGES: Mapping[Policy, Change] = {
+    Policy.IMMUTABLE: Change(),
+    Policy.APPEND_ONLY: Change(
+        obstacle=_lost_entries,
+        taken="keeps every entry",
+        condition="the new index (or image) keeps every entry of the old one",
+        scope=" in what it lists already",
+        advice="Push what keeps every entry that it holds, or use a new tag",
+    ),
+    Policy.FROZEN: Change(),
+    Policy.MUTABLE: Change(obstacle=lambda _old, _new: None),
+}
+"""The policies where a tag holds something; what is frozen or mutable is decided before anybody looks at images."""
+
+
 def _first(names: Sequence[str]) -> str:
     return ", ".join(shown(name, _DIGEST) for name in names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
 
 
-def _failures(condition: OverwriteCondition, push: Push, held: Held) -> Iterator[str]:
+def _failures(condition: OverwriteCondition, push: PushFacts, held: Held) -> Iterator[str]:
     """What keeps the condition from holding; nothing where it holds."""
     if condition.users:
         yield from _user_failure(condition.users, push)
@@ -144,7 +179,7 @@ def _failures(condition: OverwriteCondition, push: Push, held: Held) -> Iterator
         yield from _label_failure(key, held.image, push.image)
 
 
-def _user_failure(users: PatternList, push: Push) -> Iterator[str]:
+def _user_failure(users: PatternList, push: PushFacts) -> Iterator[str]:
     wanted = users.described(limit=_NAMED)
     if not push.user:
         yield f"the push names no user, it takes {wanted}"
@@ -156,7 +191,7 @@ def _user_failure(users: PatternList, push: Push) -> Iterator[str]:
         yield f"the upstream has not confirmed that the user is {shown(push.user)}"
 
 
-def _network_failure(condition: OverwriteCondition, push: Push) -> Iterator[str]:
+def _network_failure(condition: OverwriteCondition, push: PushFacts) -> Iterator[str]:
     address = parse_address(push.address) if push.address else None
     if address is None:
         yield "the client's address is not known"
@@ -164,7 +199,7 @@ def _network_failure(condition: OverwriteCondition, push: Push) -> Iterator[str]
         yield f"the client {address} is not in {_few([str(network) for network in condition.networks])}"
 
 
-def _time_failure(within_ms: int, push: Push, held: Held) -> Iterator[str]:
+def _time_failure(within_ms: int, push: PushFacts, held: Held) -> Iterator[str]:
     limit = format_duration(within_ms)
     if held.since_ms is None:
         yield f"nobody knows when the tag was first pushed, the limit is {limit}"

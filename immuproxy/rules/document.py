@@ -14,7 +14,8 @@ from immuproxy.rules.problems import Findings
 from immuproxy.rules.reach import warn_unreachable
 from immuproxy.rules.reading import Fields, text
 from immuproxy.rules.source import Mapping, Node, Scalar, Sequence, compose, describe
-from immuproxy.values import Network, parse_duration, parse_network
+from immuproxy.values.durations import parse_duration
+from immuproxy.values.networks import Network, parse_network
 
 MAX_RULES = 10_000
 MAX_PATTERNS = 100_000

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from immuproxy.rules.decide import decide_delete, decide_push
+from immuproxy.rules.decide import CHANGES, decide_delete, decide_push
 from immuproxy.rules.model import (
     DEFAULT,
     Decision,
@@ -15,12 +15,13 @@ from immuproxy.rules.model import (
     Mode,
     OverwriteCondition,
     Policy,
-    Push,
+    PushFacts,
     Rule,
     RuleSet,
     Verdict,
 )
-from immuproxy.values import format_duration, parse_address
+from immuproxy.values.durations import format_duration
+from immuproxy.values.networks import parse_address
 
 _SHOWN_RULES = 20
 
@@ -47,7 +48,7 @@ class Tried:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Foreseen:
     """What a request would get: ``outcome`` is accepted, refused or `DEPENDS`."""
 
     request: str
@@ -63,7 +64,7 @@ class Explanation:
     tag: str
     rule: Rule
     tried: tuple[Tried, ...]
-    answers: tuple[Answer, ...]
+    answers: tuple[Foreseen, ...]
     source: str
     user: str | None = None
 
@@ -141,9 +142,9 @@ def _why(rule: Rule) -> str:
     return f"matches {' and '.join(parts)}" if parts else "matches everything"
 
 
-def _answers(rule: Rule, repository: str, tag: str, user: str | None, address: str | None) -> Iterator[Answer]:
+def _answers(rule: Rule, repository: str, tag: str, user: str | None, address: str | None) -> Iterator[Foreseen]:
     held = Held(_ONE, since_ms=0)
-    push = Push(
+    push = PushFacts(
         repository=repository, tag=tag, image=_ONE, user=user, user_confirmed=bool(user), address=address, now_ms=0
     )
     yield _answer("first push", decide_push(rule, push, None))
@@ -154,31 +155,30 @@ def _answers(rule: Rule, repository: str, tag: str, user: str | None, address: s
         yield _answer("push after a delete", decide_push(rule, push, None, deleted=held))
 
 
-def _answer(request: str, verdict: Verdict) -> Answer:
-    return Answer(request, _OUTCOMES[verdict.outcome], verdict.reason)
+def _answer(request: str, verdict: Verdict) -> Foreseen:
+    return Foreseen(request, _OUTCOMES[verdict.outcome], verdict.reason)
 
 
-def _other_push(rule: Rule, user: str | None, address: str | None) -> Answer:
+def _other_push(rule: Rule, user: str | None, address: str | None) -> Foreseen:
     """A push of another digest.  What it gets may depend on things that only a real push shows."""
     request = "push of another digest"
     if rule.mode is Mode.SHADOW:
-        return Answer(request, "accepted", f"{rule} is in shadow mode and only records what it would have refused")
+        return Foreseen(request, "accepted", f"{rule} is in shadow mode and only records what it would have refused")
     if rule.policy is Policy.MUTABLE:
-        return Answer(request, "accepted", f"{rule} lets the tag move")
+        return Foreseen(request, "accepted", f"{rule} lets the tag move")
     if rule.policy is Policy.FROZEN:
-        return Answer(request, "refused", f"{rule} is frozen: nothing new is accepted")
+        return Foreseen(request, "refused", f"{rule} is frozen: nothing new is accepted")
     possible = [condition for condition in rule.overwrite if _possible(condition, user, address)]
     ways = [_remaining(condition, user, address) for condition in possible]
-    if rule.policy is Policy.APPEND_ONLY:
-        ways.insert(0, "the new index (or image) keeps every entry of the old one")
     if "" in ways:
-        return Answer(request, "accepted", f"{rule} allows the overwrite: {possible[ways.index('')].describe()}")
+        return Foreseen(request, "accepted", f"{rule} allows the overwrite: {possible[ways.index('')].describe()}")
+    ways = [*filter(None, [CHANGES[rule.policy].condition]), *ways]
     if ways:
-        return Answer(request, DEPENDS, f"{rule} is {rule.policy}; accepted only if {', or if '.join(ways)}")
+        return Foreseen(request, DEPENDS, f"{rule} is {rule.policy}; accepted only if {', or if '.join(ways)}")
     why = (
         f"none of its overwrite conditions can hold for {user or address}" if rule.overwrite else "allows no overwrite"
     )
-    return Answer(request, "refused", f"{rule} is {rule.policy} and {why}")
+    return Foreseen(request, "refused", f"{rule} is {rule.policy} and {why}")
 
 
 def _possible(condition: OverwriteCondition, user: str | None, address: str | None) -> bool:

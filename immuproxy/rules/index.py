@@ -20,8 +20,8 @@ from functools import lru_cache
 
 import re2
 
-from immuproxy.rules.patterns import Kind, PatternList, full_match, options
-from immuproxy.rules.versions import Range, Version, version_of
+from immuproxy.rules.patterns import PatternKind, PatternList, full_match, options
+from immuproxy.rules.versions import Version, VersionRange, version_of
 
 REMEMBERED = 4096
 """Names per axis whose answer is kept: at 10,000 rules some 1.3 KiB each."""
@@ -82,7 +82,7 @@ def _regex_sets(regexes: Sequence[str]) -> list[tuple[int, _RegexSet]]:
 class _RangeIndex:
     """Version ranges.  Releases between the same two edges get the same answer, which is found once."""
 
-    def __init__(self, ranges: Mapping[Range, _Bits]) -> None:
+    def __init__(self, ranges: Mapping[VersionRange, _Bits]) -> None:
         self._ranges = ranges
         self._edges = sorted({edge for versions in ranges for edge in versions.edges})
         self._with_prereleases = [versions for versions in ranges if versions.names_prereleases]
@@ -96,7 +96,7 @@ class _RangeIndex:
             self._known[place] = self._union(self._ranges, version)
         return self._known[place]
 
-    def _union(self, ranges: Iterable[Range], version: Version) -> _Bits:
+    def _union(self, ranges: Iterable[VersionRange], version: Version) -> _Bits:
         union = _Bits()
         for versions in ranges:
             if versions.includes(version):
@@ -109,7 +109,7 @@ class _AxisIndex:
     def __init__(self, lists: Iterable[PatternList]) -> None:
         self._unrestricted = 0
         self._exact: defaultdict[str, _Bits] = defaultdict(_Bits)
-        by_range: defaultdict[Range, _Bits] = defaultdict(_Bits)
+        by_range: defaultdict[VersionRange, _Bits] = defaultdict(_Bits)
         by_regex: defaultdict[str, _Bits] = defaultdict(_Bits)
         for rule, patterns in enumerate(lists):
             if not patterns.includes:
@@ -118,7 +118,7 @@ class _AxisIndex:
                 if pattern.versions is not None:
                     bits = by_range[pattern.versions]
                 else:
-                    bits = self._exact[pattern.body] if pattern.kind is Kind.EXACT else by_regex[pattern.regex]
+                    bits = self._exact[pattern.body] if pattern.kind is PatternKind.EXACT else by_regex[pattern.regex]
                 bits.add(rule, excludes=pattern.excludes)
         self._ranges = _RangeIndex(by_range) if by_range else None
         self._regex_bits = list(by_regex.values())

@@ -10,8 +10,9 @@ from types import MappingProxyType
 from immuproxy.oci.manifests import INDEX_TYPES
 from immuproxy.rules.index import RuleIndex
 from immuproxy.rules.patterns import EVERYTHING, PatternList
-from immuproxy.rules.problems import Problem
-from immuproxy.values import Network, format_duration
+from immuproxy.rules.problems import FileProblem
+from immuproxy.values.durations import format_duration
+from immuproxy.values.networks import Network
 
 DEFAULT = "default"
 """The name of the rule that decides where no other matches."""
@@ -123,7 +124,7 @@ class RuleSet:
     default: Rule
     source: str = ""
     digest: str = ""
-    warnings: tuple[Problem, ...] = ()
+    warnings: tuple[FileProblem, ...] = ()
     _index: RuleIndex = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -193,7 +194,7 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Push:
+class PushFacts:
     """Somebody's wish to set a tag.
 
     ``user_confirmed``: the upstream accepted the credential that names the user; an unconfirmed name counts for

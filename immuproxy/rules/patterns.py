@@ -17,7 +17,7 @@ import re2
 
 from immuproxy.oci import names
 from immuproxy.rules.problems import did_you_mean, one_of
-from immuproxy.rules.versions import Range, Version, parse_range, version_of
+from immuproxy.rules.versions import Version, VersionRange, parse_range, version_of
 
 MAX_LENGTH = 1_000
 """Characters of one pattern."""
@@ -36,7 +36,7 @@ class Axis(StrEnum):
     USER = "user"
 
 
-class Kind(StrEnum):
+class PatternKind(StrEnum):
     EXACT = "exact"
     GLOB = "glob"
     REGEX = "re"
@@ -61,9 +61,9 @@ class Pattern:
 
     text: str
     excludes: bool
-    kind: Kind
+    kind: PatternKind
     regex: str = ""
-    versions: Range | None = None
+    versions: VersionRange | None = None
     size: int = 0
 
     @property
@@ -73,7 +73,7 @@ class Pattern:
 
     def matches(self, name: str, version: Version | None) -> bool:
         """Whether it matches a name, be it to include or to exclude; ``version`` is `version_of` a tag."""
-        if self.kind is Kind.EXACT:
+        if self.kind is PatternKind.EXACT:
             return name == self.body
         if self.versions is not None:
             return version is not None and self.versions.includes(version)
@@ -177,10 +177,10 @@ def parse(text: str, axis: Axis) -> Pattern:
         raise PatternError(f'"{body}" can never match: names and tags are ASCII')
     if body.startswith("re:"):
         expression = body.removeprefix("re:")
-        return Pattern(text, excludes, Kind.REGEX, expression, size=_program_size(expression, axis))
+        return Pattern(text, excludes, PatternKind.REGEX, expression, size=_program_size(expression, axis))
     if body.startswith("semver:"):
         versions = _versions(body.removeprefix("semver:"), axis)
-        return Pattern(text, excludes, Kind.SEMVER, versions=versions, size=len(body))
+        return Pattern(text, excludes, PatternKind.SEMVER, versions=versions, size=len(body))
     return _glob_or_exact(text, body, excludes, axis)
 
 
@@ -206,7 +206,7 @@ def _regex_hint(expression: str) -> str:
     return ""
 
 
-def _versions(text: str, axis: Axis) -> Range:
+def _versions(text: str, axis: Axis) -> VersionRange:
     if axis is not Axis.TAG:
         raise PatternError('"semver:" is for tags', 'put it under "tags:"')
     try:
@@ -218,9 +218,9 @@ def _versions(text: str, axis: Axis) -> Range:
 def _glob_or_exact(text: str, body: str, excludes: bool, axis: Axis) -> Pattern:  # noqa: FBT001  # internal
     if not re.search(r"[*?\[{]", body):
         _check_exact(body, axis)
-        return Pattern(text, excludes, Kind.EXACT, re.escape(body), size=len(body))
+        return Pattern(text, excludes, PatternKind.EXACT, re.escape(body), size=len(body))
     regex = glob_to_regex(body, axis)
-    return Pattern(text, excludes, Kind.GLOB, regex, size=len(regex))
+    return Pattern(text, excludes, PatternKind.GLOB, regex, size=len(regex))
 
 
 def _check_exact(body: str, axis: Axis) -> None:

@@ -18,7 +18,7 @@ class Located(Protocol):
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Problem:
+class FileProblem:
     """One error or warning.
 
     ``line`` and ``column`` count from 1; 0 where the file as a whole is meant.  ``path`` is the place inside the
@@ -51,7 +51,7 @@ class Problem:
 class DocumentErrors(Exception):
     """A file that cannot be used; ``problems`` has everything that is wrong with it, in the file's order."""
 
-    def __init__(self, source: str, problems: Iterable[Problem], warnings: Iterable[Problem] = ()) -> None:
+    def __init__(self, source: str, problems: Iterable[FileProblem], warnings: Iterable[FileProblem] = ()) -> None:
         self.source = source
         self.problems = tuple(sorted(problems))
         self.warnings = tuple(sorted(warnings))
@@ -62,14 +62,14 @@ class DocumentErrors(Exception):
 class Findings:
     """Collects problems while a document is read, so that all of them are reported at once."""
 
-    errors: list[Problem] = field(default_factory=list)
-    warnings: list[Problem] = field(default_factory=list)
+    errors: list[FileProblem] = field(default_factory=list)
+    warnings: list[FileProblem] = field(default_factory=list)
 
     def error(self, at: Located, message: str, suggestion: str = "", path: str = "") -> None:
-        self.errors.append(Problem(at.line, at.column, message, suggestion, path))
+        self.errors.append(FileProblem(at.line, at.column, message, suggestion, path))
 
     def warn(self, at: Located, message: str, suggestion: str = "", path: str = "") -> None:
-        self.warnings.append(Problem(at.line, at.column, message, suggestion, path))
+        self.warnings.append(FileProblem(at.line, at.column, message, suggestion, path))
 
     def raise_errors(self, source: str) -> None:
         """Raise `DocumentErrors` if there are any errors."""

@@ -1,4 +1,9 @@
-"""Reading nodes as typed values; what is wrong goes to the findings, and the reading goes on."""
+"""Reading nodes as typed values; what is wrong goes to the findings, and the reading goes on.
+
+The sections beside the rules are read by pydantic (`immuproxy.values.sections`).  Of rules it would tell too little: a
+file of ten thousand, whose lists are shared by aliases, is read once per list, each pattern has a line of its own to
+complain about, and a text that YAML takes for something else, or a tag, is told with what to write instead.
+"""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from immuproxy.rules.decide import decide_delete, decide_push
-from immuproxy.rules.model import Decision, Held, Push, Rule, RuleSet, Verdict
+from immuproxy.rules.model import Decision, Held, PushFacts, Rule, RuleSet, Verdict
 
 
 class Request(StrEnum):
@@ -31,7 +31,7 @@ class Recorded:
     """
 
     event: str
-    push: Push
+    push: PushFacts
     was: Verdict
     before: Held | None = None
     request: Request = Request.PUSH

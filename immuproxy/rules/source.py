@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from immuproxy.rules.problems import DocumentErrors, Findings, Problem
+from immuproxy.rules.problems import DocumentErrors, FileProblem, Findings
 
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 32
@@ -140,11 +140,13 @@ def compose(data: bytes | str, source: str, findings: Findings) -> Mapping:
         raise DocumentErrors(source, [*findings.errors, give_up.problem], findings.warnings) from None
     top = builder.top
     if top is None or (isinstance(top, Scalar) and top.kind == "empty"):
-        raise DocumentErrors(source, [Problem(1, 1, "the file is empty", 'it needs at least "default:" or "rules:"')])
+        raise DocumentErrors(
+            source, [FileProblem(1, 1, "the file is empty", 'it needs at least "default:" or "rules:"')]
+        )
     if not isinstance(top, Mapping):
         message = f"the file must be a mapping (key: value) at its top, not {describe(top)}"
         hint = 'put the list under "rules:"' if isinstance(top, Sequence) else ""
-        raise DocumentErrors(source, [Problem(top.line, top.column, message, hint)])
+        raise DocumentErrors(source, [FileProblem(top.line, top.column, message, hint)])
     return top
 
 
@@ -153,7 +155,7 @@ def decode(data: bytes | str, source: str) -> str:
     raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
     if len(raw) > MAX_BYTES:
         message = f"the file has more than {MAX_BYTES} bytes (1 MiB)"
-        raise DocumentErrors(source, [Problem(0, 0, message)])
+        raise DocumentErrors(source, [FileProblem(0, 0, message)])
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -161,7 +163,7 @@ def decode(data: bytes | str, source: str) -> str:
         line = before.count(b"\n") + 1
         column = len(before.rpartition(b"\n")[2].decode("utf-8", "replace")) + 1
         message = f"the file is not UTF-8 (byte 0x{raw[error.start]:02x})"
-        raise DocumentErrors(source, [Problem(line, column, message, "save it as UTF-8")]) from None
+        raise DocumentErrors(source, [FileProblem(line, column, message, "save it as UTF-8")]) from None
 
 
 def _events(text: str) -> Iterator[Any]:
@@ -177,7 +179,7 @@ def _events(text: str) -> Iterator[Any]:
 class _GiveUp(Exception):  # stops the reading of one document, never leaves this module
     def __init__(self, line: int, column: int, message: str, suggestion: str = "") -> None:
         super().__init__(message)
-        self.problem = Problem(line, column, message, suggestion)
+        self.problem = FileProblem(line, column, message, suggestion)
 
 
 @dataclass(slots=True)
@@ -309,7 +311,7 @@ def _word_at(text: str, line: int, column: int) -> str:
     return found.group()[:64] if found else ""
 
 
-def _syntax_problem(error: yaml.YAMLError, text: str) -> Problem:
+def _syntax_problem(error: yaml.YAMLError, text: str) -> FileProblem:
     if not isinstance(error, yaml.MarkedYAMLError):
         return _control_character(text)
     mark = error.context_mark if error.context in _UNQUOTED else error.problem_mark
@@ -318,16 +320,16 @@ def _syntax_problem(error: yaml.YAMLError, text: str) -> Problem:
     place = error.context_mark
     if context and place is not None and mark is not None and place.line != mark.line:
         context += f" that begins on line {place.line + 1}"
-    return Problem(line, column, f"YAML: {error.problem}{context}", _syntax_hint(error, text, line, column))
+    return FileProblem(line, column, f"YAML: {error.problem}{context}", _syntax_hint(error, text, line, column))
 
 
-def _control_character(text: str) -> Problem:
+def _control_character(text: str) -> FileProblem:
     found = re.search(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", text)
     position = found.start() if found else 0
     before = text[:position]
     name = f"U+{ord(text[position]):04X}" if found else "unknown"
     column = position - (before.rfind("\n") + 1) + 1
-    return Problem(before.count("\n") + 1, column, f"YAML: the control character {name} is not allowed")
+    return FileProblem(before.count("\n") + 1, column, f"YAML: the control character {name} is not allowed")
 
 
 def _syntax_hint(error: yaml.MarkedYAMLError, text: str, line: int, column: int) -> str:

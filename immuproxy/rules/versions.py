@@ -41,7 +41,7 @@ class Version:
 
     @property
     def edge(self) -> _Edge:
-        """The version as `Range.edges` are sorted."""
+        """The version as `VersionRange.edges` are sorted."""
         return (self.key, 0)
 
 
@@ -100,7 +100,7 @@ def _interval(bounds: Iterable[_Bound]) -> _Interval:
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
+class VersionRange:
     """Versions that satisfy any one of some intervals."""
 
     text: str
@@ -128,14 +128,14 @@ class Range:
         )
 
 
-def parse_range(text: str) -> Range:
+def parse_range(text: str) -> VersionRange:
     """Read a range; raises `ValueError` with what is wrong."""
     if not text.strip():
         raise ValueError('the range is empty; "semver:*" takes every release')
     intervals = tuple(_interval(_alternative(part)) for part in text.split("||"))
     if all(interval.low >= interval.high for interval in intervals):
         raise ValueError(f'no version can satisfy "{text.strip()}"')
-    return Range(text, intervals)
+    return VersionRange(text, intervals)
 
 
 def _alternative(text: str) -> tuple[_Bound, ...]:

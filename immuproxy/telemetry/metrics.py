@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, Metric, ProcessCollector
 
@@ -22,12 +24,136 @@ class _Registry(CollectorRegistry):
             yield metric
 
 
-class Metrics:
-    """The metrics, in a registry of their own (no globals).
+_M = TypeVar("_M", Counter, Gauge, Histogram)
 
-    Every series whose labels are known beforehand is there from the start, at zero: an alert on an increase misses the
-    first one of a series that appears with it.
+
+@dataclass(frozen=True, slots=True)
+class _Row(Generic[_M]):
+    """One metric; ``labels`` are its labels' names, ``known`` the values of them that are known beforehand.
+
+    Every series of those is there from the start, at zero: an alert on an increase misses the first one of a series
+    that appears with it.
     """
+
+    kind: type[_M]
+    name: str
+    what: str
+    labels: tuple[str, ...] = ()
+    known: Iterable[tuple[str, ...]] = ()
+    buckets: tuple[float, ...] = ()
+
+    def made(self, registry: CollectorRegistry) -> _M:
+        """The metric, in a registry."""
+        more: dict[str, Any] = {"buckets": self.buckets} if self.buckets else {}
+        metric = self.kind(self.name, self.what, self.labels, registry=registry, **more)
+        for values in self.known:
+            metric.labels(*values)
+        return metric
+
+
+_REQUESTS = _Row(Counter, "immuproxy_requests", "Requests at the edge.", ("kind", "method", "status"), labels.REQUESTS)
+_SECONDS = _Row(
+    Histogram,
+    "immuproxy_request_duration_seconds",
+    "Time from the head of a request to the end of its answer.",
+    ("kind",),
+    [(kind,) for kind in labels.KINDS],
+    buckets=_LONG,
+)
+_IN_FLIGHT = _Row(Gauge, "immuproxy_requests_in_flight", "Requests at the edge that are not answered yet.")
+_EVENTS = _Row(Counter, "immuproxy_events", "Events recorded by this process.", ("action", "outcome"), labels.EVENTS)
+_SHADOW = _Row(
+    Counter,
+    "immuproxy_shadow_verdicts",
+    "Requests that a rule in shadow mode would have refused, and did not.",
+    ("action",),
+    labels.SHADOW,
+)
+_COMPARED = _Row(
+    Counter,
+    "immuproxy_compared_tags",
+    "Tags that the sweep of this process compared with the upstream.",
+    ("result",),
+    labels.COMPARED,
+)
+_OPEN_DRIFT = _Row(
+    Gauge,
+    "immuproxy_open_drift",
+    "Tags in the whole ledger whose drift has not been healed, as the last sweep of this process found it.",
+)
+_OUTBOX_LAG = _Row(
+    Gauge,
+    "immuproxy_outbox_lag_seconds",
+    "Age of the oldest event that the audit does not have for sure, as this process last saw; 0 without any.",
+)
+_INDEX_EVENTS = _Row(Gauge, "immuproxy_audit_index_events", "Events that the audit's index of this process holds.")
+_INDEX_LAG = _Row(
+    Gauge,
+    "immuproxy_audit_index_lag_seconds",
+    "Time from the newest event in the audit's index to the newest that is recorded; 0 where it follows.",
+)
+_INDEX_COMPLETE = _Row(
+    Gauge,
+    "immuproxy_audit_index_complete",
+    "Whether all that is recorded can be searched in the audit's index (1) or not (0).",
+)
+_RULES_RELOADS = _Row(
+    Counter, "immuproxy_rules_reloads", "Changes of the rules file that were seen.", ("result",), labels.RELOADS
+)
+_RULES_DIFFER = _Row(
+    Gauge, "immuproxy_rules_differ", "Whether another proxy on the same Redis has other rules (1) or not (0)."
+)
+_RESTART_NEEDED = _Row(
+    Gauge,
+    "immuproxy_config_restart_needed",
+    "Settings that were changed in the file and are in force only after a restart.",
+)
+_UP = _Row(
+    Gauge,
+    "immuproxy_up",
+    "Whether a part that the proxy depends on answered when last asked (1) or not (0).",
+    ("part",),
+    labels.PARTS,
+)
+_READY = _Row(
+    Gauge,
+    "immuproxy_ready",
+    "Whether these requests could be served when the parts were last asked (1) or not (0).",
+    ("requests",),
+    labels.READY,
+)
+_DEGRADED = _Row(Gauge, "immuproxy_degraded", "Whether pulls could be served and not all else (1) or not (0).")
+_REDIS_SECONDS = _Row(
+    Histogram,
+    "immuproxy_redis_command_duration_seconds",
+    "Time from sending a command or script to Redis to its answer, without the wait for a connection.",
+    buckets=_SHORT,
+)
+_CLOCK_JUMPS = _Row(
+    Counter,
+    "immuproxy_redis_clock_jumps",
+    "Times that the clock of Redis went otherwise than that of this process.",
+    ("direction",),
+    labels.CLOCK_JUMPS,
+)
+_UPSTREAM_SECONDS = _Row(
+    Histogram,
+    "immuproxy_upstream_request_duration_seconds",
+    "Time from sending a request to the upstream to the head of its answer, with the wait for a connection.",
+    ("pool",),
+    labels.POOLS,
+    buckets=_LONG,
+)
+_CERTIFICATE_EXPIRY = _Row(
+    Gauge,
+    "immuproxy_certificate_expiry_timestamp_seconds",
+    "When the certificate of a listener with TLS ends, in seconds since 1970.",
+    ("listener",),
+)
+
+
+class Metrics:
+    """The metrics, in a registry of their own (no globals)."""
 
     def __init__(self, version: str = "") -> None:
         """Make all of them, at zero; ``version`` is the proxy's own."""
@@ -35,111 +161,27 @@ class Metrics:
         ProcessCollector(registry=registry)
         build = Info("immuproxy_build", "What runs: its version, and that of Python.", registry=registry)
         build.info({"version": version, "python": platform.python_version()})
-        self._requests = Counter(
-            "immuproxy_requests", "Requests at the edge.", ["kind", "method", "status"], registry=registry
-        )
-        self._seconds = Histogram(
-            "immuproxy_request_duration_seconds",
-            "Time from the head of a request to the end of its answer.",
-            ["kind"],
-            buckets=_LONG,
-            registry=registry,
-        )
-        self.in_flight = Gauge(
-            "immuproxy_requests_in_flight", "Requests at the edge that are not answered yet.", registry=registry
-        )
-        self._events = Counter(
-            "immuproxy_events", "Events recorded by this process.", ["action", "outcome"], registry=registry
-        )
-        self._shadow = Counter(
-            "immuproxy_shadow_verdicts",
-            "Requests that a rule in shadow mode would have refused, and did not.",
-            ["action"],
-            registry=registry,
-        )
-        self._compared = Counter(
-            "immuproxy_compared_tags",
-            "Tags that the sweep of this process compared with the upstream.",
-            ["result"],
-            registry=registry,
-        )
-        self.open_drift = Gauge(
-            "immuproxy_open_drift",
-            "Tags in the whole ledger whose drift has not been healed, as the last sweep of this process found it.",
-            registry=registry,
-        )
-        self.outbox_lag = Gauge(
-            "immuproxy_outbox_lag_seconds",
-            "Age of the oldest event that the audit does not have for sure, as this process last saw; 0 without any.",
-            registry=registry,
-        )
-        self._index_events = Gauge(
-            "immuproxy_audit_index_events", "Events that the audit's index of this process holds.", registry=registry
-        )
-        self._index_lag = Gauge(
-            "immuproxy_audit_index_lag_seconds",
-            "Time from the newest event in the audit's index to the newest that is recorded; 0 where it follows.",
-            registry=registry,
-        )
-        self._index_complete = Gauge(
-            "immuproxy_audit_index_complete",
-            "Whether all that is recorded can be searched in the audit's index (1) or not (0).",
-            registry=registry,
-        )
-        self.rules_reloads = Counter(
-            "immuproxy_rules_reloads", "Changes of the rules file that were seen.", ["result"], registry=registry
-        )
-        self.rules_differ = Gauge(
-            "immuproxy_rules_differ",
-            "Whether another proxy on the same Redis has other rules (1) or not (0).",
-            registry=registry,
-        )
-        self.restart_needed = Gauge(
-            "immuproxy_config_restart_needed",
-            "Settings that were changed in the file and are in force only after a restart.",
-            registry=registry,
-        )
-        self.up = Gauge(
-            "immuproxy_up",
-            "Whether a part that the proxy depends on answered when last asked (1) or not (0).",
-            ["part"],
-            registry=registry,
-        )
-        self._ready = Gauge(
-            "immuproxy_ready",
-            "Whether these requests could be served when the parts were last asked (1) or not (0).",
-            ["requests"],
-            registry=registry,
-        )
-        self._degraded = Gauge(
-            "immuproxy_degraded", "Whether pulls could be served and not all else (1) or not (0).", registry=registry
-        )
-        self.redis_seconds = Histogram(
-            "immuproxy_redis_command_duration_seconds",
-            "Time from sending a command or script to Redis to its answer, without the wait for a connection.",
-            buckets=_SHORT,
-            registry=registry,
-        )
-        self._clock_jumps = Counter(
-            "immuproxy_redis_clock_jumps",
-            "Times that the clock of Redis went otherwise than that of this process.",
-            ["direction"],
-            registry=registry,
-        )
-        self._upstream_seconds = Histogram(
-            "immuproxy_upstream_request_duration_seconds",
-            "Time from sending a request to the upstream to the head of its answer, with the wait for a connection.",
-            ["pool"],
-            buckets=_LONG,
-            registry=registry,
-        )
-        self._certificate_expiry = Gauge(
-            "immuproxy_certificate_expiry_timestamp_seconds",
-            "When the certificate of a listener with TLS ends, in seconds since 1970.",
-            ["listener"],
-            registry=registry,
-        )
-        self._prepare()
+        self._requests = _REQUESTS.made(registry)
+        self._seconds = _SECONDS.made(registry)
+        self.in_flight = _IN_FLIGHT.made(registry)
+        self._events = _EVENTS.made(registry)
+        self._shadow = _SHADOW.made(registry)
+        self._compared = _COMPARED.made(registry)
+        self.open_drift = _OPEN_DRIFT.made(registry)
+        self.outbox_lag = _OUTBOX_LAG.made(registry)
+        self._index_events = _INDEX_EVENTS.made(registry)
+        self._index_lag = _INDEX_LAG.made(registry)
+        self._index_complete = _INDEX_COMPLETE.made(registry)
+        self.rules_reloads = _RULES_RELOADS.made(registry)
+        self.rules_differ = _RULES_DIFFER.made(registry)
+        self.restart_needed = _RESTART_NEEDED.made(registry)
+        self.up = _UP.made(registry)
+        self._ready = _READY.made(registry)
+        self._degraded = _DEGRADED.made(registry)
+        self.redis_seconds = _REDIS_SECONDS.made(registry)
+        self._clock_jumps = _CLOCK_JUMPS.made(registry)
+        self._upstream_seconds = _UPSTREAM_SECONDS.made(registry)
+        self._certificate_expiry = _CERTIFICATE_EXPIRY.made(registry)
 
     def compared(self, result: str) -> None:
         """Count one tag that the sweep compared: ``agrees``, ``drifted`` or ``unanswered``."""
@@ -180,19 +222,3 @@ class Metrics:
         self._ready.labels("pulls").set(pulls)
         self._ready.labels("pushes").set(pushes)
         self._degraded.set(degraded)
-
-    def _prepare(self) -> None:
-        for metric, known in (
-            (self._requests, labels.REQUESTS),
-            (self._seconds, [(kind,) for kind in labels.KINDS]),
-            (self._events, labels.EVENTS),
-            (self._shadow, labels.SHADOW),
-            (self._compared, labels.COMPARED),
-            (self._clock_jumps, labels.CLOCK_JUMPS),
-            (self.rules_reloads, labels.RELOADS),
-            (self.up, labels.PARTS),
-            (self._ready, labels.READY),
-            (self._upstream_seconds, labels.POOLS),
-        ):
-            for values in known:
-                metric.labels(*values)

@@ -20,12 +20,12 @@ from typing import Any
 import aiohttp
 import redis as redis_client
 
-from immuproxy.ledger.keys import EVENTS
+from immuproxy.audit.record.keys import EVENTS
 from immuproxy.oci.manifests import ACCEPT_ALL
-from tests.conversation import Client, Image, image, index
-from tests.proxies import ProxyServer, running_proxy
-from tests.servers import RedisServer, RegistryServer, running_redis, running_registry
-from tests.wire import WireAnswer, ask, request
+from tests.support.conversation import Client, Image, image, index
+from tests.support.proxies import ProxyServer, running_proxy
+from tests.support.servers import RedisServer, RegistryServer, running_redis, running_registry
+from tests.support.wire import WireAnswer, ask, request
 
 REPOSITORY = "prod/app"
 RULES = """

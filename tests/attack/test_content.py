@@ -14,8 +14,8 @@ import pytest
 
 from immuproxy.oci.manifests import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from tests.attack.arena import EVIL, REPOSITORY, Arena, held
-from tests.conversation import Image, sha256
-from tests.wire import request
+from tests.support.conversation import Image, sha256
+from tests.support.wire import request
 
 _numbers = count(1)
 NOW = json.loads(EVIL.body)

@@ -12,9 +12,9 @@ import pytest
 from multidict import CIMultiDict
 
 from tests.attack.arena import EVIL, REPOSITORY, SECRET, Arena, arena, held, with_secret
-from tests.between import Request, between
-from tests.conversation import Answer, edge_over, image
-from tests.wire import request, wire
+from tests.support.between import Request, between
+from tests.support.conversation import Answer, edge_over, image
+from tests.support.wire import request, wire
 
 V1 = held()["v1"]
 USERS = {"alice": "secret", "release-bot": "secret", "mallory": SECRET}

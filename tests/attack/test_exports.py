@@ -13,8 +13,8 @@ from urllib.parse import quote
 import pytest
 
 from tests.attack.arena import EVIL, REPOSITORY, Arena, arena
-from tests.conversation import Image, image
-from tests.wire import ask, request, wire
+from tests.support.conversation import Image, image
+from tests.support.wire import ask, request, wire
 
 TEXTS: dict[str, str] = {
     "formula": "=1+1",

@@ -20,10 +20,10 @@ import redis as redis_client
 
 from tests.attack.arena import EVIL, REPOSITORY, RULES, SHORT, Arena, arena, held, prepared
 from tests.attack.broken import Disk, needs_mounts, on_disk_of
-from tests.conversation import Client, image, sha256
-from tests.proxies import make_proxy, running_proxy
-from tests.servers import RedisServer, RegistryServer, make_redis, make_registry, running, running_redis
-from tests.wire import WireAnswer, request, wire
+from tests.support.conversation import Client, image, sha256
+from tests.support.proxies import make_proxy, running_proxy
+from tests.support.servers import RedisServer, RegistryServer, make_redis, make_registry, running, running_redis
+from tests.support.wire import WireAnswer, request, wire
 
 V1 = held()["v1"]
 LAYER = V1.blobs[1]

@@ -11,7 +11,7 @@ from itertools import count
 import pytest
 
 from tests.attack.arena import EVIL, REPOSITORY, Arena
-from tests.wire import WireAnswer, chunked, request, wire
+from tests.support.wire import WireAnswer, chunked, request, wire
 
 V1 = f"/v2/{REPOSITORY}/manifests/v1"
 HIDDEN = "hidden-00000"

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from tests.attack.arena import EVIL, REPOSITORY, SECRET, Arena, held
-from tests.conversation import image
-from tests.wire import WireAnswer, request
+from tests.support.conversation import image
+from tests.support.wire import WireAnswer, request
 
 V1 = held()["v1"]
 ENVELOPE = "application/vnd.docker.distribution.events.v2+json"

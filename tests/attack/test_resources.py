@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from immuproxy.console.audit.live import MOST_OF_ONE
 from immuproxy.oci.manifests import MAX_PARTS, OCI_INDEX, OCI_MANIFEST
-from immuproxy.web.live import MOST_OF_ONE
 from tests.attack.arena import EVIL, REPOSITORY, Arena, arena, held
-from tests.conversation import Image, image, sha256
-from tests.wire import Wire, request, wire
+from tests.support.conversation import Image, image, sha256
+from tests.support.wire import Wire, request, wire
 
 V1 = held()["v1"]
 TAG = f"/v2/{REPOSITORY}/manifests/v1"

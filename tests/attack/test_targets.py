@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.attack.arena import EVIL, REPOSITORY, Arena, held
-from tests.conversation import sha256
-from tests.wire import request
+from tests.support.conversation import sha256
+from tests.support.wire import request
 
 TAG = f"/v2/{REPOSITORY}/manifests/v1"
 BY_DIGEST = f"/v2/{REPOSITORY}/manifests/{EVIL.digest}"

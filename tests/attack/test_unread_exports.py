@@ -13,13 +13,13 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from immuproxy.ledger.record.project import take
-from immuproxy.ledger.record.rows import entry
-from immuproxy.ledger.redis import connect
-from tests.conversation import Client, image
-from tests.proxies import running_proxy
-from tests.servers import RedisServer, RegistryServer
-from tests.web.events import push
+from immuproxy.audit.record.project import take
+from immuproxy.audit.record.rows import entry
+from immuproxy.store.redis import connect
+from tests.console.events import push
+from tests.support.conversation import Client, image
+from tests.support.proxies import running_proxy
+from tests.support.servers import RedisServer, RegistryServer
 
 EVENTS = 6_000
 BATCH = 250

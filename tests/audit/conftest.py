@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 import pytest_asyncio
 
 from immuproxy.ledger.model import Event
-from immuproxy.ledger.redis import Store, connect
+from immuproxy.store.redis import Store, connect
 from tests.audit.made_up import fill, made_up_events
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 
 @pytest_asyncio.fixture

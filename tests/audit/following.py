@@ -13,7 +13,7 @@ from immuproxy.audit.follow import Follower
 from immuproxy.audit.index import MEMORY_BYTES, Index, IndexDamagedError
 from immuproxy.audit.search import Search
 from immuproxy.ledger.model import Event
-from immuproxy.ledger.redis import Store
+from immuproxy.store.redis import Store
 
 
 class Failures(list[Exception]):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import socket
 from urllib.parse import urlsplit
 
-from immuproxy.ledger import keys
+from immuproxy.audit.record import keys
+from immuproxy.audit.record.rows import entry
 from immuproxy.ledger.model import Event
-from immuproxy.ledger.record.rows import entry
 
 _SEND_BYTES = 1 << 20
 

@@ -7,10 +7,10 @@ import random
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
+from immuproxy.audit.record.project import take
+from immuproxy.audit.record.rows import entry
 from immuproxy.ledger.model import Action, ActorSource, Event, Outcome
-from immuproxy.ledger.record.project import take
-from immuproxy.ledger.record.rows import entry
-from immuproxy.ledger.redis import Store
+from immuproxy.store.redis import Store
 
 DAY_MS = 86_400_000
 START = 1_700_000_000_000

@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 
+from immuproxy.audit.record import rows
 from immuproxy.audit.schema import place_of
 from immuproxy.audit.search import MOST_TERMS, Moment, Search, Term, has_wildcard
 from immuproxy.ledger.model import Action, ActorSource, Event, Outcome
-from immuproxy.ledger.record import rows
 from tests.audit.made_up import digest_of
 
 START = 1_700_000_000_000

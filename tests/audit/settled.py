@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from immuproxy.audit import Audit, Follower, Index, Rosters
-from immuproxy.ledger.record import Record
-from immuproxy.ledger.redis import LedgerUnavailableError, Store
+from immuproxy.audit.record import Record
+from immuproxy.store.redis import LedgerUnavailableError, Store
 
 _T = TypeVar("_T")
 _REACH = "SELECT ifnull(high, 0), complete FROM state"

@@ -11,13 +11,13 @@ import pytest_asyncio
 
 from immuproxy.audit import audit, follow
 from immuproxy.audit.index import IndexFullError
+from immuproxy.audit.record import Record
 from immuproxy.audit.search import Search
 from immuproxy.ledger.model import Event
-from immuproxy.ledger.record import Record
-from immuproxy.ledger.redis import Store
+from immuproxy.store.redis import Store
 from tests.audit.following import followed
 from tests.audit.made_up import START, fill, made_up_events
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 
 @pytest_asyncio.fixture

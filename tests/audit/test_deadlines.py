@@ -14,9 +14,9 @@ import pytest_asyncio
 from immuproxy.audit import Audit, OutOfTimeError, deadline, paging, views
 from immuproxy.audit.conditions import Compiler, Condition
 from immuproxy.audit.search import Search, parse
-from immuproxy.ledger import cursors
-from immuproxy.ledger.cursors import Position
-from immuproxy.ledger.redis import Store
+from immuproxy.store.redis import Store
+from immuproxy.values import cursors
+from immuproxy.values.cursors import Position
 from tests.audit.following import followed
 from tests.audit.made_up import fill, made_up_events
 

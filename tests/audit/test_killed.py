@@ -13,13 +13,13 @@ from pathlib import Path
 from immuproxy.audit import follow, schema
 from immuproxy.audit.follow import Follower
 from immuproxy.audit.index import Index, look_in
+from immuproxy.audit.record import Record
 from immuproxy.audit.search import Search
 from immuproxy.ledger.model import Event
-from immuproxy.ledger.record import Record
-from immuproxy.ledger.redis import connect
+from immuproxy.store.redis import connect
 from tests.audit.following import followed
 from tests.audit.made_up import fill, made_up_events
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 KILLS = int(os.environ.get("IMMUPROXY_KILLS", "4"))
 """More for a longer run, such as 50."""

@@ -13,13 +13,13 @@ import pytest
 
 from immuproxy.audit import follow
 from immuproxy.audit.pruning import prune
-from immuproxy.ledger.keys import EVENTS
+from immuproxy.audit.record import Record
+from immuproxy.audit.record.keys import EVENTS
 from immuproxy.ledger.model import Event
-from immuproxy.ledger.record import Record
-from immuproxy.ledger.redis import Store
+from immuproxy.store.redis import Store
 from tests.audit.following import followed
 from tests.audit.made_up import START, fill, made_up_events
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 
 def some(count: int, **options: int) -> list[Event]:

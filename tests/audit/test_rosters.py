@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from immuproxy.audit import Rosters, rosters
-from immuproxy.ledger.redis import connect
+from immuproxy.store.redis import connect
 from tests.audit.settled import searchable
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 
 async def test_names_of_no_repository_are_not_kept_for_ever(

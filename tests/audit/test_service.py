@@ -8,8 +8,8 @@ import stat
 from contextlib import closing, suppress
 from pathlib import Path
 
-from tests.proxies import ProxyServer, running_proxy
-from tests.servers import RedisServer, RegistryServer, wait_until
+from tests.support.proxies import ProxyServer, running_proxy
+from tests.support.servers import RedisServer, RegistryServer, wait_until
 
 
 def _events(file: Path) -> int:

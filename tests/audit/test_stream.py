@@ -9,9 +9,9 @@ import warnings
 import pytest
 
 from immuproxy.audit import stream
-from immuproxy.ledger.redis import ProxyOverloadedError, connect
-from immuproxy.ledger.turns import Turns
-from tests.servers import RedisServer
+from immuproxy.store.redis import ProxyOverloadedError, connect
+from immuproxy.store.turns import Turns
+from tests.support.servers import RedisServer
 
 
 async def test_a_wait_whose_turn_never_comes_leaves_nothing_behind(redis_server: RedisServer) -> None:

@@ -12,12 +12,12 @@ import pytest
 
 from immuproxy.audit import index as index_module
 from immuproxy.audit.index import IndexDamagedError, IndexFullError
+from immuproxy.audit.record import Record
+from immuproxy.audit.record.keys import EVENTS
+from immuproxy.audit.record.rows import FIELDS
 from immuproxy.audit.writing import Writer
-from immuproxy.ledger.keys import EVENTS
 from immuproxy.ledger.model import Event
-from immuproxy.ledger.record import Record
-from immuproxy.ledger.record.rows import FIELDS
-from immuproxy.ledger.redis import Store
+from immuproxy.store.redis import Store
 from tests.audit.following import followed
 from tests.audit.made_up import START
 

@@ -14,10 +14,10 @@ import pytest_asyncio
 from immuproxy.audit import deadline, paging
 from immuproxy.audit.search import Search, parse
 from immuproxy.audit.values import Arrival
-from immuproxy.ledger import cursors
-from immuproxy.ledger.cursors import BadCursorError, Position
 from immuproxy.ledger.model import Event
-from immuproxy.ledger.redis import Store
+from immuproxy.store.redis import Store
+from immuproxy.values import cursors
+from immuproxy.values.cursors import BadCursorError, Position
 from tests.audit.following import followed
 from tests.audit.made_up import START, fill, made_up_events
 from tests.audit.settled import Searchable, searchable

@@ -15,9 +15,9 @@ import pytest
 from immuproxy.audit import index as index_module
 from immuproxy.audit.index import Index, IndexDamagedError, IndexFullError
 from immuproxy.audit.pruning import prune
+from immuproxy.audit.record import Record
 from immuproxy.ledger.model import Event
-from immuproxy.ledger.record import Record
-from immuproxy.ledger.redis import Store
+from immuproxy.store.redis import Store
 from tests.audit.following import followed
 from tests.audit.made_up import START, made_up_events
 

@@ -14,13 +14,12 @@ import pytest
 import pytest_asyncio
 
 from immuproxy.audit import Audit, Follower, Index, Visitor, audit, paging, testimony, walking
+from immuproxy.audit.record import Projector, Record, keys
 from immuproxy.audit.testimony import MOST, Told, UnheardError, Witnesses
-from immuproxy.ledger import keys
 from immuproxy.ledger.model import Event
-from immuproxy.ledger.record import Projector, Record
-from immuproxy.ledger.redis import Store
+from immuproxy.store.redis import Store
 from tests.audit.made_up import fill, made_up_events
-from tests.ledger.recording import publish
+from tests.audit.recording import publish
 
 SOON = 1.5
 """Seconds: a push waits for one of them, and this machine is slow."""

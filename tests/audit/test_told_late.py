@@ -10,12 +10,12 @@ import pytest_asyncio
 
 from immuproxy.audit import views
 from immuproxy.audit.search import Moment, Search
+from immuproxy.console.tags.life import spans
 from immuproxy.ledger.model import Action, Event, Outcome
-from immuproxy.ledger.redis import connect
-from immuproxy.web.contexts.tag import spans
+from immuproxy.store.redis import connect
 from tests.audit.made_up import digest_of
 from tests.audit.settled import Searchable, searchable
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 START, STEP = 1_700_000_000_000, 60_000
 HERE, TAG = "team/app", "latest"

@@ -12,11 +12,11 @@ import pytest
 
 from immuproxy.audit import Index, follow, schema, visiting
 from immuproxy.audit.follow import Follower
+from immuproxy.audit.record.keys import EVENTS
 from immuproxy.audit.search import Search, parse
 from immuproxy.audit.visiting import Visitor
-from immuproxy.ledger.keys import EVENTS
 from immuproxy.ledger.model import Event
-from immuproxy.ledger.redis import Store
+from immuproxy.store.redis import Store
 from tests.audit import naive, odd_events
 from tests.audit.following import followed
 

@@ -10,13 +10,13 @@ import pytest
 from immuproxy.audit import deadline, watching
 from immuproxy.audit.follow import BATCH
 from immuproxy.audit.index import IndexFullError
-from immuproxy.audit.watching import Standing, standing
+from immuproxy.audit.record import Record
+from immuproxy.audit.watching import IndexState, standing
 from immuproxy.audit.writing import Writer
-from immuproxy.ledger.record import Record
-from immuproxy.ledger.redis import Store, connect
+from immuproxy.store.redis import Store, connect
 from tests.audit.following import followed
 from tests.audit.made_up import fill, made_up_events
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 
 async def test_how_the_index_stands(redis_server: RedisServer, tmp_path: Path) -> None:
@@ -28,9 +28,9 @@ async def _stands(store: Store, redis_server: RedisServer, tmp_path: Path) -> No
     events = list(made_up_events(2 * BATCH + 50, start=1_700_000_000_000))
     await fill(store, events[:20])
     async with followed(store, tmp_path, running=False) as here:
-        assert await standing(here.audit, here.follower) == Standing()
+        assert await standing(here.audit, here.follower) == IndexState()
         await here.catch_up()
-        assert await standing(here.audit, here.follower) == Standing(20, 0.0, whole=True)
+        assert await standing(here.audit, here.follower) == IndexState(20, 0.0, whole=True)
     await fill(store, events[20:])
     async with followed(store, tmp_path, running=False) as here:
         before = await standing(here.audit, here.follower)
@@ -40,7 +40,7 @@ async def _stands(store: Store, redis_server: RedisServer, tmp_path: Path) -> No
         assert (after.events, after.whole) == (20 + BATCH, False)
         assert before.lag > after.lag > 0
         redis_server.stop()
-        assert await standing(here.audit, here.follower) == Standing(20 + BATCH, 0.0, whole=False)
+        assert await standing(here.audit, here.follower) == IndexState(20 + BATCH, 0.0, whole=False)
 
 
 async def test_an_index_that_cannot_be_written_lags_behind(redis_server: RedisServer, tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ async def test_an_index_that_cannot_be_written_lags_behind(redis_server: RedisSe
         held = await here.audit.total()
         lag = (events[-1].time - events[held - 1].time) / 1000
         now = await standing(here.audit, here.follower)
-        assert now == Standing(held, now.lag, whole=False)
+        assert now == IndexState(held, now.lag, whole=False)
         assert now.lag == pytest.approx(lag, abs=1.0)
 
 
@@ -71,7 +71,7 @@ async def test_a_machine_too_busy_to_count_tells_nothing_until_it_can(
     redis_server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watching, "EVERY", 0.01)
-    told: asyncio.Queue[Standing] = asyncio.Queue()
+    told: asyncio.Queue[IndexState] = asyncio.Queue()
     async with connect(redis_server.url, timeout=2.0) as store, followed(store, tmp_path) as here:
         await fill(store, list(made_up_events(20, start=1_700_000_000_000)))
         await here.until_all(20)

@@ -15,10 +15,10 @@ from math import inf
 
 import aiohttp
 
-from immuproxy.ledger.exceptions import Exceptions
+from immuproxy.allow.exceptions import Exceptions
+from immuproxy.edge import record
 from immuproxy.ledger.model import Action, Event, Outcome, event_from_dict
-from immuproxy.ledger.redis import LedgerUnavailableError, connect
-from immuproxy.proxy import record
+from immuproxy.store.redis import LedgerUnavailableError, connect
 from tests.auditor.checker import violations
 from tests.auditor.evidence import evidence, places
 from tests.auditor.reading import Listener, listening, read_views, settled
@@ -38,10 +38,10 @@ from tests.auditor.sending import (
     to_tags,
 )
 from tests.auditor.views import differences
-from tests.conversation import Client, Image, image, sha256
 from tests.invariants.clients import REPOSITORIES, uploaded
 from tests.invariants.world import CONFIGURATION, LEASE, World, running_world
 from tests.invariants.world import RULES as SOAKED
+from tests.support.conversation import Client, Image, image, sha256
 
 CLIENTS = 10
 HOT_TAGS = 8

@@ -15,8 +15,8 @@ from typing import Any
 import aiohttp
 from redis.asyncio import Redis
 
+from immuproxy.console.links import tag_url, with_query
 from immuproxy.ledger import keys
-from immuproxy.web.links import tag_url, with_query
 from tests.auditor.views import Line, Views, read_row
 from tests.invariants.aftermath import LONGEST_STAY
 from tests.invariants.world import World

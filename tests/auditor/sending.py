@@ -21,7 +21,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from tests.auditor.recording import OPEN, Content, Flaw, Moment, Request, Sender
-from tests.conversation import Answer, Image, sha256
+from tests.support.conversation import Answer, Image, sha256
 
 PASSWORD = "secret"
 USERS = {"ci": PASSWORD, "release-bot": PASSWORD, "jo@example.com": PASSWORD, "=cmd": PASSWORD}

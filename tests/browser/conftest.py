@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, sync_playwright
 
-from immuproxy.web.settings import ConsoleAuth
+from immuproxy.console.settings import ConsoleAuth
 from tests.browser import story
-from tests.servers import program, running_redis
-from tests.web.consoles import RunningConsole, running_console
-from tests.web.logging_in import PASSWORDS, users_in
+from tests.console.consoles import RunningConsole, running_console
+from tests.console.logging_in import PASSWORDS, users_in
+from tests.support.servers import program, running_redis
 
 HERE = Path(__file__).parent
 QUIET = (
@@ -45,7 +45,7 @@ def console() -> Iterator[RunningConsole]:
 
 @pytest.fixture(scope="session")
 def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningConsole]:
-    """One of its own that asks for passwords: see `tests.web.logging_in`."""
+    """One of its own that asks for passwords: see `tests.console.logging_in`."""
     with _storied(users_in(tmp_path_factory.mktemp("users"))) as running:
         yield running
 

@@ -7,15 +7,15 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
+from immuproxy.allow.exceptions import Exceptions
+from immuproxy.audit.record import Record
+from immuproxy.console.sources import RulesInForce
 from immuproxy.ledger import keys
 from immuproxy.ledger.content import Content
-from immuproxy.ledger.exceptions import Exceptions
 from immuproxy.ledger.model import Action, ActorSource, Event, Outcome, StoredManifest
-from immuproxy.ledger.record import Record
 from immuproxy.ledger.register import Register
-from immuproxy.web.sources import RulesInForce
-from tests.conversation import sha256
-from tests.web.events import digest, in_force, now, push
+from tests.console.events import digest, in_force, now, push
+from tests.support.conversation import sha256
 
 HOUR = 3_600_000
 DAY = 24 * HOUR

@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import Open
 from tests.browser.test_accessibility import AXE, SERIOUS
-from tests.web.logging_in import ADMINISTRATOR
+from tests.console.logging_in import ADMINISTRATOR
 
 SCRIPTED = pytest.mark.parametrize("scripted", [True, False], ids=["with-script", "without-script"])
 

@@ -8,8 +8,8 @@ from playwright.sync_api import expect
 from immuproxy.ledger.model import Outcome
 from tests.browser.conftest import PHONE, Open
 from tests.browser.story import LIFE
-from tests.web.consoles import RunningConsole
-from tests.web.events import HOSTILE, digest, push
+from tests.console.consoles import RunningConsole
+from tests.console.events import HOSTILE, digest, push
 
 TAG = f"/repositories/{LIFE[0]}/tags/{LIFE[1]}"
 PAGES = [

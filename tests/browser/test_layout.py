@@ -12,9 +12,9 @@ from immuproxy.ledger.model import Outcome
 from tests.browser.conftest import Open
 from tests.browser.story import PAIR
 from tests.browser.test_console import PAGES
-from tests.web.consoles import RunningConsole
-from tests.web.events import push
-from tests.web.logging_in import ADMINISTRATOR
+from tests.console.consoles import RunningConsole
+from tests.console.events import push
+from tests.console.logging_in import ADMINISTRATOR
 
 NARROW, TABLET, SMALL, LARGE = 320, 768, 1024, 1440
 NARROWED = {"since=3d"}

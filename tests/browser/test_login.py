@@ -15,9 +15,9 @@ from tests.browser.conftest import PHONE, Open
 from tests.browser.story import rules, story
 from tests.browser.test_accessibility import AXE, SERIOUS
 from tests.browser.test_screenshots import DARK, FOLDER, REFRESH
-from tests.servers import running_redis
-from tests.web.consoles import RunningConsole, running_console
-from tests.web.logging_in import ADMINISTRATOR, PASSWORDS, VIEWER, users_in
+from tests.console.consoles import RunningConsole, running_console
+from tests.console.logging_in import ADMINISTRATOR, PASSWORDS, VIEWER, users_in
+from tests.support.servers import running_redis
 
 SEARCH = "/audit?q=repo:team/**%20outcome:refused"
 LOOKS: dict[str, dict[str, Any]] = {"light": {}, "dark": DARK, "phone": {"viewport": PHONE, "device_scale_factor": 2}}

@@ -14,9 +14,9 @@ from tests.audit.loading import Line, written
 from tests.audit.settled import full, newest_only
 from tests.browser import story
 from tests.browser.conftest import opening
-from tests.servers import running_redis
-from tests.web.consoles import RunningConsole, running_console
-from tests.web.events import digest, now, push
+from tests.console.consoles import RunningConsole, running_console
+from tests.console.events import digest, now, push
+from tests.support.servers import running_redis
 
 WIDTHS = (390, 768, 1440)
 PAGES = (

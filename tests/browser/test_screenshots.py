@@ -11,8 +11,8 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import PHONE, Open
 from tests.browser.story import LIFE
-from tests.web.events import digest
-from tests.web.logging_in import ADMINISTRATOR
+from tests.console.events import digest
+from tests.console.logging_in import ADMINISTRATOR
 
 REFRESH = "IMMUPROXY_SCREENSHOTS"
 FOLDER = Path(__file__).parents[2] / "docs" / "screenshots"

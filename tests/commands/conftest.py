@@ -17,13 +17,13 @@ import structlog
 from click.testing import CliRunner, Result
 
 from immuproxy.audit import Visitor
+from immuproxy.audit.record import Record
 from immuproxy.audit.search import parse
 from immuproxy.cli import main
 from immuproxy.ledger.model import Event
-from immuproxy.ledger.record import Record
-from immuproxy.ledger.redis import connect
-from tests.conversation import RunningEdge, edge_over
-from tests.servers import RedisServer, RegistryServer
+from immuproxy.store.redis import connect
+from tests.support.conversation import RunningEdge, edge_over
+from tests.support.servers import RedisServer, RegistryServer
 
 ROOT = Path(__file__).resolve().parents[2]
 T = TypeVar("T")

@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from immuproxy.ledger.exceptions import Exceptions
+from immuproxy.allow.exceptions import Exceptions
 from immuproxy.ledger.model import Action, Event, Outcome
-from immuproxy.ledger.redis import connect
+from immuproxy.store.redis import connect
 from tests.commands.conftest import HOSTILE, Site, is_harmless
-from tests.conversation import RunningEdge, image
+from tests.support.conversation import RunningEdge, image
 
 ME = pwd.getpwuid(os.getuid()).pw_name
 FOR = ("--for", "30m", "--reason", "the key leaked")

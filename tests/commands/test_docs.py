@@ -46,14 +46,14 @@ def test_every_section_and_every_help_has_an_example(name: str) -> None:
 
 
 def test_the_results_of_an_import_are_explained() -> None:
-    from immuproxy.drift.importing import Result
+    from immuproxy.drift.importing import ImportResult
 
-    assert all(f"| `{result}` |" in section("import") for result in Result)
+    assert all(f"| `{result}` |" in section("import") for result in ImportResult)
 
 
 def test_the_numbers_are_those_of_the_code() -> None:
+    from immuproxy.allow.permission import LONGEST_MS, MAX_REASON
     from immuproxy.commands import history, importing, simulate, verify
-    from immuproxy.permission import LONGEST_MS, MAX_REASON
 
     assert f"({history.LIMIT})" in section("history")
     assert f"({importing.RATE})" in section("import")

@@ -6,7 +6,7 @@ import pytest
 
 from immuproxy.ledger.model import Action, Event, Outcome
 from tests.commands.conftest import HOSTILE, Site, is_harmless
-from tests.conversation import RunningEdge, image
+from tests.support.conversation import RunningEdge, image
 
 
 async def pushes(edge: RunningEdge) -> None:

@@ -13,11 +13,11 @@ import aiohttp
 import pytest
 
 from immuproxy.drift.importing import CHUNK
-from tests.answering import Asked, Said, answering
 from tests.commands.conftest import HOSTILE, Site, is_harmless
-from tests.conversation import Client, RunningEdge, image, index
-from tests.servers import RedisServer, RegistryServer
-from tests.tokens import TokenIssuer, running_token_server
+from tests.support.answering import Asked, Said, answering
+from tests.support.conversation import Client, RunningEdge, image, index
+from tests.support.servers import RedisServer, RegistryServer
+from tests.support.tokens import TokenIssuer, running_token_server
 
 REPOSITORIES = "docker/registry/v2/repositories"
 

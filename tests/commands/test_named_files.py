@@ -12,9 +12,9 @@ import pytest
 import trustme
 from click.testing import CliRunner, Result
 
-from immuproxy.commands_rules import check
-from tests.servers import program
-from tests.web.logging_in import users_text
+from immuproxy.commands.check import check
+from tests.console.logging_in import users_text
+from tests.support.servers import program
 
 FILE = """\
 upstream: {url: "https://registry:5000", username: proxy, password_file: secrets/password, ca_file: ca.pem}

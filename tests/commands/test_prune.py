@@ -10,7 +10,7 @@ import pytest
 
 from immuproxy.ledger.model import Action, Event, Outcome
 from tests.commands.conftest import Site
-from tests.conversation import RunningEdge, image
+from tests.support.conversation import RunningEdge, image
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ import pytest
 from immuproxy.cli import LATER, main
 from immuproxy.commands.screen import plain
 from tests.commands.conftest import HOSTILE, ROOT, Site, is_harmless
-from tests.conversation import RunningEdge, image
-from tests.proxies import running_proxy
-from tests.servers import RedisServer, RegistryServer
+from tests.support.conversation import RunningEdge, image
+from tests.support.proxies import running_proxy
+from tests.support.servers import RedisServer, RegistryServer
 
 EVERY = {
     "history": ("team/app",),

@@ -7,7 +7,7 @@ import pytest
 
 from immuproxy.ledger.model import Action, ActorSource, Event, Outcome
 from tests.commands.conftest import HOSTILE, Site, is_harmless
-from tests.conversation import RunningEdge, image
+from tests.support.conversation import RunningEdge, image
 
 STRICT = "default: immutable\nreferrers: false\n"
 

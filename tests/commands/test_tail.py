@@ -1,9 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -24,8 +24,8 @@ def event(number: int, outcome: Outcome, reason: str = "") -> Event:
     )
 
 
-@pytest.fixture
-def arriving(site: Site) -> Iterator[None]:
+@contextlib.contextmanager
+def events_arriving(site: Site) -> Iterator[None]:
     """Events that go on arriving; a tail that has just begun sees the next of them."""
     ended = threading.Event()
 
@@ -37,9 +37,17 @@ def arriving(site: Site) -> Iterator[None]:
 
     thread = threading.Thread(target=write)
     thread.start()
-    yield
-    ended.set()
-    thread.join()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+@pytest.fixture
+def arriving(site: Site) -> Iterator[None]:
+    with events_arriving(site):
+        yield
 
 
 def test_events_as_they_happen_one_a_line(site: Site, arriving: None) -> None:
@@ -75,7 +83,9 @@ def test_a_search_that_makes_no_sense_is_shown_where(site: Site) -> None:
 
 def test_redis_that_goes_away_ends_it(site: Site) -> None:
     with site.start("tail", "--json") as process:
-        time.sleep(3)
+        assert process.stdout is not None
+        with events_arriving(site):
+            process.stdout.readline()
         site.redis.kill()
         _, errors = process.communicate(timeout=20)
     assert process.returncode == 1

@@ -2,16 +2,15 @@ from __future__ import annotations
 
 import shutil
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.answering import Said, answering
 from tests.commands.conftest import Site
-from tests.conversation import RunningEdge, image, index, sha256
-from tests.servers import RegistryServer
+from tests.support.answering import Said, answering
+from tests.support.conversation import RunningEdge, image, index, sha256
+from tests.support.servers import RegistryServer, wait_until
 
 CHILDREN = image("amd64"), image("arm64")
 INDEX = index(*CHILDREN)
@@ -121,10 +120,11 @@ def test_damaged_bytes_are_seen(pushed: Site, registry: RegistryServer) -> None:
     assert {(tag, problem) for tag, problem, _, _ in found} == {("1.1", "unreadable")}
 
 
-def test_ctrl_c_says_how_far_it_came(pushed: Site) -> None:
+def test_ctrl_c_says_how_far_it_came(pushed: Site, registry: RegistryServer) -> None:
+    before = len(registry.log)
     with pushed.start("verify", "--rate", "1") as process:
         assert process.stderr is not None
-        time.sleep(3)
+        wait_until(lambda: '"GET /v2/team/' in registry.log[before:], "the first tag to be looked at", 60)
         process.send_signal(signal.SIGINT)
         result, errors = process.communicate(timeout=20)
     assert (process.returncode, result) == (130, "")

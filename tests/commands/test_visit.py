@@ -10,10 +10,10 @@ from pathlib import Path
 
 from immuproxy.audit import Follower, Index
 from immuproxy.ledger.model import Action, Event, Outcome
-from immuproxy.ledger.redis import connect
+from immuproxy.store.redis import connect
 from tests.commands.conftest import RULES, Site
-from tests.conversation import image
-from tests.servers import running_redis
+from tests.support.conversation import image
+from tests.support.servers import running_redis
 
 NOW = time.time_ns() // 1_000_000
 MOMENT = datetime.fromtimestamp(NOW / 1_000, UTC).isoformat()

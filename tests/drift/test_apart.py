@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from immuproxy.audit.record.project import Projector
 from immuproxy.drift.apart import apart
 from immuproxy.drift.comparing import Comparison
+from immuproxy.edge import record
+from immuproxy.edge.closure import MAX_DEPTH
 from immuproxy.ledger import keys
 from immuproxy.ledger.model import Action, Outcome
-from immuproxy.ledger.record.project import Projector
-from immuproxy.ledger.redis import LedgerUnavailableError
-from immuproxy.proxy import record
-from immuproxy.proxy.closure import MAX_DEPTH
-from tests.conversation import Image, RunningEdge, edge_over, image, index
+from immuproxy.store.redis import LedgerUnavailableError
 from tests.drift.test_sweep import sweep_of
-from tests.servers import RedisServer, RegistryServer
+from tests.support.conversation import Image, RunningEdge, edge_over, image, index
+from tests.support.servers import RedisServer, RegistryServer
 
 REPOSITORY = "team/app"
 

@@ -11,12 +11,12 @@ import pytest
 from immuproxy.drift import comparing
 from immuproxy.drift.comparing import Comparison
 from immuproxy.drift.healer import Healer
+from immuproxy.edge.upstream import UpstreamUnavailableError
 from immuproxy.ledger import keys
 from immuproxy.ledger.model import TagRecord
-from immuproxy.proxy.upstream import UpstreamUnavailableError
-from tests.conversation import RunningEdge, edge_over, image
 from tests.drift.test_sweep import left_delete, sweep_of, untagged
-from tests.servers import RedisServer, RegistryServer
+from tests.support.conversation import RunningEdge, edge_over, image
+from tests.support.servers import RedisServer, RegistryServer
 
 REPOSITORY = "team/app"
 TAGS = [f"{number}.0" for number in range(8)]

@@ -9,9 +9,9 @@ from collections.abc import Callable
 import pytest
 
 from immuproxy.drift.notifications import MAX_EVENTS, PATH
-from tests.conversation import Client
-from tests.servers import RedisServer, RegistryServer
-from tests.side_by_side import LIMIT, REPOSITORY, going_on, slowdown, two_proxies
+from tests.support.conversation import Client
+from tests.support.servers import RedisServer, RegistryServer
+from tests.support.side_by_side import LIMIT, REPOSITORY, going_on, slowdown, two_proxies
 
 TAGS = 6000
 EVENTS = 4000

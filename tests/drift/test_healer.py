@@ -9,13 +9,13 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from redis.asyncio.sentinel import MasterNotFoundError
 
-from immuproxy.assembly import Choices
 from immuproxy.drift.service import service_caller
 from immuproxy.ledger.content import Content
 from immuproxy.ledger.model import Action, Outcome
-from immuproxy.ledger.redis import LedgerUnavailableError
-from tests.conversation import RunningEdge, edge_over, image
-from tests.servers import RedisServer, RegistryServer
+from immuproxy.service.assembly import Choices
+from immuproxy.store.redis import LedgerUnavailableError
+from tests.support.conversation import RunningEdge, edge_over, image
+from tests.support.servers import RedisServer, RegistryServer
 
 
 @pytest.fixture

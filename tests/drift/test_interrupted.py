@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
+from immuproxy.audit.record import Projector
 from immuproxy.drift.interrupted import KEPT_MS
+from immuproxy.edge.answers import Answer
+from immuproxy.edge.upstream import Upstream
 from immuproxy.ledger import keys
 from immuproxy.ledger.model import Action, Event, Outcome
-from immuproxy.ledger.record import Projector
 from immuproxy.ledger.watch import Ages
 from immuproxy.oci.errors import OciError
-from immuproxy.proxy.answers import Answer
-from immuproxy.proxy.upstream import Upstream
-from tests.conversation import Image, RunningEdge, edge_over, image, index
 from tests.drift.test_sweep import AT_ONCE, kill_at_the_put, leave_armed, sweep_of
-from tests.servers import RedisServer, RegistryServer
+from tests.support.conversation import Image, RunningEdge, edge_over, image, index
+from tests.support.servers import RedisServer, RegistryServer
 
 REPOSITORY, TAG = "team/app", "latest"
 ONE, TWO, THREE = image("one"), image("two"), image("three")

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from immuproxy.edge import record
 from immuproxy.ledger.model import Action, Event, Outcome, Step
-from immuproxy.proxy import record
-from tests.conversation import RunningEdge, edge_over, image, sha256
 from tests.drift.test_sweep import AT_ONCE, sweep_of
-from tests.servers import RedisServer, RegistryServer
+from tests.support.conversation import RunningEdge, edge_over, image, sha256
+from tests.support.servers import RedisServer, RegistryServer
 
 REPOSITORY, TAG = "team/app", "latest"
 ONE, OTHER = image("one"), image("other")

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from immuproxy.assembly import Choices
-from immuproxy.proxy.upstream import UpstreamUnavailableError
-from tests.between import Request, between
-from tests.conversation import Answer, RunningEdge, edge_over, image
-from tests.servers import RedisServer, RegistryServer
+from immuproxy.edge.upstream import UpstreamUnavailableError
+from immuproxy.service.assembly import Choices
+from tests.support.between import Request, between
+from tests.support.conversation import Answer, RunningEdge, edge_over, image
+from tests.support.servers import RedisServer, RegistryServer
 
 OVERWRITTEN = "default: immutable\nrules: [{name: open, tags: ['*'], policy: immutable, overwrite: [{within: 1h}]}]"
 SHORT, LONG = Choices(manifest_timeout=0.6), Choices(manifest_timeout=5.0)

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from immuproxy.drift import notifications as endpoint
 from immuproxy.drift.notifications import MAX_BODY, MAX_EVENTS, PATH, RATE, Hint, Notifications, read
 from immuproxy.ledger.model import Action
-from tests.conversation import Client, RunningEdge, edge_over, image
-from tests.proxies import running_proxy
-from tests.servers import RedisServer, RegistryServer, free_port
-from tests.wire import request, wire
+from tests.support.conversation import Client, RunningEdge, edge_over, image
+from tests.support.proxies import running_proxy
+from tests.support.servers import RedisServer, RegistryServer, free_port
+from tests.support.wire import request, wire
 
 
 def envelope(*events: Any) -> bytes:
@@ -105,7 +105,7 @@ async def test_h58_a_direct_write_is_noticed_and_healed_within_five_seconds(edge
 async def test_h58_our_own_pushes_and_forged_hints_change_nothing(edge: RunningEdge) -> None:
     ours = image("ours")
     await edge.client.push("team/app", "1.0", ours)
-    await asyncio.sleep(1)
+    await asyncio.sleep(1)  # nothing tells that a hint has changed nothing
     assert [told.action for told in await edge.events("team/app")] == [Action.PUSH]
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from immuproxy.edge import record
 from immuproxy.ledger.content import Content
 from immuproxy.ledger.model import Action, Outcome
-from immuproxy.proxy import record
-from tests.conversation import edge_over, image
-from tests.servers import RedisServer, RegistryServer
+from tests.support.conversation import edge_over, image
+from tests.support.servers import RedisServer, RegistryServer
 
 
 async def test_what_an_overwrite_has_just_written_is_no_drift(

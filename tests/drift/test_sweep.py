@@ -9,23 +9,23 @@ from typing import Any
 
 import pytest
 
+from immuproxy.allow.exceptions import Allows
 from immuproxy.drift import sweep as sweep_module
-from immuproxy.drift.asking import Questions
+from immuproxy.drift.polite_client import Questions
 from immuproxy.drift.service import service_caller
 from immuproxy.drift.sweep import Sweep
 from immuproxy.drift.verifying import Verifier
+from immuproxy.edge import record
+from immuproxy.edge.answers import Answer
+from immuproxy.edge.push.attempt import Limits
+from immuproxy.edge.upstream import OutcomeUnknownError, Upstream
 from immuproxy.ledger import keys
 from immuproxy.ledger.content import Content
-from immuproxy.ledger.exceptions import Allows
 from immuproxy.ledger.ids import new_event_id
 from immuproxy.ledger.model import Action, Event, Outcome, Step
-from immuproxy.ledger.redis import LedgerUnavailableError
-from immuproxy.proxy import record
-from immuproxy.proxy.answers import Answer
-from immuproxy.proxy.attempt import Limits
-from immuproxy.proxy.upstream import OutcomeUnknownError, Upstream
-from tests.conversation import Image, RunningEdge, edge_over, image, index
-from tests.servers import RedisServer, RegistryServer
+from immuproxy.store.redis import LedgerUnavailableError
+from tests.support.conversation import Image, RunningEdge, edge_over, image, index
+from tests.support.servers import RedisServer, RegistryServer
 
 REPOSITORY = "team/app"
 LATER = 600_000

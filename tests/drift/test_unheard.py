@@ -12,21 +12,21 @@ from typing import Any
 import pytest
 
 from immuproxy.audit import Visitor, stream, walking
+from immuproxy.audit.record import Projector, Record
 from immuproxy.audit.writing import Writer
 from immuproxy.drift.interrupted import KEPT_MS
+from immuproxy.edge.answers import Answer
+from immuproxy.edge.upstream import OutcomeUnknownError, Upstream
 from immuproxy.ledger import keys
 from immuproxy.ledger.model import Action, Event, Outcome
-from immuproxy.ledger.record import Projector, Record
 from immuproxy.ledger.watch import Ages
-from immuproxy.proxy.answers import Answer
-from immuproxy.proxy.upstream import OutcomeUnknownError, Upstream
 from tests.audit.following import Followed, followed
 from tests.audit.made_up import made_up_events
-from tests.conversation import RunningEdge
+from tests.audit.recording import recorded
 from tests.drift.test_interrupted import ONE, REPOSITORY, TAG, THREE, TWO, edge, finish, interrupt, put, store_untagged
 from tests.drift.test_interrupted_deletes import left_open
 from tests.drift.test_sweep import AT_ONCE, sweep_of
-from tests.ledger.recording import recorded
+from tests.support.conversation import RunningEdge
 
 __all__ = ["edge"]
 

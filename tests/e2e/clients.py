@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.e2e.layouts import tar_with
-from tests.servers import DidNotStart, Server, program
+from tests.support.servers import DidNotStart, Server, program
 
 SECONDS = 300
 

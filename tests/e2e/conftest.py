@@ -11,8 +11,8 @@ import pytest
 
 from tests.e2e.clients import NO_NETWORK, Builder, CannotStart, Docker, Podman, Skopeo, podman, running_dockerd, skopeo
 from tests.e2e.layouts import Layout
-from tests.proxies import ProxyServer, running_proxy
-from tests.servers import RedisServer, RegistryServer
+from tests.support.proxies import ProxyServer, running_proxy
+from tests.support.servers import RedisServer, RegistryServer
 
 RULES = """
 default: immutable

@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.clients import Builder, Refused, Skopeo
 from tests.e2e.layouts import Layout, blobs_of
-from tests.servers import RegistryServer
+from tests.support.servers import RegistryServer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 

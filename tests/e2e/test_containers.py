@@ -17,7 +17,7 @@ import pytest
 from tests.e2e.clients import CannotStart, Client, Docker, Refused, Skopeo, running_dockerd, skopeo
 from tests.e2e.layouts import Layout, tar_with
 from tests.e2e.rootfs import CERTIFICATES, missing_packages, rootfs
-from tests.servers import free_port, program, wait_until
+from tests.support.servers import free_port, program, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 

@@ -14,8 +14,8 @@ import pytest
 
 from tests.e2e.clients import Builder, Refused, Skopeo
 from tests.e2e.layouts import ACCEPT_ALL, Layout, blobs_of
-from tests.proxies import ProxyServer
-from tests.servers import RedisServer, RegistryServer, wait_until
+from tests.support.proxies import ProxyServer
+from tests.support.servers import RedisServer, RegistryServer, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 

@@ -6,10 +6,10 @@
 | I5 | `_needless_writes`: what reached the registry |
 | I6 | `_forbidden_deletes`: what reached the registry; `_incomplete`: every digest of the closure can be read |
 | I7 | `_disagreement` |
-| I8 | every kill in the soak; each single step in tests/proxy/test_recovery.py; `_left_over`: nothing stays open |
-| I9 | tests/proxy/test_authority.py, test_tokens.py: the registry of a soak asks nobody for credentials |
+| I8 | every kill in the soak; each single step in tests/edge/test_recovery.py; `_left_over`: nothing stays open |
+| I9 | tests/edge/test_authority.py, test_tokens.py: the registry of a soak asks nobody for credentials |
 | I10 | all functions of `audit_checker`; `moving.ungranted`; `_never_stored` |
-| I11 | tests/proxy/test_transparency.py |
+| I11 | tests/edge/test_transparency.py |
 | I12 | `_left_over` (no key expires) and `_disagreement` (never overwritten, the digest that was seen first) |
 """
 
@@ -23,26 +23,21 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from immuproxy.assembly import Choices
 from immuproxy.audit import Visitor
+from immuproxy.audit.record import Projector
 from immuproxy.audit.search import Search
 from immuproxy.ledger import keys
 from immuproxy.ledger.model import Event
-from immuproxy.ledger.record import Projector
-from immuproxy.ledger.redis import LedgerUnavailableError
-from tests.conversation import Client, Image, RunningEdge, edge_over, sha256
+from immuproxy.service.assembly import Choices
+from immuproxy.store.redis import LedgerUnavailableError
 from tests.drift.test_sweep import sweep_with
-from tests.invariants.audit_checker import (
-    audit_violations,
-    beginnings,
-    moving_violations,
-    unexplained_adoptions,
-)
+from tests.invariants.audit_checker import audit_violations, beginnings, moving_violations, unexplained_adoptions
 from tests.invariants.checker import Kind, Operation, Recorded, by_tag, seen_at, value_of, violations
 from tests.invariants.clients import REPOSITORIES, Load
 from tests.invariants.moving import is_dead, last_of, mortal_violations, overwritten_violations, ungranted
 from tests.invariants.story import stories
 from tests.invariants.world import MANIFEST_SECONDS, QUARANTINE, RULES
+from tests.support.conversation import Client, Image, RunningEdge, edge_over, sha256
 
 LONGEST_STAY = QUARANTINE + 4 * MANIFEST_SECONDS
 """Seconds after which nothing that was sent can arrive any more."""

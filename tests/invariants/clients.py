@@ -18,14 +18,14 @@ from typing import Any
 
 import aiohttp
 
-from immuproxy.ledger.exceptions import Exceptions
+from immuproxy.allow.exceptions import Exceptions
+from immuproxy.edge import record
 from immuproxy.ledger.model import Action, Outcome
-from immuproxy.ledger.redis import LedgerUnavailableError, connect
-from immuproxy.proxy import record
-from tests.conversation import Answer, Client, Image, image, index, sha256
+from immuproxy.store.redis import LedgerUnavailableError, connect
 from tests.invariants.checker import DECLINED, MISSING, OK, REFUSED, UNKNOWN, Kind, Operation
 from tests.invariants.moving import Grant
 from tests.invariants.world import World
+from tests.support.conversation import Answer, Client, Image, image, index, sha256
 
 REPOSITORIES = ("team/app", "team/web")
 CLIENTS = 16

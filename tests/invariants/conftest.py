@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.conversation import RunningEdge, edge_over
-from tests.servers import RedisServer, RegistryServer
+from tests.support.conversation import RunningEdge, edge_over
+from tests.support.servers import RedisServer, RegistryServer
 
 
 @pytest.fixture

@@ -8,16 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tests.invariants.audit_checker import audit_violations, beginnings, moving_violations, unexplained_adoptions
-from tests.invariants.checker import (
-    MISSING,
-    OK,
-    REFUSED,
-    UNKNOWN,
-    Kind,
-    Operation,
-    Recorded,
-    violations,
-)
+from tests.invariants.checker import MISSING, OK, REFUSED, UNKNOWN, Kind, Operation, Recorded, violations
 
 PUSH = Operation("push 1", Kind.PUSH, "t", 1, 2, OK, "d1")
 READ = Operation("read 1", Kind.READ, "t", 3, 4, OK, "d1")

@@ -9,8 +9,8 @@ import pytest
 
 from immuproxy.ledger import keys
 from immuproxy.ledger.epoch import Epoch
-from immuproxy.ledger.redis import connect
-from tests.servers import RedisServer
+from immuproxy.store.redis import connect
+from tests.support.servers import RedisServer
 
 
 async def test_replies_in_another_order_than_the_requests_are_no_loss(

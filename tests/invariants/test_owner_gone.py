@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
+from immuproxy.edge import record
+from immuproxy.edge.answers import Answer
+from immuproxy.edge.failpoints import Failpoint
+from immuproxy.edge.push.attempt import Limits
+from immuproxy.edge.upstream import Upstream
 from immuproxy.ledger import keys
 from immuproxy.ledger.content import Content
 from immuproxy.ledger.model import Action, Outcome, Reply, Step
-from immuproxy.proxy import record
-from immuproxy.proxy.answers import Answer
-from immuproxy.proxy.attempt import Limits
-from immuproxy.proxy.failpoints import Failpoint
-from immuproxy.proxy.upstream import Upstream
-from tests.conversation import Image, RunningEdge, edge_over, image
-from tests.servers import RedisServer, RegistryServer
+from tests.support.conversation import Image, RunningEdge, edge_over, image
+from tests.support.servers import RedisServer, RegistryServer
 
 REPOSITORY, TAG = "team/app", "1.0"
 
@@ -180,7 +180,7 @@ async def test_h62_an_owner_that_slept_through_its_lease_sends_nothing(
 
         async def slept(*arguments: Any, **named: Any) -> Reply:
             reply = await real(*arguments, **named)
-            await asyncio.sleep(0.4)
+            await asyncio.sleep(0.4)  # longer than its lease, which Redis's clock ends
             return reply
 
         monkeypatch.setattr(edge.parts.register, "arm", slept)
@@ -208,7 +208,7 @@ async def test_h62_an_owner_that_stood_still_before_the_first_byte_sends_nothing
         ours = image("ours")
         await edge.direct.blobs(REPOSITORY, ours)
         with monkeypatch.context() as stopping:
-            stopping.setattr("immuproxy.proxy.sending.reach", stand_still)
+            stopping.setattr("immuproxy.edge.push.protocol.reach", stand_still)
             assert (await edge.client.put(REPOSITORY, TAG, ours)).status == 503
         assert (await edge.direct.pull(REPOSITORY, TAG)).status == 404
         assert (await edge.client.put(REPOSITORY, TAG, ours)).status == 201
@@ -223,12 +223,12 @@ async def test_i10_a_push_that_others_finished_and_overwrote_is_told_once(
     )
     ours, other = blobs
     stored = edge.parts.register.commit
-    late = asyncio.Event()
+    late, overwritten = asyncio.Event(), asyncio.Event()
 
     async def slow(*arguments: Any, **named: Any) -> Reply:
         if arguments[2].digest == ours.digest:
             late.set()
-            await asyncio.sleep(0.5)
+            await overwritten.wait()
         return await stored(*arguments, **named)
 
     monkeypatch.setattr(edge.parts.register, "commit", slow)
@@ -236,6 +236,7 @@ async def test_i10_a_push_that_others_finished_and_overwrote_is_told_once(
     await late.wait()
     assert (await edge.client.pull(REPOSITORY, TAG)).digest == ours.digest
     assert (await edge.client.put(REPOSITORY, TAG, other)).status == 201
+    overwritten.set()
     assert (await pushing).status == 201
     assert (await edge.client.pull(REPOSITORY, TAG)).digest == other.digest
     events = await edge.events(REPOSITORY)

@@ -18,9 +18,9 @@ import pytest
 from redis.asyncio import Redis
 
 from immuproxy.ledger import keys
-from tests.conversation import Client, Image, image
-from tests.proxies import ProxyServer, running_proxy
-from tests.servers import RedisServer, RegistryServer, running_redis, running_registry
+from tests.support.conversation import Client, Image, image
+from tests.support.proxies import ProxyServer, running_proxy
+from tests.support.servers import RedisServer, RegistryServer, running_redis, running_registry
 
 REPOSITORY = "team/app"
 TAGS = 12

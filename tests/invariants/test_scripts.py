@@ -17,16 +17,16 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from immuproxy.allow.exceptions import Allows, Exceptions
 from immuproxy.ledger import keys
 from immuproxy.ledger.content import Content
 from immuproxy.ledger.epoch import Epoch
-from immuproxy.ledger.exceptions import Allows, Exceptions
 from immuproxy.ledger.going import GoneTag, MovedTag, Permit
 from immuproxy.ledger.model import Action, Event, Outcome, State, Step, StoredManifest, TagRecord, event_from_dict
-from immuproxy.ledger.redis import LedgerUnavailableError, Store, connect
 from immuproxy.ledger.register import Register
+from immuproxy.store.redis import LedgerUnavailableError, Store, connect
 from tests.invariants.pins import Pins
-from tests.servers import RedisServer, running_redis
+from tests.support.servers import RedisServer, running_redis
 
 REPOSITORY = "team/app"
 TAGS = ("1.0", "2.0")

@@ -15,8 +15,8 @@ from typing import Any, Protocol
 from redis import Redis
 from redis.exceptions import RedisError
 
-from tests.clusters import cluster_settings, cluster_url, form_cluster, is_whole
-from tests.servers import RedisServer, Server, free_port, make_redis, program, wait_until
+from tests.support.clusters import cluster_settings, cluster_url, form_cluster, is_whole
+from tests.support.servers import RedisServer, Server, free_port, make_redis, program, wait_until
 
 DOWN_AFTER = 1000
 """Milliseconds of silence after which a master counts as gone."""

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import random
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any
 
@@ -28,6 +29,14 @@ PATIENCE = 60.0
 """Seconds by which a soak may be longer on a machine that is too busy for that."""
 
 
+Happened = Callable[[Counter[str]], bool]
+"""Whether the faults that a soak is for have come, by how often each of them has."""
+
+
+def _anything(_: Counter[str]) -> bool:
+    return True
+
+
 def check(report: Report, *, at_least: int) -> None:
     """No violation, and that it was not for want of trying."""
     print(report)  # noqa: T201  # shown when the test fails, or with -s
@@ -40,11 +49,13 @@ def _is_enough(report: Report) -> bool:
     return all(report.operations[answer] >= LEAST for answer in ("push 201", "push 409", "read 200"))
 
 
-async def soak(seed: int, seconds: float, *, topology: str = "single", proxies: int = 2) -> Report:
-    """All faults but a lost ledger, for a while; then rest, then every check."""
+async def soak(
+    seed: int, seconds: float, *, topology: str = "single", proxies: int = 2, has_happened: Happened = _anything
+) -> Report:
+    """All faults but a lost ledger, for a while and until `has_happened`; then rest, then every check."""
     async with _loaded(seed, topology=topology, proxies=proxies) as load:
         load.world.unruly = True
-        await _under(load, seconds, _misbehave(load.world))
+        await _under(load, seconds, _misbehave(load.world), has_happened)
         await check_all(load)
     return load.report
 
@@ -103,14 +114,17 @@ async def _loaded(seed: int, **options: Any) -> AsyncIterator[Load]:
         load.report.seconds = time.monotonic() - began
 
 
-async def _under(load: Load, seconds: float, faults: Coroutine[Any, Any, None]) -> None:
+async def _under(
+    load: Load, seconds: float, faults: Coroutine[Any, Any, None], has_happened: Happened = _anything
+) -> None:
     """All clients at work for so long, and faults meanwhile."""
     until = time.monotonic() + seconds
     misbehaving = asyncio.create_task(faults)
 
     def is_over() -> bool:
         late = time.monotonic() - until
-        return late > 0 and (_is_enough(load.report) or late > PATIENCE)
+        is_done = _is_enough(load.report) and has_happened(load.report.happened)
+        return late > 0 and (is_done or late > PATIENCE)
 
     await asyncio.gather(*(load.work_until(is_over) for _ in range(CLIENTS)))
     misbehaving.cancel()

@@ -25,11 +25,11 @@ import aiohttp
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from tests.between import Between, Request, between
-from tests.conversation import Answer, sha256
 from tests.invariants.topologies import TOPOLOGIES, Topology
-from tests.proxies import ProxyServer, make_proxy
-from tests.servers import RedisServer, RegistryServer, Server, make_registry
+from tests.support.between import Between, Request, between
+from tests.support.conversation import Answer, sha256
+from tests.support.proxies import ProxyServer, make_proxy
+from tests.support.servers import RedisServer, RegistryServer, Server, make_registry
 
 MANIFEST_SECONDS = 0.5
 LEASE = 4 * MANIFEST_SECONDS + 1

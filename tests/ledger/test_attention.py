@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
+from immuproxy.allow.exceptions import Exceptions
 from immuproxy.ledger import attention, keys
-from immuproxy.ledger.attention import Kind
-from immuproxy.ledger.cursors import BadCursorError, write
+from immuproxy.ledger.attention import AttentionKind
 from immuproxy.ledger.epoch import Epoch
-from immuproxy.ledger.exceptions import Exceptions
 from immuproxy.ledger.model import Action, Event, Outcome
-from immuproxy.ledger.redis import Store, connect
 from immuproxy.ledger.register import Register
-from tests.servers import RedisServer
+from immuproxy.store.redis import Store, connect
+from immuproxy.values.cursors import BadCursorError, write
+from tests.support.servers import RedisServer
 
 HELD, SEEN = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 
@@ -69,7 +69,7 @@ async def test_findings_of_all_repositories_are_paged_by_name(register: Register
     one_by_one = [*chain(*await open_tags(register, 1))]  # the tags of a repository come as its hash has them
     assert [found.partition(":")[0] for found in one_by_one] == ["a/one", "b/two", "b/two", "c/three"]
     assert sorted(one_by_one) == ["a/one:1", "b/two:1", "b/two:2", "c/three:9"]
-    assert await register.attention.counts(Kind.DRIFT) == {"a/one": 1, "b/two": 2, "c/three": 1}
+    assert await register.attention.counts(AttentionKind.DRIFT) == {"a/one": 1, "b/two": 2, "c/three": 1}
     found = (await register.open_drifts(limit=1)).found[0][1]
     assert (found.seen, found.since > 0) == (SEEN, True)
 
@@ -93,7 +93,7 @@ async def test_what_was_closed_is_gone_at_once_and_unlisted_by_the_sweep(
     await register.close_drift("team/app", "2", event("team/app", "2", Action.REPAIR, Outcome.HEALED))
     assert await open_tags(register, 10) == [[]]
     client: Any = register._store.client
-    assert (await register.attention.tidy(["team/app"]))[Kind.DRIFT] == frozenset()
+    assert (await register.attention.tidy(["team/app"]))[AttentionKind.DRIFT] == frozenset()
     assert await client.zcard(keys.DRIFTING) == 1  # its script could yet be on its way
     monkeypatch.setattr(attention, "SETTLED_MS", -1)
     await register.attention.tidy(["team/app"])
@@ -107,7 +107,7 @@ async def test_what_an_older_release_left_is_listed_by_the_sweep(register: Regis
     await client.delete(keys.DRIFTING, keys.EXCEPTED)
     assert await open_tags(register, 10) == [[]]
     found = await register.attention.tidy(await register.repositories())
-    assert found == {Kind.DRIFT: {"team/app"}, Kind.EXCEPTION: {"team/api"}}
+    assert found == {AttentionKind.DRIFT: {"team/app"}, AttentionKind.EXCEPTION: {"team/api"}}
     assert await open_tags(register, 10) == [["team/app:1"]]
     assert await exceptions.count() == 1
 

@@ -8,8 +8,8 @@ import time
 import pytest
 
 from immuproxy.ledger.clock import Clock
-from immuproxy.ledger.redis import LedgerUnavailableError, connect
-from tests.servers import RedisServer
+from immuproxy.store.redis import LedgerUnavailableError, connect
+from tests.support.servers import RedisServer
 
 
 @pytest.mark.parametrize("how", ["kill", "pause"])

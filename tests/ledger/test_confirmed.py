@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import pytest
 from redis import Redis
 
-from immuproxy.ledger.embedded import _bundled
-from immuproxy.ledger.redis import Durability
-from tests.between import Request, between
-from tests.conversation import Answer, RunningEdge, edge_over, image
-from tests.servers import RedisServer, RegistryServer, wait_until
+from immuproxy.store.embedded import _bundled
+from immuproxy.store.redis import Durability
+from tests.support.between import Request, between
+from tests.support.conversation import Answer, RunningEdge, edge_over, image
+from tests.support.servers import RedisServer, RegistryServer, wait_until
 
 REPOSITORY = "team/app"
 RULES = """

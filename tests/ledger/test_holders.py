@@ -8,11 +8,11 @@ import pytest
 
 from immuproxy.ledger import keys
 from immuproxy.ledger.epoch import Epoch
-from immuproxy.ledger.redis import Store, connect
 from immuproxy.ledger.register import Register
-from tests.conversation import RunningEdge, edge_over, image, sha256
-from tests.servers import RedisServer, RegistryServer
-from tests.side_by_side import REPOSITORY, fill
+from immuproxy.store.redis import Store, connect
+from tests.support.conversation import RunningEdge, edge_over, image, sha256
+from tests.support.servers import RedisServer, RegistryServer
+from tests.support.side_by_side import REPOSITORY, fill
 
 
 @pytest.fixture

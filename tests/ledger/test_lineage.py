@@ -12,10 +12,10 @@ from redis.crc import key_slot
 
 from immuproxy.ledger import keys
 from immuproxy.ledger.epoch import Epoch
-from immuproxy.ledger.redis import LedgerUnavailableError, Store, connect
-from tests.conversation import Answer, RunningEdge, edge_over, image
-from tests.ledger.test_sentinel import fail, is_master, until
-from tests.servers import RedisServer, RegistryServer
+from immuproxy.store.redis import LedgerUnavailableError, Store, connect
+from tests.store.test_sentinel import fail, is_master, until
+from tests.support.conversation import Answer, RunningEdge, edge_over, image
+from tests.support.servers import RedisServer, RegistryServer
 
 Copy = list[tuple[bytes | str, bytes]]
 

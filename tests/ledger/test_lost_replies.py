@@ -7,19 +7,19 @@ import asyncio
 import pytest
 from redis.asyncio import Redis
 
-from immuproxy.ledger import redis as ledger
 from immuproxy.ledger.model import Outcome
-from immuproxy.ledger.redis import LedgerUnavailableError, connect
-from tests.between import lossy
-from tests.conversation import edge_over, image
-from tests.servers import RedisServer, RegistryServer
+from immuproxy.store.redis import LedgerUnavailableError, connect
+from immuproxy.store.scripts import SCRIPTS
+from tests.support.between import lossy
+from tests.support.conversation import edge_over, image
+from tests.support.servers import RedisServer, RegistryServer
 
 REPOSITORY = "team/app"
 
 
 def mark(script: str) -> bytes:
     """By what a call of a script is known on the wire."""
-    return ledger._SCRIPTS[script][1].encode()
+    return SCRIPTS[script].sha.encode()
 
 
 @pytest.mark.parametrize("script", ["claim", "arm", "commit"])

@@ -7,8 +7,9 @@ from importlib.resources import files
 import pytest
 from redis.asyncio import Redis
 
-from immuproxy.ledger.watch import BLURRED, Ages, Sample, Watch
-from tests.servers import RedisServer
+from immuproxy.ledger.watch import BLURRED, Ages, Watch
+from immuproxy.store.steady import Sample
+from tests.support.servers import RedisServer
 
 HOUR = 3_600_000
 START = 1_800_000_000_000
@@ -114,7 +115,8 @@ def test_replies_that_overtake_each_other_are_no_jump() -> None:
 
 
 async def test_h112_the_scripts_count_as_the_proxy_does(redis_server: RedisServer) -> None:
-    common = files("immuproxy.ledger").joinpath("scripts", "_common.lua").read_text()
+    parts = (files("immuproxy").joinpath(room, "scripts", "_common.lua") for room in ("store", "ledger"))
+    common = "".join(part.read_text() for part in parts)
     script = common + "return passed(tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]))"
     offsets = (-HOUR, -2000, -999, 0, 999, 1001, HOUR)
     cases = [

@@ -14,14 +14,14 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
+from immuproxy.edge.answers import Response
+from immuproxy.edge.server import EdgeServer
 from immuproxy.listening import accepting as accepting_module
 from immuproxy.listening.accepting import accepting
 from immuproxy.listening.certificates import Certificates
-from immuproxy.proxy.answers import Response
-from immuproxy.proxy.server import EdgeServer
-from immuproxy.values import Listen
+from immuproxy.values.listen import Listen
 from tests.listening.test_certificates import AUTHORITY, files, issue, write_pair
-from tests.wire import ask, request, wire
+from tests.support.wire import ask, request, wire
 
 
 async def answer(_: web.BaseRequest) -> web.StreamResponse:
@@ -36,7 +36,7 @@ async def listener(tls: accepting_module.Tls, handshakes: int = 3, host: str = "
 
 
 async def test_h89_where_files_run_out_it_is_said_once_and_goes_on_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Real files are used up in `tests/test_listeners.py`; here a process goes on that has none at all."""
+    """Real files are used up in `tests/service/test_listeners.py`; here a process goes on that has none at all."""
     true, left = socket.socket.accept, [20]
 
     def accept(sock: socket.socket) -> tuple[socket.socket, object]:

@@ -13,14 +13,14 @@ import trustme
 from aiohttp import web
 from structlog.testing import capture_logs
 
+from immuproxy.edge.answers import Response
+from immuproxy.edge.server import EdgeServer
 from immuproxy.listening.accepting import accepting
 from immuproxy.listening.certificates import CertificateError, Certificates
 from immuproxy.listening.validity import not_after
-from immuproxy.proxy.answers import Response
-from immuproxy.proxy.server import EdgeServer
-from immuproxy.settings import TlsSettings
-from immuproxy.values import Listen
-from tests.odd_files import release, replace
+from immuproxy.values.listen import Listen
+from immuproxy.values.sections import TlsSettings
+from tests.support.odd_files import release, replace
 
 AUTHORITY = trustme.CA()
 

@@ -11,13 +11,13 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 
+from immuproxy.edge.answers import Response
+from immuproxy.edge.server import EdgeServer
 from immuproxy.listening import connections
 from immuproxy.listening.accepting import accepting
 from immuproxy.listening.connections import Connection
-from immuproxy.proxy.answers import Response
-from immuproxy.proxy.server import EdgeServer
-from immuproxy.values import Listen
-from tests.wire import Wire, chunked, request, wire
+from immuproxy.values.listen import Listen
+from tests.support.wire import Wire, chunked, request, wire
 
 HEAD = 0.2
 HANGING = request("GET", "/hangs")

@@ -29,8 +29,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 CLAIMED, ARMED = "CLAIMED", "ARMED"
-CRASHED = "crashed"
 DONE = "done"
+"""Of an actor that has answered, and of one that stopped for ever: nobody can tell the two apart."""
+
 FREE = -1
 """The attempt of a PUT that no claim guards."""
 
@@ -169,7 +170,7 @@ class Protocol:
         yield from self._world(state)
         for number, role in enumerate(self.roles):
             actor = state.actors[number]
-            if actor.at in {DONE, CRASHED}:
+            if actor.at == DONE:
                 continue
             if actor.at == "idle":
                 if state.free and role.name != "push":
@@ -177,7 +178,7 @@ class Protocol:
                 begins = {"push": "free" if state.free else "claim", "read": "read", "delete": "begin"}[role.name]
                 yield f"{role.name} {number} begins", state.put(number, Actor(begins, since=len(state.history) - 1))
                 continue
-            yield f"{role.name} {number} stops for ever", state.put(number, Actor(CRASHED))
+            yield f"{role.name} {number} stops for ever", state.put(number, Actor(DONE))
             yield from getattr(self, f"_{role.name}_{actor.at}")(state, number, role, actor)
 
     # --- the world
@@ -226,7 +227,7 @@ class Protocol:
     def _sweep_may_look(self, state: State) -> bool:
         """Whether the delete's proxy is gone; a patient sweep waits until its DELETE cannot land any more."""
         at_work = any(
-            role.name == "delete" and actor.at not in {"idle", DONE, CRASHED}
+            role.name == "delete" and actor.at not in {"idle", DONE}
             for role, actor in zip(self.roles, state.actors, strict=True)
         )
         landing = any(request.method == "DELETE" for request in state.sent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 
 import pytest
 from hypothesis import given
@@ -113,3 +114,43 @@ def test_repositories_hold_nothing_that_a_path_would_have_to_escape(name: str) -
     if names.is_repository(name):
         assert set(name) <= set("ab9._-/")
         assert not {"", ".", ".."} & set(name.split("/"))
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("team/app", ("team/app", "", "")),
+        ("team/app:1.4", ("team/app", "1.4", "")),
+        (f"team/app@sha256:{HEX}", ("team/app", "", f"sha256:{HEX}")),
+        (f"team/app:1.4@sha256:{HEX}", ("team/app", "1.4", f"sha256:{HEX}")),
+    ],
+)
+def test_an_image_is_read_as_its_parts(text: str, parts: tuple[str, str, str]) -> None:
+    assert names.parse_image(text) == parts
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("team/app", "write it as REPOSITORY:TAG, such as team/app:1.4"),
+        (f"team/app:1.4@sha256:{HEX}", "write it as REPOSITORY:TAG, such as team/app:1.4"),
+        ("", "write it as REPOSITORY:TAG, such as team/app:1.4"),
+        (":1.4", "'' is no repository"),
+        ("Team:1.4", "'Team' is no repository"),
+        ("team/app:", "'' is no tag"),
+        ("team/app:-1", "'-1' is no tag"),
+        ("team/app:1:2", "'team/app:1' is no repository"),
+        ("registry.example:5000/app:1", "'registry.example:5000/app' is no repository; leave out the host"),
+        ("localhost/App:1", "'localhost/App' is no repository; leave out the host"),
+        ("[::1]:5000/app:1", "'[::1]:5000/app' is no repository; leave out the host"),
+    ],
+)
+def test_what_is_no_tag_of_a_repository_is_said(text: str, said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        names.parse_tag(text)
+
+
+@pytest.mark.parametrize("text", ["team/app@", "team/app:@sha256:" + HEX, "team/app@sha256:12", "a@b@c"])
+def test_half_an_image_is_none(text: str) -> None:
+    with pytest.raises(ValueError, match="is no "):
+        names.parse_image(text)

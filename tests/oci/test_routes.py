@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from immuproxy.oci import names
 from immuproxy.oci.errors import OciError
-from immuproxy.oci.routes import METHODS, Kind, Operation, build_path, parse
+from immuproxy.oci.routes import METHODS, Operation, RouteKind, build_path, parse
 
 HEX = "0123456789abcdef" * 4
 DIGEST = f"sha256:{HEX}"
@@ -21,7 +21,7 @@ def refusal(method: str, target: str) -> tuple[int, str]:
 
 
 def manifest(repository: str, reference: str, method: str = "PUT") -> Operation:
-    return Operation(method, Kind.MANIFEST, repository, reference)
+    return Operation(method, RouteKind.MANIFEST, repository, reference)
 
 
 # --- what is accepted
@@ -40,22 +40,22 @@ _uploads = st.text("abAZ019._=-", min_size=1, max_size=20).filter(lambda upload:
 _queries = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters="#\\"), max_size=20)
 
 _PARTS = {
-    Kind.BASE: (st.just(""), st.just("")),
-    Kind.CATALOG: (st.just(""), st.just("")),
-    Kind.TAGS: (_repositories, st.just("")),
-    Kind.MANIFEST: (_repositories, _tags | _digests),
-    Kind.BLOB: (_repositories, _digests),
-    Kind.UPLOADS: (_repositories, st.just("")),
-    Kind.UPLOAD: (_repositories, _uploads),
-    Kind.REFERRERS: (_repositories, _digests),
+    RouteKind.BASE: (st.just(""), st.just("")),
+    RouteKind.CATALOG: (st.just(""), st.just("")),
+    RouteKind.TAGS: (_repositories, st.just("")),
+    RouteKind.MANIFEST: (_repositories, _tags | _digests),
+    RouteKind.BLOB: (_repositories, _digests),
+    RouteKind.UPLOADS: (_repositories, st.just("")),
+    RouteKind.UPLOAD: (_repositories, _uploads),
+    RouteKind.REFERRERS: (_repositories, _digests),
 }
 
 
 @st.composite
 def operations(draw: st.DrawFn) -> Operation:
-    kind = draw(st.sampled_from(Kind))
+    kind = draw(st.sampled_from(RouteKind))
     repository, reference = (draw(part) for part in _PARTS[kind])
-    query = "" if kind is Kind.MANIFEST else draw(_queries)
+    query = "" if kind is RouteKind.MANIFEST else draw(_queries)
     return Operation(draw(st.sampled_from(METHODS[kind])), kind, repository, reference, query)
 
 
@@ -94,19 +94,19 @@ def test_whatever_is_accepted_re_encodes_to_itself(method: str, rest: str) -> No
 @pytest.mark.parametrize(
     ("target", "kind", "repository", "reference", "query"),
     [
-        ("/v2/", Kind.BASE, "", "", ""),
-        ("/v2", Kind.BASE, "", "", ""),
-        ("/v2/_catalog?n=10&last=a%2Fb", Kind.CATALOG, "", "", "n=10&last=a%2Fb"),
-        ("/v2/a/tags/list?n=1&last=x", Kind.TAGS, "a", "", "n=1&last=x"),
-        ("/v2/a/manifests/v1", Kind.MANIFEST, "a", "v1", ""),
-        ("/v2/a/manifests/v1?", Kind.MANIFEST, "a", "v1", ""),
-        (f"/v2/a/manifests/{DIGEST}", Kind.MANIFEST, "a", DIGEST, ""),
-        (f"/v2/a/blobs/{DIGEST}", Kind.BLOB, "a", DIGEST, ""),
-        (f"/v2/a/referrers/{DIGEST}?artifactType=x", Kind.REFERRERS, "a", DIGEST, "artifactType=x"),
-        ("/v2/a/blobs/uploads/3f-4._=?_state=x%3D%3D", Kind.UPLOAD, "a", "3f-4._=", "_state=x%3D%3D"),
+        ("/v2/", RouteKind.BASE, "", "", ""),
+        ("/v2", RouteKind.BASE, "", "", ""),
+        ("/v2/_catalog?n=10&last=a%2Fb", RouteKind.CATALOG, "", "", "n=10&last=a%2Fb"),
+        ("/v2/a/tags/list?n=1&last=x", RouteKind.TAGS, "a", "", "n=1&last=x"),
+        ("/v2/a/manifests/v1", RouteKind.MANIFEST, "a", "v1", ""),
+        ("/v2/a/manifests/v1?", RouteKind.MANIFEST, "a", "v1", ""),
+        (f"/v2/a/manifests/{DIGEST}", RouteKind.MANIFEST, "a", DIGEST, ""),
+        (f"/v2/a/blobs/{DIGEST}", RouteKind.BLOB, "a", DIGEST, ""),
+        (f"/v2/a/referrers/{DIGEST}?artifactType=x", RouteKind.REFERRERS, "a", DIGEST, "artifactType=x"),
+        ("/v2/a/blobs/uploads/3f-4._=?_state=x%3D%3D", RouteKind.UPLOAD, "a", "3f-4._=", "_state=x%3D%3D"),
     ],
 )
-def test_every_endpoint_is_read(target: str, kind: Kind, repository: str, reference: str, query: str) -> None:
+def test_every_endpoint_is_read(target: str, kind: RouteKind, repository: str, reference: str, query: str) -> None:
     assert parse("GET", target) == Operation("GET", kind, repository, reference, query)
 
 
@@ -253,10 +253,12 @@ def test_h6_the_last_two_segments_decide(target: str, repository: str) -> None:
 
 
 def test_h6_the_same_holds_for_the_other_endpoints() -> None:
-    assert parse("GET", "/v2/a/manifests/tags/list") == Operation("GET", Kind.TAGS, "a/manifests")
-    assert parse("POST", "/v2/a/manifests/blobs/uploads/") == Operation("POST", Kind.UPLOADS, "a/manifests")
-    assert parse("PUT", "/v2/a/manifests/blobs/uploads/x") == Operation("PUT", Kind.UPLOAD, "a/manifests", "x")
-    assert parse("GET", f"/v2/a/blobs/uploads/blobs/{DIGEST}") == Operation("GET", Kind.BLOB, "a/blobs/uploads", DIGEST)
+    assert parse("GET", "/v2/a/manifests/tags/list") == Operation("GET", RouteKind.TAGS, "a/manifests")
+    assert parse("POST", "/v2/a/manifests/blobs/uploads/") == Operation("POST", RouteKind.UPLOADS, "a/manifests")
+    assert parse("PUT", "/v2/a/manifests/blobs/uploads/x") == Operation("PUT", RouteKind.UPLOAD, "a/manifests", "x")
+    assert parse("GET", f"/v2/a/blobs/uploads/blobs/{DIGEST}") == Operation(
+        "GET", RouteKind.BLOB, "a/blobs/uploads", DIGEST
+    )
 
 
 @pytest.mark.parametrize(
@@ -317,14 +319,14 @@ def test_an_upload_id_has_the_registrys_letters(upload: str) -> None:
 
 
 _TARGETS = {
-    Kind.BASE: "/v2/",
-    Kind.CATALOG: "/v2/_catalog",
-    Kind.TAGS: "/v2/r/tags/list",
-    Kind.MANIFEST: "/v2/r/manifests/v1",
-    Kind.BLOB: f"/v2/r/blobs/{DIGEST}",
-    Kind.UPLOADS: "/v2/r/blobs/uploads/",
-    Kind.UPLOAD: "/v2/r/blobs/uploads/x",
-    Kind.REFERRERS: f"/v2/r/referrers/{DIGEST}",
+    RouteKind.BASE: "/v2/",
+    RouteKind.CATALOG: "/v2/_catalog",
+    RouteKind.TAGS: "/v2/r/tags/list",
+    RouteKind.MANIFEST: "/v2/r/manifests/v1",
+    RouteKind.BLOB: f"/v2/r/blobs/{DIGEST}",
+    RouteKind.UPLOADS: "/v2/r/blobs/uploads/",
+    RouteKind.UPLOAD: "/v2/r/blobs/uploads/x",
+    RouteKind.REFERRERS: f"/v2/r/referrers/{DIGEST}",
 }
 _METHODS = [
     "GET",
@@ -357,8 +359,8 @@ def test_h10_the_table_of_methods_is_that_of_the_specification() -> None:
     }
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_h10_an_endpoint_has_its_methods_and_no_others(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", RouteKind)
+def test_h10_an_endpoint_has_its_methods_and_no_others(kind: RouteKind) -> None:
     for method in _METHODS:
         if method in METHODS[kind]:
             assert parse(method, _TARGETS[kind]).kind is kind

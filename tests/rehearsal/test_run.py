@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 
 from immuproxy.audit import Visitor
+from immuproxy.audit.record import Record
 from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.model import Action, Outcome
-from immuproxy.ledger.record import Record
-from immuproxy.ledger.redis import LedgerUnavailableError, Store, connect
 from immuproxy.ledger.register import Register
 from immuproxy.rehearsal import run
 from immuproxy.rehearsal.run import Changed, Finished, Stage, Step, TooMuchError, Wrong, rehearse
 from immuproxy.rules.decide import BY_EXCEPTION
+from immuproxy.store.redis import LedgerUnavailableError, Store, connect
 from tests.rehearsal.test_child import IMMUTABLE, MOVED, MUTABLE, B, event
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 
 @pytest.fixture

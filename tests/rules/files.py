@@ -7,9 +7,9 @@ from textwrap import dedent
 import pytest
 
 from immuproxy.rules.document import load_rules
-from immuproxy.rules.model import Held, Image, Push, RuleSet
+from immuproxy.rules.model import Held, Image, PushFacts, RuleSet
 from immuproxy.rules.patterns import Axis, PatternList, parse
-from immuproxy.rules.problems import DocumentErrors, Problem
+from immuproxy.rules.problems import DocumentErrors, FileProblem
 
 INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -19,14 +19,14 @@ def rules_of(text: str) -> RuleSet:
     return load_rules(dedent(text), "rules.yml")
 
 
-def problems_of(text: str | bytes) -> tuple[Problem, ...]:
+def problems_of(text: str | bytes) -> tuple[FileProblem, ...]:
     """The errors of a file that must have some."""
     with pytest.raises(DocumentErrors) as raised:
         load_rules(dedent(text) if isinstance(text, str) else text, "rules.yml")
     return raised.value.problems
 
 
-def the_problem(text: str | bytes) -> Problem:
+def the_problem(text: str | bytes) -> FileProblem:
     """The only error of a file."""
     (problem,) = problems_of(text)
     return problem
@@ -54,8 +54,8 @@ def held(what: Image, *, since_ms: int | None = 0, by: str = "ci") -> Held:
 
 def push(
     what: Image, *, now_ms: int = 0, user: str | None = None, confirmed: bool = True, address: str | None = None
-) -> Push:
-    return Push(
+) -> PushFacts:
+    return PushFacts(
         repository="team/app",
         tag="1.4",
         image=what,

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from immuproxy.rules.decide import CHILD_FIRST, decide_delete, decide_push, shown
-from immuproxy.rules.model import Decision, Held, Image, Mode, OverwriteCondition, Policy, Push, Rule, Verdict
-from immuproxy.values import MAX_SHOWN, parse_network
+from immuproxy.rules.model import Decision, Held, Image, Mode, OverwriteCondition, Policy, PushFacts, Rule, Verdict
+from immuproxy.values.networks import parse_network
+from immuproxy.values.text import MAX_SHOWN
 from tests.rules.files import digest, held, image, index, push, users
 
 MINUTE = 60_000
@@ -332,7 +333,7 @@ states = st.one_of(
 @settings(deadline=None, max_examples=50)
 @given(rules, pushes, states, states, st.sampled_from([None, "because"]))
 def test_every_verdict_names_its_rule_and_keeps_the_promises(
-    judged: Rule, wish: Push, before: Held | None, gone: Held | None, permitted: str | None
+    judged: Rule, wish: PushFacts, before: Held | None, gone: Held | None, permitted: str | None
 ) -> None:
     verdict = decide_push(judged, wish, before, deleted=None if before else gone, permitted=permitted)
     assert (verdict.rule, verdict.line) == ("releases", 12)
@@ -354,7 +355,7 @@ def test_every_verdict_names_its_rule_and_keeps_the_promises(
 
 @settings(deadline=None, max_examples=25)
 @given(rules, pushes, states)
-def test_an_unconfirmed_user_gets_no_more_than_nobody(judged: Rule, wish: Push, before: Held | None) -> None:
+def test_an_unconfirmed_user_gets_no_more_than_nobody(judged: Rule, wish: PushFacts, before: Held | None) -> None:
     nobody = push(wish.image, address=wish.address, now_ms=wish.now_ms)
     claimed = push(wish.image, address=wish.address, now_ms=wish.now_ms, user="bot", confirmed=False)
     assert decide_push(judged, claimed, before).outcome is decide_push(judged, nobody, before).outcome

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from immuproxy.rules.explain import Answer, Explanation, explain
+from immuproxy.rules.explain import Explanation, Foreseen, explain
 from tests.rules.files import rules_of
 
 FILE = r"""
@@ -25,6 +25,10 @@ rules:
   - name: lists
     repositories: [lists]
     policy: append-only
+  - name: mended-lists
+    repositories: [mended]
+    policy: append-only
+    overwrite: [{users: [root]}]
   - name: archive
     repositories: ["archive/**"]
     policy: frozen
@@ -40,7 +44,7 @@ def explained(reference: str, **more: str) -> Explanation:
     return explain(rules_of(FILE), repository, tag, **more)
 
 
-def answer(explanation: Explanation, request: str) -> Answer:
+def answer(explanation: Explanation, request: str) -> Foreseen:
     (found,) = (answer for answer in explanation.answers if answer.request == request)
     return found
 
@@ -136,3 +140,12 @@ def test_long_lists_of_rules_are_cut_in_the_text() -> None:
     text = "\n".join(explain(rules_of(many), "a", "x").lines())
     assert "(82 rules before do not match)" in text
     assert "r99 (line 101)" in text
+
+
+def test_a_condition_is_told_also_where_the_policy_itself_allows_something() -> None:
+    holds = other("mended:v1", user="root")
+    assert holds == ("accepted", "rule mended-lists (line 19) allows the overwrite: user root")
+    may = other("mended:v1")
+    entries = "the new index (or image) keeps every entry of the old one"
+    assert may[1].endswith(f"accepted only if {entries}, or if the user is root")
+    assert other("mended:v1", user="eve")[1].endswith(f"accepted only if {entries}")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from immuproxy.rules.problems import DocumentErrors, Findings, Problem, did_you_mean, one_of
+from immuproxy.rules.problems import DocumentErrors, FileProblem, Findings, did_you_mean, one_of
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,9 @@ def test_choices_read_like_a_sentence() -> None:
 
 
 def test_problems_are_sorted_and_shown_the_way_editors_jump_to() -> None:
-    errors = DocumentErrors("f.yml", [Problem(3, 1, "later"), Problem(1, 7, "first", "try this"), Problem(0, 0, "all")])
+    errors = DocumentErrors(
+        "f.yml", [FileProblem(3, 1, "later"), FileProblem(1, 7, "first", "try this"), FileProblem(0, 0, "all")]
+    )
     assert str(errors).splitlines() == ["f.yml: all", "f.yml:1:7: first; try this", "f.yml:3:1: later"]
     assert errors.problems[1].to_dict() == {
         "line": 1,
@@ -42,9 +44,9 @@ def test_problems_are_sorted_and_shown_the_way_editors_jump_to() -> None:
 
 def test_warnings_alone_raise_nothing() -> None:
     findings = Findings()
-    findings.warn(Problem(1, 1, ""), "careful")
+    findings.warn(FileProblem(1, 1, ""), "careful")
     findings.raise_errors("f")
-    findings.error(Problem(2, 1, ""), "wrong")
+    findings.error(FileProblem(2, 1, ""), "wrong")
     with pytest.raises(DocumentErrors) as raised:
         findings.raise_errors("f")
     assert [problem.message for problem in raised.value.warnings] == ["careful"]

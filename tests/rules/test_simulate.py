@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 
-from immuproxy.rules.model import Decision, Held, Image, Push, Verdict
+from immuproxy.rules.model import Decision, Held, Image, PushFacts, Verdict
 from immuproxy.rules.simulate import Recorded, Request, simulate
 from tests.rules.files import image, index, rules_of
 
@@ -20,7 +20,7 @@ def recorded(
     known: bool = True,
     tag: str = "1.4",
 ) -> Recorded:
-    wish = Push(repository="team/app", tag=tag, image=what, user="ci", now_ms=number)
+    wish = PushFacts(repository="team/app", tag=tag, image=what, user="ci", now_ms=number)
     return Recorded(
         event=f"e{number}",
         push=wish,

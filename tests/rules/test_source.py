@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from immuproxy.rules.problems import DocumentErrors, Findings, Problem
+from immuproxy.rules.problems import DocumentErrors, FileProblem, Findings
 from immuproxy.rules.source import MAX_BYTES, Mapping, Scalar, compose, plain_value
 
 
-def read(data: bytes | str) -> tuple[Mapping, list[Problem]]:
+def read(data: bytes | str) -> tuple[Mapping, list[FileProblem]]:
     findings = Findings()
     return compose(data, "f", findings), findings.errors
 
 
-def refused(data: bytes | str) -> Problem:
+def refused(data: bytes | str) -> FileProblem:
     with pytest.raises(DocumentErrors) as raised:
         compose(data, "f", Findings())
     return raised.value.problems[-1]
@@ -157,7 +157,7 @@ def test_merging_very_many_keys_is_refused() -> None:
 @settings(deadline=None, max_examples=50)
 @given(st.one_of(st.binary(max_size=60), st.text(alphabet="ab:-[]{}&*!|>'\"#%@\n\t ,?<", max_size=40)))
 def test_any_input_is_read_or_refused_with_a_place(data: bytes | str) -> None:
-    problems: list[Problem] = []
+    problems: list[FileProblem] = []
     try:
         _, problems = read(data)
     except DocumentErrors as errors:

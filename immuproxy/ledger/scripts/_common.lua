@@ -1,4 +1,4 @@
--- Shared by every script of the register; put in front of each by ledger/redis.py.
+-- Shared by every script of the register; put in front of each by store/scripts.py, behind the one of the store.
 --
 -- A tag's record is one hash.  Its committed part: digest, generation, needs and what the console shows.
 -- Its claim part, all fields prefixed "claim_": state (claimed | armed), digest, token, lease (deadline, ms),
@@ -9,8 +9,8 @@
 -- A script has no way back, so a key of a wrong type is found before anything is written (H70).
 local KINDS = {
   tag = 'hash', tags = 'zset', holders = 'zset', pins = 'hash', manifests = 'hash', marks = 'zset', intents = 'hash', outbox = 'stream',
-  drift = 'hash', exceptions = 'hash', claims = 'zset', budgets = 'zset', deletes = 'string', adopted = 'string', moving = 'zset', moved = 'hash', floor = 'string',
-  late = 'zset', tried = 'string', unproved = 'hash', clock = 'hash', repositories = 'set', lineage = 'hash', beats = 'zset',
+  drift = 'hash', exceptions = 'hash', claims = 'zset', deletes = 'string', adopted = 'string', moving = 'zset', moved = 'hash', floor = 'string',
+  late = 'zset', unproved = 'hash', clock = 'hash', repositories = 'set', lineage = 'hash', beats = 'zset',
 }
 for _, key in ipairs(KEYS) do
   local kind, found = KINDS[string.match(key, '}:(%l+)') or string.match(key, ':(%l+)$')], redis.call('TYPE', key).ok
@@ -26,21 +26,11 @@ local HEAL = 'heal_'
 -- Bytes of event ids kept of what the tag held before: about ten.
 local TOLD_LENGTH = 300
 
--- Milliseconds by the clock of Redis, the only clock that the protocol knows (H73).
-local function now_ms()
-  local time = redis.call('TIME')
-  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-end
-
 -- What changes whenever this server may have lost the end of what it was told: with each start, and each promotion of a
 -- replica ("Replication ID", Redis manual).
 local function history()
   local told = redis.call('INFO', 'server', 'replication')
   return string.match(told, 'run_id:(%x+)') .. ' ' .. string.match(told, 'master_replid:(%x+)')
-end
-
-local function text(number)
-  return string.format('%.0f', number)
 end
 
 -- How long ago `since` was, at least (ms).  `at`: what time the caller expects by its own clock; `watched`: for how long

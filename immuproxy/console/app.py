@@ -1,0 +1,113 @@
+"""The console put together."""
+
+from __future__ import annotations
+
+import aiohttp_jinja2
+import jinja2
+from aiohttp import web
+
+from immuproxy.audit.search import Search
+from immuproxy.console import drawing, links, long_answers, wording
+from immuproxy.console.access import guard
+from immuproxy.console.access.authenticators import Authenticator, NoAuthenticator
+from immuproxy.console.access.policy import add_headers
+from immuproxy.console.answers import SOURCES, say_what_is_wrong
+from immuproxy.console.assets import STATIC, TEMPLATES
+from immuproxy.console.routes import add_routes
+from immuproxy.console.rules import holdings
+from immuproxy.console.sources import Sources
+from immuproxy.console.what_if import trials
+
+LARGEST_BODY = 1024 * 1024 + 64 * 1024
+"""Bytes of a request; the largest is a form with a rules file of the greatest size that somebody tries out."""
+
+_FOR_EVER = "public, max-age=31536000, immutable"
+
+
+def make_console(sources: Sources, door: Authenticator | None = None, *, open_metrics: bool = True) -> web.Application:
+    """The console's application: pages, JSON API, health and metrics, over ``sources``.
+
+    ``door`` decides who comes in; without one everybody may look, and nobody change anything.  ``open_metrics``:
+    ``/metrics`` asks nobody who they are.
+    """
+    app = web.Application(middlewares=[say_what_is_wrong, guard.admit], client_max_size=LARGEST_BODY)
+    app[SOURCES] = sources
+    guard.set_up(app, door or NoAuthenticator(), more_open=frozenset({"/metrics"} if open_metrics else ()))
+    _set_up_templates(app)
+    app.on_response_prepare.append(add_headers)
+    app.router.add_get("/static/{name}", static)
+    add_routes(app)
+    holdings.set_up(app)
+    trials.set_up(app)
+    long_answers.set_up(app)
+    return app
+
+
+async def static(request: web.Request) -> web.Response:
+    """A stylesheet, script or picture, by the name it has in the package."""
+    asset = STATIC.get(request.match_info["name"])
+    if asset is None:
+        raise web.HTTPNotFound
+    kept = _FOR_EVER if request.query.get("v") == asset.version else "no-cache"
+    return web.Response(
+        body=asset.body, content_type=asset.content_type, charset="utf-8", headers={"Cache-Control": kept}
+    )
+
+
+def narrowed(search: Search, key: str, value: str, *, exclude: bool = False) -> str:
+    """The search of a click on a value, as text."""
+    return search.with_term(key, value, exclude=exclude).to_text()
+
+
+def _set_up_templates(app: web.Application) -> None:
+    environment = aiohttp_jinja2.setup(
+        app,
+        loader=jinja2.DictLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+        context_processors=(),
+    )
+    environment.filters |= {
+        name: getattr(wording, name)
+        for name in (
+            "tone",
+            "shape",
+            "action",
+            "actor_source",
+            "short_digest",
+            "size",
+            "count",
+            "iso",
+            "exact",
+            "moment",
+            "short_moment",
+            "scale_number",
+            "short_media_type",
+            "left",
+        )
+    }
+    environment.filters |= {"ago": wording.ago, "duration": wording.duration}
+    environment.globals |= {
+        "asset": lambda name: STATIC[name].url,
+        "draw_chart": drawing.chart,
+        "draw_glyph": drawing.glyph,
+        "draw_life": drawing.life,
+        "share": drawing.share,
+        "narrowed": narrowed,
+        "everything": Search(),
+        **{
+            name: getattr(links, name)
+            for name in (
+                "repository_url",
+                "tag_url",
+                "manifest_url",
+                "compare_url",
+                "event_url",
+                "search_url",
+                "with_query",
+            )
+        },
+    }

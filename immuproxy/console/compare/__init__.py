@@ -1,0 +1,1 @@
+"""Two manifests side by side."""

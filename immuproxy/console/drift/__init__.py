@@ -1,0 +1,1 @@
+"""Where the registry shows something else than the ledger holds."""

@@ -1,0 +1,1 @@
+"""Permissions for a while: granted, ended and listed."""

@@ -1,0 +1,1 @@
+"""One manifest and what is in it."""

@@ -1,0 +1,1 @@
+"""How the proxy and the pushes of late stand."""

@@ -1,0 +1,1 @@
+"""All repositories, and the tags of one."""

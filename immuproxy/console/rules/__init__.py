@@ -1,0 +1,1 @@
+"""The rules in force, and what each holds."""

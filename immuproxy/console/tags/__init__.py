@@ -1,0 +1,1 @@
+"""One tag: what it holds, and its life."""

@@ -1,0 +1,1 @@
+"""What another rules file would have said."""

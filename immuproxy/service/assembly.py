@@ -1,0 +1,256 @@
+"""How the parts of the edge are put together; decides nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from immuproxy.allow.exceptions import Exceptions
+from immuproxy.audit import Visitor
+from immuproxy.audit.testimony import Told, Witnesses
+from immuproxy.drift.healer import Healer
+from immuproxy.drift.service import anonymous_service
+from immuproxy.edge.access_log import AccessLog
+from immuproxy.edge.authority import Authority
+from immuproxy.edge.caller import Caller
+from immuproxy.edge.cases import Cases
+from immuproxy.edge.deletes import Deletes
+from immuproxy.edge.handler import ClientAddressing, Edge
+from immuproxy.edge.memory import Memory
+from immuproxy.edge.push.attempt import Limits
+from immuproxy.edge.push.blob_check import BlobChecks
+from immuproxy.edge.push.carrier import Carrier
+from immuproxy.edge.push.claim_cleanup import ClaimCleanup
+from immuproxy.edge.push.evaluate import Evaluator
+from immuproxy.edge.push.in_turn import InTurn
+from immuproxy.edge.push.late_children import LateChildren
+from immuproxy.edge.push.model import ManifestStore
+from immuproxy.edge.push.multi_tag import MultiTag
+from immuproxy.edge.push.platforms import Platforms
+from immuproxy.edge.push.protocol import Guard
+from immuproxy.edge.push.put_manifest import ManifestPuts
+from immuproxy.edge.push.recorded import Recorder
+from immuproxy.edge.reads import Reads
+from immuproxy.edge.recovery import Recovery
+from immuproxy.edge.refusals import Refusals
+from immuproxy.edge.upstream import Upstream
+from immuproxy.ledger.epoch import Epoch
+from immuproxy.ledger.model import Event
+from immuproxy.ledger.register import Register
+from immuproxy.rules.model import RuleSet
+from immuproxy.store.redis import Store
+from immuproxy.telemetry.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """What the operator chooses about the edge.
+
+    ``manifest_timeout``: seconds for one manifest request.  ``authorize_always``: ask the upstream about each push,
+    even where it seems to ask nobody for credentials.  ``pass_unknown``: while Redis is down, reads of tags that this
+    process knows nothing of go through.  ``door`` is asked at each request.  ``service``: who the proxy is at the
+    upstream where no client stands behind a request.
+    """
+
+    manifest_timeout: float = 30.0
+    authorize_always: bool = False
+    pass_unknown: bool = True
+    door: Callable[[], ClientAddressing] = ClientAddressing
+    service: Caller = field(default_factory=anonymous_service)
+
+
+def _nobody(_repository: str) -> None:
+    pass
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """The edge over an open ledger and upstream, and its parts: each is made once, when it is first asked for.
+
+    ``rules`` gives the rule set in force; ``account`` is the upstream as ``choices.service`` asks it, where that is
+    another; ``published`` is told each repository that may have a new event; ``record`` searches what is recorded:
+    without it that is walked by.
+    """
+
+    rules: Callable[[], RuleSet]
+    store: Store
+    upstream: Upstream
+    metrics: Metrics
+    choices: Choices
+    account: Upstream | None = None
+    published: Callable[[str], None] = _nobody
+    record: Told | None = None
+
+    @cached_property
+    def edge(self) -> Edge:
+        return Edge(
+            rules=self.rules,
+            upstream=self.upstream,
+            blob_checks=self.blob_checks,
+            manifest_puts=self.manifest_puts,
+            reads=self.reads,
+            deletes=self.deletes,
+            metrics=self.metrics,
+            door=self.choices.door,
+            access_log=self.access_log,
+        )
+
+    @cached_property
+    def limits(self) -> Limits:
+        return Limits.of(self.choices.manifest_timeout)
+
+    @cached_property
+    def access_log(self) -> AccessLog:
+        return AccessLog()
+
+    @cached_property
+    def epoch(self) -> Epoch:
+        epoch = Epoch(self.store, quarantine=self.limits.quarantine)
+        epoch.clock.jumped = self.metrics.clock_jumped
+        return epoch
+
+    @cached_property
+    def register(self) -> Register:
+        return Register(
+            self.store,
+            self.epoch,
+            quarantine_ms=self.limits.quarantine_ms,
+            published=self.published,
+            recorded=self._recorded,
+        )
+
+    def _recorded(self, event: Event) -> None:
+        self.metrics.event(event.action, event.outcome, shadow=event.shadow)
+        self.access_log.recorded(event)
+
+    @cached_property
+    def exceptions(self) -> Exceptions:
+        return Exceptions(self.store, self.published)
+
+    @cached_property
+    def witnesses(self) -> Witnesses:
+        return Witnesses(self.store, self.record or Visitor(self.store, None))
+
+    @cached_property
+    def manifest_store(self) -> ManifestStore:
+        return ManifestStore(self.register, self.upstream)
+
+    @cached_property
+    def blob_checks(self) -> BlobChecks:
+        return BlobChecks(self.register, self.upstream)
+
+    @cached_property
+    def platforms(self) -> Platforms:
+        return Platforms(self.upstream)
+
+    @cached_property
+    def recovery(self) -> Recovery:
+        return Recovery(self.register, self.upstream, self.manifest_store, self.limits)
+
+    @cached_property
+    def healer(self) -> Healer:
+        return Healer(self.register, self.account or self.upstream, self.choices.service, self.limits)
+
+    @cached_property
+    def authority(self) -> Authority:
+        return Authority(self.upstream, always=self.choices.authorize_always)
+
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        return Evaluator(self.rules, self.manifest_store, self.exceptions)
+
+    @cached_property
+    def late_children(self) -> LateChildren:
+        return LateChildren(self.register, self.manifest_store)
+
+    @cached_property
+    def refusals(self) -> Refusals:
+        return Refusals(self.register)
+
+    @cached_property
+    def carrier(self) -> Carrier:
+        return Carrier(
+            self.rules,
+            self.register,
+            self.upstream,
+            late_children=self.late_children,
+            limits=self.limits,
+            platforms=self.platforms,
+            cases=Cases(self.register, self.witnesses, self.limits),
+        )
+
+    @cached_property
+    def guard(self) -> Guard:
+        return Guard(
+            register=self.register,
+            epoch=self.epoch,
+            upstream=self.upstream,
+            manifest_store=self.manifest_store,
+            late_children=self.late_children,
+            carrier=self.carrier,
+            blob_checks=self.blob_checks,
+            evaluator=self.evaluator,
+            recovery=self.recovery,
+            refusals=self.refusals,
+            cleanup=self.cleanup,
+            limits=self.limits,
+            platforms=self.platforms,
+        )
+
+    @cached_property
+    def in_turn(self) -> InTurn:
+        return InTurn(longest=self.limits.put)
+
+    @cached_property
+    def recorder(self) -> Recorder:
+        return Recorder(
+            self.register,
+            self.upstream,
+            self.evaluator,
+            self.late_children,
+            self.carrier,
+            in_turn=self.in_turn,
+            platforms=self.platforms,
+        )
+
+    @cached_property
+    def cleanup(self) -> ClaimCleanup:
+        return ClaimCleanup(self.register, lease=self.limits.lease)
+
+    @cached_property
+    def manifest_puts(self) -> ManifestPuts:
+        return ManifestPuts(
+            self.rules,
+            self.authority,
+            guard=self.guard,
+            multi_tag=MultiTag(self.guard, self.cleanup),
+            recorder=self.recorder,
+            refusals=self.refusals,
+            platforms=self.platforms,
+        )
+
+    @cached_property
+    def reads(self) -> Reads:
+        return Reads(
+            self.register,
+            self.upstream,
+            self.manifest_store,
+            self.recovery,
+            self.healer.report,
+            memory=Memory(time.monotonic, self.limits.quarantine),
+            pass_unknown=self.choices.pass_unknown,
+        )
+
+    @cached_property
+    def deletes(self) -> Deletes:
+        return Deletes(
+            self.rules,
+            self.register,
+            self.upstream,
+            recovery=self.recovery,
+            authority=self.authority,
+            exceptions=self.exceptions,
+            longest=3 * self.choices.manifest_timeout,
+        )

@@ -1,0 +1,1 @@
+"""The ground floor: small values that people write into files, commands and headers.  No word of tags or Redis."""
