@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from immuproxy.ledger.model import Outcome
 from tests.browser.conftest import PHONE, Open
@@ -79,6 +79,31 @@ def test_a_search_is_completed_by_keyboard_and_is_a_url(open_page: Open) -> None
     expect(page).to_have_url(re.compile(r"/audit\?q=outcome%3Arefused"))
     expect(page.locator("#log-rows .chip.good")).to_have_count(0)
     expect(page.locator("#log-rows .chip.bad")).not_to_have_count(0)
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_who_chooses_before_the_last_answer_gets_what_they_chose(open_page: Open, *, answered: bool) -> None:
+    page = open_page("/audit")
+    box = page.get_by_role("combobox")
+    box.press_sequentially("outc")
+    expect(page.get_by_role("option")).to_have_count(1)
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/api/v1/complete?*", hold)
+    with page.expect_request("**/api/v1/complete?*"):
+        box.press_sequentially("o")
+    box.press("ArrowDown")
+    expect(page.get_by_role("option")).to_have_attribute("aria-selected", "true")
+    if answered:
+        with page.expect_response("**/api/v1/complete?*") as late:
+            held[0].continue_()
+        late.value.finished()
+    box.press("Enter")
+    expect(box).to_have_value("outcome:")
+    page.unroute("**/api/v1/complete?*", hold)
 
 
 def test_hostile_text_stays_text(open_page: Open, console: RunningConsole) -> None:

@@ -86,7 +86,8 @@ function completion(box) {
   }
 
   function take(index) {
-    const { start, end, suggestions } = found;
+    const { start, suggestions, value } = found;
+    const end = found.end + box.value.length - value.length; // who types fast is ahead of the answer
     const text = suggestions[index].text;
     const space = text.endsWith(":") ? "" : " ";
     box.value = box.value.slice(0, start) + text + space + box.value.slice(end).replace(/^ /, "");
@@ -96,7 +97,7 @@ function completion(box) {
     if (!space) ask();
   }
 
-  function show() {
+  function show(before) {
     list.replaceChildren(...found.suggestions.map((suggestion, at) => {
       const item = document.createElement("li");
       item.id = `q-help-${at}`;
@@ -112,16 +113,19 @@ function completion(box) {
     }));
     list.hidden = !found.suggestions.length;
     box.setAttribute("aria-expanded", String(!list.hidden));
-    mark(-1);
+    mark(found.suggestions.findIndex((suggestion) => suggestion.text === before)); // what was chosen stays chosen
   }
 
   async function ask() {
     const mine = ++asked;
-    const query = new URLSearchParams({ q: box.value, at: box.selectionStart });
+    const value = box.value;
+    const query = new URLSearchParams({ q: value, at: box.selectionStart });
     const answer = await fetch(`/api/v1/complete?${query}`).catch(() => null);
-    if (mine !== asked || !answer || !answer.ok || document.activeElement !== box) return;
-    found = await answer.json();
-    show();
+    const told = answer && answer.ok ? await answer.json() : null;
+    if (mine !== asked || !told || document.activeElement !== box) return;
+    const before = chosen >= 0 ? found.suggestions[chosen].text : null;
+    found = { ...told, value };
+    show(before);
   }
 
   box.addEventListener("input", ask);
