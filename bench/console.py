@@ -71,12 +71,19 @@ class Console:
 
     def fetch(self, path: str) -> bytes:
         """The body; raises `RuntimeError` for anything but 200."""
-        self._line.request("GET", path)
-        answer = self._line.getresponse()
+        try:
+            answer = self._asked(path)
+        except http.client.RemoteDisconnected:  # ended while it was silent for as long as the larger audit was built
+            self._line.close()
+            answer = self._asked(path)
         body = answer.read()
         if answer.status != 200:
             raise RuntimeError(f"{path} answered {answer.status}: {body[:300]!r}")
         return body
+
+    def _asked(self, path: str) -> http.client.HTTPResponse:
+        self._line.request("GET", path)
+        return self._line.getresponse()
 
     def is_indexed(self) -> bool:
         """Whether all that is recorded can be searched."""
