@@ -20,6 +20,7 @@ import click
 
 from immuproxy import __version__
 from immuproxy.commands.check import check
+from immuproxy.commands.command_line import SETTINGS, config_option, examples
 from immuproxy.commands.explain import explain
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class _Commands(click.Group):
             formatter.write_dl(rows)
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Commands, context_settings=SETTINGS)
 @click.version_option(__version__, prog_name="immuproxy")
 def main() -> None:
     """A registry proxy that makes image tags immutable."""
@@ -68,17 +69,8 @@ main.add_command(check)
 main.add_command(explain)
 
 
-@main.command(short_help="Run the proxy.", epilog="\b\nExample:\n  immuproxy serve --config immuproxy.yml")
-@click.option(
-    "--config",
-    "path",
-    type=click.Path(path_type=Path),
-    default=Path("immuproxy.yml"),
-    envvar="IMMUPROXY_CONFIG",
-    show_default=True,
-    show_envvar=True,
-    help="The configuration file.",
-)
+@main.command(short_help="Run the proxy.", epilog=examples("immuproxy serve --config immuproxy.yml"))
+@config_option
 def serve(path: Path) -> None:
     """Serve the edge, which clients push to, and the console, until stopped by SIGINT or SIGTERM."""
     try:

@@ -10,17 +10,9 @@ import click
 from immuproxy import __version__
 from immuproxy.allow import permission
 from immuproxy.allow.exceptions import Allows, Exceptions, Exemption
+from immuproxy.commands.command_line import SETTINGS, config_option, examples, json_option
 from immuproxy.commands.operator import as_option, operator
-from immuproxy.commands.options import (
-    SETTINGS,
-    config_option,
-    examples,
-    fitting,
-    json_option,
-    read_digest,
-    read_duration,
-    split_reference,
-)
+from immuproxy.commands.options import fitting, read_digest, read_duration, split_reference
 from immuproxy.commands.running import GOOD, WRONG, carry_out, ledger_of, now_ms
 from immuproxy.commands.screen import json_line, moment, say, short, table, warn
 from immuproxy.ledger.epoch import Epoch

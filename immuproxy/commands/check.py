@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from immuproxy.commands.rules_file import DEFAULT_FILE, SETTINGS, print_errors, print_problems, read, report
+from immuproxy.commands.command_line import DEFAULT_FILE, SETTINGS, examples, json_option
+from immuproxy.commands.rules_file import print_errors, print_problems, read, report
 from immuproxy.rules.document import REFERRERS_RULE, has_server_sections, load_rules
 from immuproxy.rules.model import RuleSet
 from immuproxy.rules.problems import DocumentErrors, FileProblem, Findings
@@ -16,11 +17,11 @@ from immuproxy.rules.problems import DocumentErrors, FileProblem, Findings
 @click.command(
     context_settings=SETTINGS,
     short_help="List everything that is wrong with a file.",
-    epilog="\b\nExample:\n  immuproxy check immuproxy.yml",
+    epilog=examples("immuproxy check immuproxy.yml"),
 )
 @click.argument("file", type=click.Path(path_type=Path), default=Path(DEFAULT_FILE), envvar="IMMUPROXY_CONFIG")
 @click.option("--no-files", is_flag=True, help="Do not open the certificates, keys and password files that it names.")
-@click.option("--json", "as_json", is_flag=True, help="Print the errors and warnings as JSON.")
+@json_option("Print the errors and warnings as JSON.")
 def check(file: Path, *, no_files: bool, as_json: bool) -> None:
     """Check FILE (default $IMMUPROXY_CONFIG, else immuproxy.yml) and list everything that is wrong with it.
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from immuproxy.commands.rules_file import DEFAULT_FILE, SETTINGS, print_errors, read
+from immuproxy.commands.command_line import SETTINGS, config_option, examples, json_option
+from immuproxy.commands.rules_file import print_errors, read
 from immuproxy.oci import names
 from immuproxy.rules.document import load_rules
 from immuproxy.rules.explain import explain as explain_tag
@@ -18,23 +19,14 @@ from immuproxy.values.networks import parse_address
 @click.command(
     context_settings=SETTINGS,
     short_help="Say which rule decides about a tag, and why.",
-    epilog="\b\nExample:\n  immuproxy explain team/app:1.4 --user ci",
+    epilog=examples("immuproxy explain team/app:1.4 --user ci"),
 )
 @click.argument("reference", metavar="REPO:TAG")
-@click.option(
-    "--config",
-    "file",
-    type=click.Path(path_type=Path),
-    default=Path(DEFAULT_FILE),
-    envvar="IMMUPROXY_CONFIG",
-    show_default=True,
-    show_envvar=True,
-    help="The configuration file.",
-)
+@config_option
 @click.option("--user", help="Explain for a push by this user, confirmed by the upstream.")
 @click.option("--address", help="Explain for a push from this client address.")
-@click.option("--json", "as_json", is_flag=True, help="Print the explanation as JSON.")
-def explain(reference: str, *, file: Path, user: str | None, address: str | None, as_json: bool) -> None:
+@json_option("Print the explanation as JSON.")
+def explain(reference: str, *, path: Path, user: str | None, address: str | None, as_json: bool) -> None:
     """Say which rule decides about REPO:TAG, why no earlier one does, and what pushes and deletes would get."""
     try:
         repository, tag = names.parse_tag(reference)
@@ -42,9 +34,9 @@ def explain(reference: str, *, file: Path, user: str | None, address: str | None
         raise click.BadParameter(str(error), param_hint="REPO:TAG") from None
     if address is not None and parse_address(address) is None:
         raise click.BadParameter(f"{address!r} is no IP address", param_hint="--address")
-    data = read(file, "name the file with --config")
+    data = read(path, "name the file with --config")
     try:
-        rules = load_rules(data, str(file))
+        rules = load_rules(data, str(path))
     except DocumentErrors as errors:
         print_errors(errors, as_json=as_json)
         raise SystemExit(1) from None

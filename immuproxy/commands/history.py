@@ -8,7 +8,8 @@ import click
 
 from immuproxy.audit.search import Search
 from immuproxy.commands import events
-from immuproxy.commands.options import SETTINGS, config_option, examples, json_option, split_reference
+from immuproxy.commands.command_line import SETTINGS, config_option, examples, json_option
+from immuproxy.commands.options import split_reference
 from immuproxy.commands.running import GOOD, WRONG, carry_out, visit
 from immuproxy.commands.screen import counted, json_line, say, table
 from immuproxy.ledger.model import Event

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import click
 
-from immuproxy.commands.options import SETTINGS, config_option, examples, json_option, rate_option, read_repository
+from immuproxy.commands.command_line import SETTINGS, config_option, examples, json_option, rate_option
+from immuproxy.commands.options import read_repository
 from immuproxy.commands.running import GOOD, WRONG, carry_out
 from immuproxy.commands.screen import ProgressBar, counted, json_line, progress_bar, say, table
 from immuproxy.commands.walks import SHOWN, WalkParts, opened_walk

@@ -9,8 +9,9 @@ import click
 from immuproxy import __version__
 from immuproxy.audit import pruning
 from immuproxy.audit.record import Record
+from immuproxy.commands.command_line import SETTINGS, config_option, examples, json_option
 from immuproxy.commands.operator import as_option, operator
-from immuproxy.commands.options import SETTINGS, config_option, examples, json_option, read_moment
+from immuproxy.commands.options import read_moment
 from immuproxy.commands.running import GOOD, MISUSED, carry_out, now_ms, visit
 from immuproxy.commands.screen import counted, json_line, moment, progress_bar, say
 from immuproxy.edge import record

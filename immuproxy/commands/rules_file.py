@@ -16,9 +16,6 @@ import click
 from immuproxy.rules.problems import DocumentErrors, FileProblem
 from immuproxy.rules.source import MAX_BYTES
 
-DEFAULT_FILE = "immuproxy.yml"
-SETTINGS = {"help_option_names": ["-h", "--help"]}
-
 
 def read(file: Path, remedy: str) -> bytes:
     """The content, or a little more than a file may have; else the end of the command, with ``remedy``."""

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from immuproxy.commands.options import SETTINGS, config_option, examples, json_option, read_moment
+from immuproxy.commands.command_line import SETTINGS, config_option, examples, json_option
+from immuproxy.commands.options import read_moment
 from immuproxy.commands.running import GOOD, WRONG, carry_out, misused, now_ms, visit
 from immuproxy.commands.screen import counted, json_line, moment, plain, say, short
 from immuproxy.ledger.epoch import Epoch

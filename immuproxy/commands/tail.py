@@ -8,7 +8,7 @@ import click
 
 from immuproxy.audit.search import Search, SearchError, parse
 from immuproxy.commands import events
-from immuproxy.commands.options import SETTINGS, config_option, examples, json_option
+from immuproxy.commands.command_line import SETTINGS, config_option, examples, json_option
 from immuproxy.commands.running import GOOD, carry_out, now_ms, visit
 from immuproxy.commands.screen import json_line, plain, say
 from immuproxy.service.config import Config

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 
-from immuproxy.commands.options import SETTINGS, config_option, examples, json_option, rate_option, read_repository
+from immuproxy.commands.command_line import SETTINGS, config_option, examples, json_option, rate_option
+from immuproxy.commands.options import read_repository
 from immuproxy.commands.running import GOOD, WRONG, carry_out
 from immuproxy.commands.screen import counted, json_line, plain, progress_bar, say, short
 from immuproxy.commands.walks import opened_walk
