@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 import structlog
 
+from immuproxy.store import cancelling
 from immuproxy.store.redis import LedgerRefusedError, LedgerUnavailableError, Store
+from immuproxy.store.shared import Shared
 
 log = structlog.get_logger("immuproxy.ledger")
 
@@ -48,15 +50,22 @@ class Safety:
         self._strict = strict
         self._allowed = ""
         self.found = RedisFinding(fault="it has not been looked at")
+        self._looking = Shared(self._look_once)
 
     async def watch(self) -> None:
         """Look for ever; cancel it to stop."""
-        while True:
-            await asyncio.sleep(INTERVAL)
-            await self.look()
+        try:
+            while True:
+                await asyncio.sleep(INTERVAL)
+                await self.look()
+        finally:
+            await cancelling.end(self._looking.tasks)
 
     async def look(self) -> RedisFinding:
-        """Look now; never raises, takes at most two seconds."""
+        """Look now, once for all who ask at the same time; never raises, takes at most two seconds."""
+        return await self._looking.ask()
+
+    async def _look_once(self) -> RedisFinding:
         try:
             async with asyncio.timeout(LONGEST):
                 self.found = await self._look()
