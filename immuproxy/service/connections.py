@@ -49,12 +49,11 @@ async def open_ledger(
 async def open_upstream(config: Config, *, answered: Answered | None = None) -> AsyncIterator[Upstream]:
     """The upstream, as clients are forwarded to it; ``answered`` as of `Upstream`.  Raises `CannotOpenError`."""
     chosen = config.upstream
-    timeouts = config.upstream.timeouts
     ca_file = str(chosen.ca_file) if chosen.ca_file else None
     async with AsyncExitStack() as stack:
         try:
             upstream = await stack.enter_async_context(
-                opened(chosen.url, timeouts=timeouts, ca_file=ca_file, answered=answered)
+                opened(chosen.url, timeouts=chosen.timeouts, ca_file=ca_file, answered=answered)
             )
         except OSError as error:  # a certificate that is none is one, too
             raise CannotOpenError(f"upstream.ca_file: cannot use {ca_file}: {error.strerror or error}") from error
