@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -17,14 +17,19 @@ from immuproxy.audit.record.project import take
 from immuproxy.audit.record.rows import entry
 from immuproxy.console.app import make_console
 from immuproxy.console.sources import ComparisonPace, Dependency, Sources
+from immuproxy.drift.service import anonymous_service
+from immuproxy.edge.settings import Timeouts
+from immuproxy.edge.upstream import opened as open_upstream
 from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.model import Event
 from immuproxy.ledger.register import Register
+from immuproxy.service.registry_contents import RegistryContents
 from immuproxy.store.redis import Store, connect
 from tests.audit.settled import searchable
 from tests.console.events import RULES, in_force, now
 from tests.console.logging_in import console_for, users_in
-from tests.support.servers import RedisServer
+from tests.support.conversation import RunningEdge, edge_over
+from tests.support.servers import RedisServer, RegistryServer
 
 Console = TestClient[web.Request, web.Application]
 BATCH = 100
@@ -106,3 +111,18 @@ def seed(store: Store) -> Seed:
             await take(store, "", written[start : start + BATCH])
 
     return put
+
+
+@pytest.fixture
+async def edge(registry: RegistryServer, redis_server: RedisServer) -> AsyncIterator[RunningEdge]:
+    async with edge_over(registry.url, redis_server.url) as running:
+        yield running
+
+
+@pytest.fixture
+async def reading(sources: Sources, registry: RegistryServer) -> AsyncIterator[Console]:
+    """A console that may read the registry."""
+    async with open_upstream(registry.url, timeouts=Timeouts.model_construct(connect=1.0)) as upstream:
+        contents = RegistryContents(upstream, anonymous_service())
+        async with TestClient(TestServer(make_console(replace(sources, contents=contents)))) as console:
+            yield console

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from dataclasses import replace
 from html import unescape
 from typing import Any
 
 import pytest
-from aiohttp.test_utils import TestClient, TestServer
 
 from immuproxy.audit.record import Projector
-from immuproxy.console.app import make_console
 from immuproxy.console.manifests import opening
-from immuproxy.console.sources import Sources
-from immuproxy.drift.service import anonymous_service
-from immuproxy.edge.settings import Timeouts
-from immuproxy.edge.upstream import opened as open_upstream
 from immuproxy.oci.manifests import OCI_INDEX, OCI_MANIFEST
-from immuproxy.service.registry_contents import RegistryContents
 from tests.console.conftest import Console
 from tests.console.events import HOSTILE
-from tests.support.conversation import Client, Image, RunningEdge, edge_over, image, index, sha256
-from tests.support.servers import RedisServer, RegistryServer
+from tests.support.conversation import Client, Image, RunningEdge, image, index, sha256
+from tests.support.servers import RegistryServer
 
 REPOSITORY = "team/app"
 LABELS = {
@@ -31,21 +22,6 @@ LABELS = {
     "org.opencontainers.image.revision": "4be1c0d",
     "hostile": HOSTILE,
 }
-
-
-@pytest.fixture
-async def edge(registry: RegistryServer, redis_server: RedisServer) -> AsyncIterator[RunningEdge]:
-    async with edge_over(registry.url, redis_server.url) as running:
-        yield running
-
-
-@pytest.fixture
-async def reading(sources: Sources, registry: RegistryServer) -> AsyncIterator[Console]:
-    """A console that may read the registry."""
-    async with open_upstream(registry.url, timeouts=Timeouts.model_construct(connect=1.0)) as upstream:
-        contents = RegistryContents(upstream, anonymous_service())
-        async with TestClient(TestServer(make_console(replace(sources, contents=contents)))) as console:
-            yield console
 
 
 async def push(edge: RunningEdge, tag: str, pushed: Image, repository: str = REPOSITORY) -> None:
