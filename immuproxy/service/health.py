@@ -65,8 +65,9 @@ class Health:
         return self._redis(), registry
 
     async def check(self) -> None:
-        """Count and say what changed."""
-        parts = await self.parts()
+        """Count and say what changed: of Redis, which `Safety` watches, by its last look."""
+        registry = await self._registry()
+        parts = (self._redis(), registry)
         shown = status_dict(parts)
         self._metrics.ready(pulls=shown["ready"], pushes=shown["writes"], degraded=shown["status"] == "degraded")
         for part in parts:
