@@ -7,10 +7,8 @@ counts at its place, when it entered the audit: as a rule that is its own time.
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from heapq import nlargest
 
 from immuproxy.audit import schema
 from immuproxy.audit.conditions import COLUMN_OF
@@ -22,15 +20,24 @@ from immuproxy.ledger.model import Outcome
 MOST_BUCKETS = 400
 _DELETES = "delete-"
 _EVENTS_OF = {
-    schema.ATTEMPTS: "SELECT action, outcome, count(*) FROM events e WHERE {} GROUP BY 1, 2",
-    schema.REPOSITORIES: "SELECT repository, 0, count(*) FROM events e WHERE {} GROUP BY 1",
-    schema.RULES: "SELECT rule, 0, count(*) FROM events e WHERE {} GROUP BY 1",
-    schema.SHADOWED: "SELECT 0, 0, count(*) FROM events e WHERE shadow AND {}",
+    schema.ATTEMPTS: "SELECT action AS word, outcome AS other, count(*) AS n FROM events e WHERE {} GROUP BY 1, 2",
+    schema.REPOSITORIES: "SELECT repository AS word, 0 AS other, count(*) AS n FROM events e WHERE {} GROUP BY 1",
+    schema.RULES: "SELECT rule AS word, 0 AS other, count(*) AS n FROM events e WHERE {} GROUP BY 1",
+    schema.SHADOWED: "SELECT 0 AS word, 0 AS other, count(*) AS n FROM events e WHERE shadow AND {}",
 }
 _RANKED_EVENTS = (
-    "SELECT {}, count(*) FROM uses u CROSS JOIN events e ON e.place = u.place WHERE u.word = {} AND {} GROUP BY 1, 2"
+    "SELECT {} AS word, {} AS other, count(*) AS n FROM uses u CROSS JOIN events e ON e.place = u.place"
+    " WHERE u.word = {} AND {} GROUP BY 1, 2"
 )
-_SUMS = "SELECT word, other, sum(n) FROM counts WHERE kind = ? AND unit = ? AND at >= ? AND at < ? GROUP BY 1, 2"
+_TOP = """
+WITH sums AS MATERIALIZED (
+  SELECT {0} AS one, {1} AS two, sum(n) AS n FROM ({counts}) GROUP BY 1, 2
+  HAVING one NOT IN ({nameless}) AND two NOT IN ({nameless})
+)
+SELECT one, two, n FROM sums WHERE n >= ifnull((SELECT n FROM sums ORDER BY n DESC LIMIT 1 OFFSET ?), 0)
+"""
+"""All that have as many as the last that is listed: among those names decide."""
+
 _RECENT_TAGS = (
     "SELECT tag, max(place) AS last_place FROM (SELECT tag, place FROM events ORDER BY place DESC LIMIT 300) GROUP BY 1"
 )
@@ -64,29 +71,37 @@ def _spans(units: Sequence[int], since: int, until: int) -> Iterator[_Span]:
     yield from _spans(smaller, last * unit, until)
 
 
-def _counted(connection: sqlite3.Connection, kind: int, since: int, until: int) -> Counter[Pair]:
-    """How many events of a kind of ``counts`` a span has."""
-    found: Counter[Pair] = Counter()
+def _counts_sql(connection: sqlite3.Connection, kind: int, since: int, until: int) -> str:
+    """Rows of word, other and n, which together are what a span has of a kind of ``counts``."""
     units = [unit for unit in schema.UNITS[kind] if unit]
-    for span in _spans(units, since, until):
-        if span.unit:
-            rows = connection.execute(_SUMS, (kind, span.unit, span.first, span.last))
-        else:
-            places = (schema.place_of(span.first, 0), schema.place_of(span.last, 0))
-            rows = connection.execute(_events_sql(connection, kind), places)
-        for word, other, n in rows:
-            found[word, other] += n
-    return found
+    return " UNION ALL ".join(
+        f"SELECT word, other, n FROM counts WHERE kind = {kind} AND unit = {span.unit}"
+        f" AND at >= {span.first} AND at < {span.last}"
+        if span.unit
+        else f"SELECT * FROM ({_events_sql(connection, kind, span)})"
+        for span in _spans(units, since, until)
+    )
 
 
-def _events_sql(connection: sqlite3.Connection, kind: int) -> str:
+def _counted(connection: sqlite3.Connection, kind: int, since: int, until: int) -> dict[Pair, int]:
+    """How many events of a kind of ``counts`` a span has."""
+    if since >= until:
+        return {}
+    rows = connection.execute(
+        f"SELECT word, other, sum(n) FROM ({_counts_sql(connection, kind, since, until)}) GROUP BY 1, 2"
+    )
+    return {(word, other): n for word, other, n in rows}
+
+
+def _events_sql(connection: sqlite3.Connection, kind: int, span: _Span) -> str:
+    places = f">= {schema.place_of(span.first, 0)} AND {{}}.place < {schema.place_of(span.last, 0)}"
     if kind in _EVENTS_OF:
-        return _EVENTS_OF[kind].format("e.place >= ? AND e.place < ?")
+        return _EVENTS_OF[kind].format(f"e.place {places.format('e')}")
     by_place = kind in schema.PLACES.values()
     outcome = next(name for kinds in (schema.PLACES, schema.PEOPLE) for name, each in kinds.items() if each == kind)
     word = _word(connection, "outcome", outcome) or 0
-    columns = "e.repository, e.tag" if by_place else "e.actor, e.rule"
-    return _RANKED_EVENTS.format(columns, word, "u.place >= ? AND u.place < ?")
+    columns = ("e.repository", "e.tag") if by_place else ("e.actor", "e.rule")
+    return _RANKED_EVENTS.format(*columns, word, f"u.place {places.format('u')}")
 
 
 def chart(connection: sqlite3.Connection, field: str, since: int, until: int, buckets: int) -> Chart:
@@ -122,12 +137,12 @@ _NAMES: Mapping[str, Callable[[str, str], str]] = {
 
 def shadowed(connection: sqlite3.Connection, since: int, until: int) -> int:
     """How many events a rule in shadow mode would have refused."""
-    return _counted(connection, schema.SHADOWED, since, until).total()
+    return sum(_counted(connection, schema.SHADOWED, since, until).values())
 
 
 def count(connection: sqlite3.Connection, since: int, until: int) -> int:
     """How many events entered the audit in a span."""
-    return _counted(connection, schema.ATTEMPTS, since, until).total()
+    return sum(_counted(connection, schema.ATTEMPTS, since, until).values())
 
 
 def reaches(connection: sqlite3.Connection, place: int) -> bool:
@@ -164,16 +179,15 @@ def top(
         kinds = {"repo": place, "tag": place, "actor": who, "rule": who} if place and who else {}
     if field not in kinds:
         raise ValueError(f"{field!r} is not ranked for {outcome or 'all outcomes'}")
-    nameless = {_word(connection, name, "") for name in ("repository", "tag", "actor", "rule")}
-    sums, texts = Counter[Pair](), dict[int, str]()
-    for pair, n in _counted(connection, kinds[field], since, until).items():
-        key = pair if field == "tag" else (pair[outcome is not None and field == "rule"], 0)
-        if nameless.isdisjoint(key):
-            sums[key] += n
-    least = min(nlargest(limit, sums.values()), default=0)
-    named = [
-        (-n, ":".join(_text(connection, word, texts) for word in key if word)) for key, n in sums.items() if n >= least
-    ]
+    if since >= until:
+        return []
+    key = "other" if outcome is not None and field == "rule" else "word"
+    parts = ("word", "other") if field == "tag" else (key, "0")
+    nameless = ", ".join(f"ifnull({schema.words(name, '')}, -1)" for name in ("repository", "tag", "actor", "rule"))
+    counts = _counts_sql(connection, kinds[field], since, until)
+    rows = connection.execute(_TOP.format(*parts, nameless=nameless, counts=counts), (limit - 1,))
+    texts: dict[int, str] = {}
+    named = [(-n, ":".join(_text(connection, word, texts) for word in words if word)) for *words, n in rows]
     return [Tally(value, -n) for n, value in sorted(named)[:limit]]
 
 
@@ -197,14 +211,21 @@ def known_values(connection: sqlite3.Connection, key: str, part: str = "", limit
     return [Tally(*row) for row in rows]
 
 
+_REFUSALS = f"""ifnull((SELECT sum(n) FROM counts
+  WHERE kind = {schema.PLACES["refused"]} AND unit = {schema.EVER} AND at = 0 AND word = w.id), 0)"""
+_LAST = "(SELECT max(place) FROM uses WHERE word = w.id) >> 16"
 _KNOWN = f"""
-SELECT w.id, w.text AS name, sum(c.n) AS events, (SELECT max(place) FROM uses WHERE word = w.id) >> 16 AS last,
-  ifnull((SELECT sum(n) FROM counts
-    WHERE kind = {schema.PLACES["refused"]} AND unit = {schema.EVER} AND at = 0 AND word = w.id), 0) AS refusals
-FROM counts c JOIN words w ON w.id = c.word
-WHERE c.kind = {schema.REPOSITORIES} AND c.unit = {schema.EVER} AND c.at = 0 AND w.text <> '' AND fits(w.text)
-GROUP BY w.id HAVING min(c.other) = 0
+SELECT w.id, w.text AS name, sum(c.n) AS events, {{}} AS weight FROM counts c JOIN words w ON w.id = c.word
+WHERE c.kind = {schema.REPOSITORIES} AND c.unit = {schema.EVER} AND c.at = 0 AND w.text <> ''{{}}
+GROUP BY c.word HAVING min(c.other) = 0
 """
+_LISTED = f"""
+WITH known AS MATERIALIZED ({_KNOWN})
+SELECT name, (SELECT count(DISTINCT tag) FROM tags WHERE repository = w.id), events, {_REFUSALS}, {_LAST},
+  (SELECT count(*) FROM known)
+FROM (SELECT * FROM known WHERE ? IS NULL OR (-weight, name) > (?, ?) ORDER BY -weight, name LIMIT ?) w
+"""
+"""The whole of what is said of a repository is looked up for those that are listed, not for all that are known."""
 
 
 def repositories(
@@ -215,21 +236,17 @@ def repositories(
     ``order`` is one of `ORDERS`; ``behind``: the value that the order begins with of the last one before, negative, and
     its name.  A repository that exceptions alone name may be nobody's, and is not listed.
     """
-    connection.create_function("fits", 1, _fitting(pattern), deterministic=True)
-    rows = connection.execute(
-        f"WITH known AS ({_KNOWN})"
-        " SELECT name, (SELECT count(DISTINCT tag) FROM tags WHERE repository = id), events, refusals, last,"
-        f" (SELECT count(*) FROM known) FROM known WHERE ? IS NULL OR (-{ORDERS[order]}, name) > (?, ?)"
-        f" ORDER BY -{ORDERS[order]}, name LIMIT ?",
-        [behind and 1, *(behind or (0, "")), limit],
-    ).fetchall()
+    if pattern:
+        connection.create_function("fits", 1, _fitting(pattern), deterministic=True)
+    listed = _LISTED.format(ORDERS[order], " AND fits(w.text)" if pattern else "")
+    rows = connection.execute(listed, [behind and 1, *(behind or (0, "")), limit]).fetchall()
     if behind and not rows:
         return [], repositories(connection, pattern, order, 1, None)[1]
     return [RepositorySummary(*row[:-1]) for row in rows], rows[0][-1] if rows else 0
 
 
-ORDERS = {"activity": "last", "name": "0.0", "events": "events", "refusals": "refusals"}
-"""Orders of repositories, and the columns that they begin with, descending; then come names, ascending."""
+ORDERS = {"activity": _LAST, "name": "0", "events": "sum(c.n)", "refusals": _REFUSALS}
+"""Orders of repositories, and the numbers that they begin with, descending; then come names, ascending."""
 
 
 def weight(order: str, summary: RepositorySummary) -> int:
