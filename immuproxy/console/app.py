@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import aiohttp_jinja2
-import jinja2
 from aiohttp import web
 
-from immuproxy.audit.search import Search
-from immuproxy.console import drawing, links, long_answers, wording
+from immuproxy.console import long_answers
 from immuproxy.console.access import guard
 from immuproxy.console.access.authenticators import Authenticator, NoAuthenticator
 from immuproxy.console.access.policy import add_headers
 from immuproxy.console.answers import SOURCES, say_what_is_wrong
-from immuproxy.console.assets import STATIC, TEMPLATES
+from immuproxy.console.assets import STATIC
 from immuproxy.console.routes import add_routes
 from immuproxy.console.rules import holdings
 from immuproxy.console.sources import Sources
+from immuproxy.console.templating import environment
 from immuproxy.console.what_if import trials
 
 LARGEST_BODY = 1024 * 1024 + 64 * 1024
@@ -33,7 +32,7 @@ def make_console(sources: Sources, door: Authenticator | None = None, *, open_me
     app = web.Application(middlewares=[say_what_is_wrong, guard.admit], client_max_size=LARGEST_BODY)
     app[SOURCES] = sources
     guard.set_up(app, door or NoAuthenticator(), more_open=frozenset({"/metrics"} if open_metrics else ()))
-    _set_up_templates(app)
+    app[aiohttp_jinja2.APP_KEY] = environment()
     app.on_response_prepare.append(add_headers)
     app.router.add_get("/static/{name}", static)
     add_routes(app)
@@ -52,62 +51,3 @@ async def static(request: web.Request) -> web.Response:
     return web.Response(
         body=asset.body, content_type=asset.content_type, charset="utf-8", headers={"Cache-Control": kept}
     )
-
-
-def narrowed(search: Search, key: str, value: str, *, exclude: bool = False) -> str:
-    """The search of a click on a value, as text."""
-    return search.with_term(key, value, exclude=exclude).to_text()
-
-
-def _set_up_templates(app: web.Application) -> None:
-    environment = aiohttp_jinja2.setup(
-        app,
-        loader=jinja2.DictLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        auto_reload=False,
-        context_processors=(),
-    )
-    environment.filters |= {
-        name: getattr(wording, name)
-        for name in (
-            "tone",
-            "shape",
-            "action",
-            "actor_source",
-            "short_digest",
-            "size",
-            "count",
-            "iso",
-            "exact",
-            "moment",
-            "short_moment",
-            "scale_number",
-            "short_media_type",
-            "left",
-        )
-    }
-    environment.filters |= {"ago": wording.ago, "duration": wording.duration}
-    environment.globals |= {
-        "asset": lambda name: STATIC[name].url,
-        "draw_chart": drawing.chart,
-        "draw_glyph": drawing.glyph,
-        "draw_life": drawing.life,
-        "share": drawing.share,
-        "narrowed": narrowed,
-        "everything": Search(),
-        **{
-            name: getattr(links, name)
-            for name in (
-                "repository_url",
-                "tag_url",
-                "manifest_url",
-                "compare_url",
-                "event_url",
-                "search_url",
-                "with_query",
-            )
-        },
-    }

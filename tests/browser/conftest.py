@@ -1,5 +1,6 @@
-"""Debian's Chromium before a console full of a week's events.
+"""Debian's headless Chromium before a console full of a week's events.
 
+It is the same engine as the whole one and takes half of its processor time.
 The browser is one a module: Playwright keeps a loop of its own on this thread while it runs, and the async tests of
 other modules must not meet it.
 """
@@ -65,7 +66,9 @@ def _storied(auth: ConsoleAuth | None) -> Iterator[RunningConsole]:
 def browser() -> Iterator[Browser]:
     environment: dict[str, Any] = {**os.environ, "FONTCONFIG_FILE": str(HERE / "fonts.conf")}
     with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=program("chromium"), args=list(QUIET), env=environment)
+        launched = playwright.chromium.launch(
+            executable_path=program("chromium-headless-shell"), args=list(QUIET), env=environment
+        )
         yield launched
         launched.close()
 

@@ -76,6 +76,7 @@ def make_proxy(
     lines = [f"{part}: {json.dumps(settings)}" for part, settings in parts.items()]  # JSON is YAML
     config.write_text("\n".join([*lines, rules.strip(), ""]))
     return ProxyServer(
+        has_children=True,
         name="immuproxy",
         command=[sys.executable, "-m", "immuproxy", "serve", "--config", str(config)],
         log_path=directory / "immuproxy.log",

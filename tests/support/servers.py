@@ -43,7 +43,7 @@ _DEBIAN_PACKAGE = {
     "podman": "podman",
     "dockerd": "docker.io",
     "docker": "docker.io",
-    "chromium": "chromium",
+    "chromium-headless-shell": "chromium-headless-shell",
 }
 _START_SECONDS = 20.0
 _STOP_SECONDS = 10.0
@@ -134,6 +134,7 @@ class Server:
     directory: Path
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
     stop_signal: int = signal.SIGTERM
+    has_children: bool = False
     process: subprocess.Popen[bytes] | None = dataclasses.field(default=None, repr=False)
     _log_start: int = 0
 
@@ -442,12 +443,15 @@ def _tls_settings(directory: Path, port: int) -> dict[str, str]:
 
 @contextlib.contextmanager
 def running(make: Callable[[Path], _S], directory: Path | None) -> Iterator[_S]:
-    """Start what `make` returns for a directory (a temporary one without `directory`); it is stopped at the end."""
+    """Start what `make` returns for a directory (a temporary one without `directory`); it is stopped at the end.
+
+    Whose data goes with it is not waited for, unless it has children of its own to end.
+    """
     with contextlib.ExitStack() as stack:
         where = directory or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ip-")))
         where.mkdir(parents=True, exist_ok=True)
         server = _start_on_free_port(make, where)
-        stack.callback(server.stop)
+        stack.callback(server.stop if directory or server.has_children else server.kill)
         yield server
 
 
