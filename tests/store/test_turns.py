@@ -19,7 +19,7 @@ from tests.support.servers import RedisServer
 
 @pytest.fixture
 async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
-    async with connect(redis_server.url, timeout=1.0, turns=Turns(at_once=20)) as opened:
+    async with connect(redis_server.url, timeout=1.0, turns=Turns(at_once=20, longest=10.0)) as opened:
         yield opened
 
 
