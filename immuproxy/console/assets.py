@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from typing import Any, cast
 
@@ -51,13 +52,13 @@ def _templates() -> dict[str, str]:
     }
 
 
-def _description() -> dict[str, Any]:
-    text = files("immuproxy.console").joinpath("openapi.yaml").read_text()
-    loader = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader  # in Python it takes 0.1 s of every start
-    return cast("dict[str, Any]", yaml.load(text, Loader=loader))  # noqa: S506  # both are safe loaders
+@cache
+def openapi() -> dict[str, Any]:
+    """The API's description, of the form OpenAPI 3.1; the first call takes some ten milliseconds of the processor."""
+    loader = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader  # in Python it takes ten times as long
+    return cast("dict[str, Any]", yaml.load(_OPENAPI, Loader=loader))  # noqa: S506  # both are safe loaders
 
 
 STATIC = _static()
 TEMPLATES = _templates()
-OPENAPI = _description()
-"""The API's description, of the form OpenAPI 3.1."""
+_OPENAPI = files("immuproxy.console").joinpath("openapi.yaml").read_text(encoding="utf-8")

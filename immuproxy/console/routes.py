@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from aiohttp import web
 
-from immuproxy.console import health, places
+from immuproxy.console import assets, health, places
 from immuproxy.console.access import pages as access
 from immuproxy.console.answers import API, as_json
-from immuproxy.console.assets import OPENAPI
 from immuproxy.console.audit import exports, live
 from immuproxy.console.audit import routes as audit
 from immuproxy.console.compare import routes as compare
@@ -37,7 +38,7 @@ _VIEWS = (
 
 async def openapi(_request: web.Request) -> web.Response:
     """The description of ``/api/v1``."""
-    return as_json(OPENAPI)
+    return as_json(await asyncio.to_thread(assets.openapi))  # not read at the start, for which it would be dear
 
 
 def add_routes(app: web.Application) -> None:

@@ -6,7 +6,7 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
-from immuproxy.console.assets import OPENAPI
+from immuproxy.console.assets import openapi
 from immuproxy.ledger.model import Event
 
 FIELDS = [field.name for field in fields(Event)]
@@ -14,7 +14,7 @@ CONSOLE = Path(__file__).parents[2] / "immuproxy" / "console"
 
 
 def test_the_description_of_the_api_has_each_field() -> None:
-    described = OPENAPI["components"]["schemas"]["Event"]
+    described = openapi()["components"]["schemas"]["Event"]
     assert described["required"] == FIELDS
     assert list(described["properties"]) == FIELDS
 

@@ -29,7 +29,7 @@ from schemathesis.specs.openapi.checks import (
 from immuproxy.audit import Audit
 from immuproxy.console.access import log_ins
 from immuproxy.console.app import LARGEST_BODY, make_console
-from immuproxy.console.assets import OPENAPI
+from immuproxy.console.assets import openapi
 from immuproxy.console.sources import Sources
 from immuproxy.console.what_if import trials
 from immuproxy.ledger.model import Outcome
@@ -41,6 +41,7 @@ from tests.console.events import digest, push
 from tests.console.logging_in import ADMINISTRATOR, FROM_HERE, PASSWORDS, VIEWER, users_in
 from tests.support.servers import running_redis
 
+OPENAPI = openapi()
 USUAL = 3
 EXAMPLES = int(os.environ.get("OPENAPI_EXAMPLES", USUAL))
 CHECKS = [
