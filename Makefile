@@ -8,6 +8,9 @@ PURE = tests/oci tests/rules tests/values tests/model tests/edge/test_headers.py
 	tests/rehearsal/test_child.py tests/console/test_links.py tests/console/test_wording.py \
 	$(wildcard tests/console/test_contexts_*.py)
 
+# The tests as pytest rewrites them are kept: to do so anew is half of the time that each worker needs to begin.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help run test test-pure attack soak audit-check bench-console lint format lock clean
 
 help:
@@ -36,7 +39,7 @@ test:
 
 test-pure:
 	@tools/setup test
-	@exec .venv/bin/python -m pytest -q -p no:schemathesis $(PURE) $(or $(ARGS),-n 2 --dist worksteal)
+	@exec .venv/bin/python -m pytest -q $(PURE) $(or $(ARGS),-n 2 --dist worksteal)
 
 attack:
 	@tools/setup test

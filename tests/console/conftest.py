@@ -36,6 +36,12 @@ BATCH = 100
 Seed = Callable[[Sequence[Event]], Awaitable[None]]
 
 
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> None:
+    """The one file whose tests schemathesis makes; loaded for every run it would cost each of them."""
+    if file_path.name == "test_openapi.py":
+        parent.config.pluginmanager.import_plugin("schemathesis.pytest.plugin")
+
+
 @dataclass(slots=True)
 class State:
     """What a test may change under a running console."""
