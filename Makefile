@@ -26,9 +26,6 @@ help:
 	@echo 'make lock    write the lock files anew from pyproject.toml'
 	@echo 'make clean   remove what run and test made, data included'
 
-# Compiled files are kept: four workers and hundreds of processes would compile everything anew.
-unexport PYTHONDONTWRITEBYTECODE
-
 run:
 	@tools/setup run
 	@exec .venv/bin/python tools/run.py $(if $(EDGE),--edge $(EDGE)) $(if $(CONSOLE),--console $(CONSOLE))
