@@ -157,9 +157,9 @@ async def test_an_unknown_name_takes_as_long_as_a_known_one() -> None:
     passwords = Passwords(Path("users"), Users(hashes))
 
     async def seconds(name: str, password: str) -> float:
-        begin = time.perf_counter()
+        begin = time.process_time()
         assert await passwords.check(name, password) == ""
-        return time.perf_counter() - begin
+        return time.process_time() - begin
 
     cases = [("user1", "wrong"), ("nobody", "wrong"), ("user1", "x" * 100), ("user1", ""), ("user1", "a\0b"), ("", "")]
     taken: dict[tuple[str, str], list[float]] = {case: [] for case in cases}
@@ -168,9 +168,9 @@ async def test_an_unknown_name_takes_as_long_as_a_known_one() -> None:
             taken[case].append(await seconds(*case))
     medians = [statistics.median(times) for times in taken.values()]
     assert max(medians) < 2 * min(medians), taken
-    begin = time.perf_counter()
+    begin = time.process_time()
     bcrypt.checkpw(b"x", hashes["user0"])
-    assert min(medians) > (time.perf_counter() - begin) / 3
+    assert min(medians) > (time.process_time() - begin) / 3
 
 
 async def test_only_a_few_passwords_are_checked_at_once_and_the_rest_is_told_to_come_again(
