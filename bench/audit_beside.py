@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -45,8 +46,8 @@ async def client(url: str) -> None:
         for number in range(RUNS):
             tag = f"{time.time_ns()}-{number}"
             for name, question in (
-                ("push", lambda t=tag: asking.put("bench/app", t, pushed)),  # type: ignore[misc]
-                ("pull", lambda t=tag: asking.pull("bench/app", t)),  # type: ignore[misc]
+                ("push", partial(asking.put, "bench/app", tag, pushed)),
+                ("pull", partial(asking.pull, "bench/app", tag)),
             ):
                 begun = time.perf_counter()
                 answer = await question()

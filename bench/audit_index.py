@@ -177,7 +177,7 @@ async def build(store: Store, folder: Path, count: int) -> dict[str, str]:
 async def measure(url: str, count: int) -> dict[str, str]:
     load(url, count)
     async with connect(url, timeout=30) as store:
-        stream = int(await store.client.memory_usage(EVENTS, samples=0)) / count
+        stream = int(await store.client.memory_usage(EVENTS, samples=0) or 0) / count
         with tempfile.TemporaryDirectory() as folder:
             figures = await build(store, Path(folder), count)
             figures["stream, bytes an event"] = f"{stream:.0f}"
