@@ -11,7 +11,7 @@ PURE = tests/oci tests/rules tests/values tests/model tests/edge/test_headers.py
 # The tests as pytest rewrites them are kept: to do so anew is half of the time that each worker needs to begin.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run test test-pure attack soak audit-check bench-console lint format lock clean
+.PHONY: help run test test-pure attack soak audit-check bench bench-smoke bench-console lint format lock clean
 
 help:
 	@echo 'make run     start immuproxy, a registry and an embedded Redis in the foreground (EDGE=, CONSOLE= to move them)'
@@ -20,6 +20,8 @@ help:
 	@echo 'make attack  hostile requests and faults on every surface, the long ones too (ARGS="-k name" for a part of it)'
 	@echo 'make soak    random clients and every fault for an hour (SECONDS=, TOPOLOGY=sentinel or cluster, SEED= to replay one)'
 	@echo 'make audit-check  the audit held against what was sent and answered, for ten minutes of faults (SECONDS=, SEED=)'
+	@echo 'make bench   pulls and pushes directly and behind nginx, HAProxy and immuproxy, in turn (SCALE=, RUNS=, ONLY=, JSON=)'
+	@echo 'make bench-smoke  the same in under two minutes, held against generous margins'
 	@echo 'make bench-console  time every page of the console at 10,000 and at 1,000,000 events (RUNS=, SIZES="...")'
 	@echo 'make lint    lint, format check, types and the arrows between the rooms'
 	@echo 'make format  format the code'
@@ -49,6 +51,14 @@ soak:
 audit-check:
 	@tools/setup test
 	@PYTHONPATH=. exec .venv/bin/python tools/audit_check.py $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
+
+bench:
+	@tools/setup bench
+	@exec .venv/bin/python -m bench.proxying $(if $(SCALE),--scale $(SCALE)) $(if $(RUNS),--runs $(RUNS)) $(if $(ONLY),--only $(ONLY)) $(if $(JSON),--json $(JSON))
+
+bench-smoke:
+	@tools/setup bench
+	@exec .venv/bin/python -m bench.smoke
 
 bench-console:
 	@tools/setup test
