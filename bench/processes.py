@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Iterator
@@ -15,8 +16,9 @@ def family(pid: int) -> Iterator[int]:
     """The process, its children, their children."""
     yield pid
     for thread in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in thread.read_text().split():
-            yield from family(int(child))
+        with contextlib.suppress(OSError):  # the thread has ended meanwhile
+            for child in thread.read_text().split():
+                yield from family(int(child))
 
 
 def cpu_seconds(pid: int) -> float:

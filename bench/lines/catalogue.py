@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from bench.lines import blobs, fresh, ledger, manifests, rules
+from bench.lines import blobs, fresh, ledger, pulls, pushes, rules
 from bench.measure import Line
 from bench.scene import Scene
 
 LINES: Mapping[str, Callable[[Scene], Line]] = {
     "download": blobs.download,
     "upload": blobs.upload,
-    "get-tag": manifests.get_by_tag,
-    "get-digest": manifests.get_by_digest,
-    "head": manifests.head_by_tag,
-    "push-1": manifests.push_one_by_one,
-    "push-8": manifests.push_by_eight,
-    "refused": manifests.refused,
-    "repeated": manifests.repeated,
+    "get-tag": pulls.get_by_tag,
+    "get-digest": pulls.get_by_digest,
+    "head": pulls.head_by_tag,
+    "push-1": pushes.one_by_one,
+    "push-8": pushes.by_eight,
+    "refused": pushes.refused,
+    "repeated": pushes.repeated,
     "memory-idle": fresh.idle,
     "memory-stalled": fresh.with_stalled_readers,
     "memory-reading": fresh.with_readers,
