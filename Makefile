@@ -53,11 +53,11 @@ audit-check:
 	@PYTHONPATH=. exec .venv/bin/python tools/audit_check.py $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
 bench:
-	@tools/setup bench
+	@tools/setup bench >&2
 	@exec .venv/bin/python -m bench.proxying $(if $(SCALE),--scale $(SCALE)) $(if $(RUNS),--runs $(RUNS)) $(if $(ONLY),--only $(ONLY)) $(if $(JSON),--json $(JSON))
 
 bench-smoke:
-	@tools/setup bench
+	@tools/setup bench >&2
 	@exec .venv/bin/python -m bench.smoke
 
 bench-console:
