@@ -5,7 +5,7 @@
 WORKERS ?= 4
 # What needs no server, no clock and no process.
 PURE = tests/oci tests/rules tests/values tests/model tests/edge/test_headers.py tests/drift/test_compare.py \
-	tests/rehearsal/test_child.py tests/console/test_links.py tests/console/test_wording.py \
+	tests/bench tests/rehearsal/test_child.py tests/console/test_links.py tests/console/test_wording.py \
 	$(wildcard tests/console/test_contexts_*.py)
 
 # The tests as pytest rewrites them are kept: to do so anew is half of the time that each worker needs to begin.
