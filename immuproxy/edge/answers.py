@@ -10,6 +10,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from immuproxy.edge import bodies
+from immuproxy.ledger.model import StoredManifest
 from immuproxy.oci.errors import OciError
 from immuproxy.oci.routes import RouteKind, build_path
 
@@ -101,17 +102,27 @@ def created(repository: str, digest: str, edge_origin: str, extra: Mapping[str, 
     return Answer(201, headers)
 
 
-def manifest(digest: str, media_type: str, body: bytes) -> Answer:
-    """200 with a manifest, with the registry's headers."""
+def manifest(stored: StoredManifest, standing: Mapping[str, str]) -> Answer:
+    """200 with a manifest, with the headers of the registry: ``standing`` are those that stand in all its answers."""
     headers = CIMultiDict(
         [
-            ("Content-Type", media_type),
-            ("Docker-Content-Digest", digest),
+            ("Content-Type", stored.media_type),
+            ("Docker-Content-Digest", stored.digest),
             API_VERSION,
-            ("Etag", f'"{digest}"'),
+            ("Etag", f'"{stored.digest}"'),
         ]
     )
-    return Answer(200, headers, body)
+    headers.extend(standing)
+    return Answer(200, headers, stored.body)
+
+
+def conditional(asked: CIMultiDict[str], answer: Answer, digest: str) -> Answer:
+    """304 where a request with the headers ``asked`` says that the client has it already; to be decided after the
+    content was seen (H24).
+    """
+    listed = ",".join(asked.getall("If-None-Match", ()))
+    wanted = {tag.strip().removeprefix("W/").strip('"') for tag in listed.split(",")}
+    return not_modified(digest) if wanted & {digest, answer.digest, "*"} else answer
 
 
 def not_modified(digest: str) -> Answer:

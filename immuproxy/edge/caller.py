@@ -41,6 +41,11 @@ class Caller:
         """The credential as sent, or nothing."""
         return self.headers.get("Authorization", "")
 
+    def accepts(self, media_type: str) -> bool:
+        """Whether the client names just this type, as registries want it (H23)."""
+        listed = (part for value in self.headers.getall("Accept", []) for part in value.split(","))
+        return media_type in (part.partition(";")[0].strip() for part in listed)
+
     def with_headers(self, sent: CIMultiDict[str]) -> Caller:
         """The same sender with other headers."""
         return replace(self, headers=sent)

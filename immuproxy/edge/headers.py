@@ -1,4 +1,4 @@
-"""Which headers travel on, and how they are rewritten.  Pure.
+"""Which headers travel on, how they are rewritten, and what they tell.  Pure.
 
 A proxy removes what concerns one connection only (RFC 9110 section 7.6.1), what would let a client steer the
 upstream's view of who asked and under which name (H10, H40, H49), and adds its own afterwards, so that a client's
@@ -52,6 +52,28 @@ NOT_TO_CLIENT = frozenset({"alt-svc"})
 CONDITIONAL = frozenset({"if-none-match", "if-modified-since", "if-match", "if-unmodified-since", "range", "if-range"})
 """The registry answers these before it has looked at the manifest (H24)."""
 
+TELLS_NOT_WHO = CONDITIONAL | {
+    "accept",
+    "accept-encoding",
+    "accept-language",
+    "cache-control",
+    "content-length",
+    "content-type",
+    "pragma",
+    "traceparent",
+    "tracestate",
+    "user-agent",
+    "via",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-request-id",
+}
+"""From a client: what no registry takes for a credential.  Whatever else there is may be one."""
+
+STANDING = frozenset({"server", "strict-transport-security", "vary", "x-content-type-options", "x-frame-options"})
+"""From the upstream: the same in each of its answers, and meant for everybody."""
+
 Pairs = Iterable[tuple[str, str]]
 
 
@@ -97,6 +119,16 @@ def without(headers: CIMultiDict[str], names: Iterable[str]) -> CIMultiDict[str]
     """A copy without some headers; ``names`` in lower case."""
     dropped = frozenset(names)
     return CIMultiDict((name, value) for name, value in headers.items() if name.lower() not in dropped)
+
+
+def standing(headers: CIMultiDict[str]) -> CIMultiDict[str]:
+    """Those that stand in each answer of the upstream."""
+    return CIMultiDict((name, value) for name, value in headers.items() if name.lower() in STANDING)
+
+
+def credentials(headers: CIMultiDict[str]) -> tuple[tuple[str, str], ...]:
+    """All by which the upstream may know who asks, but the address."""
+    return tuple((name.lower(), value) for name, value in headers.items() if name.lower() not in TELLS_NOT_WHO)
 
 
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")

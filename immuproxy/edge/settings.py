@@ -13,6 +13,7 @@ from immuproxy.values.sections import (
     Networks,
     Origin,
     Seconds,
+    SecondsOrNone,
     Settings,
     TlsSettings,
     UpstreamUrl,
@@ -34,6 +35,8 @@ class UpstreamSettings(Settings):
 
     ``username`` with ``password`` or ``password_file`` are the proxy's own credentials, for what no client asked for.
     ``authorize``: ``always`` asks the upstream about each push, ``auto`` only where it was seen to ask for credentials.
+    ``trust``: for how long a read that it accepted says who may pull, so that manifests come from memory; 0 asks each
+    time.
     """
 
     url: UpstreamUrl
@@ -43,6 +46,7 @@ class UpstreamSettings(Settings):
     ca_file: FilePath | None = None
     timeouts: Timeouts = Timeouts()
     authorize: Literal["auto", "always"] = "auto"
+    trust: SecondsOrNone = 60.0
 
     @model_validator(mode="after")
     def _belong_together(self) -> Self:

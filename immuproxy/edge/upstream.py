@@ -380,11 +380,11 @@ def _verified(answer: Answer) -> Found:
         if answer.digest:
             return Found(answer.digest, media_type, answer.body)
         message = f"the upstream answered with {media_type}"
-        raise UpstreamUnavailableError(message)
+        raise UpstreamUnavailableError(message, answer.status)
     digest = digest_of(answer.body)
     if answer.digest and not is_digest_of(answer.digest, answer.body):
         message = f"the upstream says {answer.digest} and sends the bytes of {digest}"
-        raise UpstreamUnavailableError(message)
+        raise UpstreamUnavailableError(message, answer.status)
     return Found(digest, media_type, answer.body)
 
 

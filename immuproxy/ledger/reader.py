@@ -15,10 +15,13 @@ from immuproxy.ledger.holders import Holders
 from immuproxy.ledger.model import Event, Finding, FindingPage, StoredManifest, TagRecord, event_from_dict
 from immuproxy.ledger.records import FIELDS, finding_of, record_of, stored_of
 from immuproxy.oci import names
-from immuproxy.store.redis import Store
+from immuproxy.store.redis import LedgerUnavailableError, Store
 
 Range = tuple[int | str, int | str]
 """From and to, both belong to it: ms since 1970, or ``-inf`` and ``+inf``."""
+
+Place = tuple[str, str]
+"""A repository, and a tag or digest in it."""
 
 _REPOSITORIES_A_CALL = 500
 _TAGS_A_CALL = 2_000
@@ -111,11 +114,37 @@ class Reader:
 
     async def records(self, repository: str, tags: Sequence[str]) -> list[TagRecord]:
         """The records of many tags in one round trip."""
+        return await self.records_at([(repository, tag) for tag in tags])
+
+    async def records_at(self, places: Sequence[Place]) -> list[TagRecord]:
+        """The same of any repositories; on a cluster, one round trip to each node."""
         pipeline = self._store.client.pipeline(transaction=False)
-        for tag in tags:
-            pipeline.hmget(keys.tag(repository, tag), FIELDS)
+        for place in places:
+            pipeline.hmget(keys.tag(*place), FIELDS)
         rows = await self._store.do(pipeline.execute())
-        return [record_of(repository, tag, _fields(row)) for tag, row in zip(tags, rows, strict=True)]
+        return [record_of(*place, _fields(row)) for place, row in zip(places, rows, strict=True)]
+
+    async def stored_at(self, places: Sequence[Place]) -> list[StoredManifest | None]:
+        """The stored manifests of some repositories and digests, or None, as `records_at`."""
+        pipeline = self._store.client.pipeline(transaction=False)
+        for repository, digest in places:
+            pipeline.hget(keys.manifests(repository), digest)
+        values = await self._store.do(pipeline.execute())
+        return [stored_of(digest, value) if value else None for (_, digest), value in zip(places, values, strict=True)]
+
+    async def are_stored(self, places: Sequence[Place]) -> list[bool]:
+        """As `is_stored`, of some repositories and digests, as `records_at`."""
+        pipeline = self._store.client.pipeline(transaction=False)
+        for repository, digest in places:
+            pipeline.hexists(keys.manifests(repository), digest)
+        return [bool(found) for found in await self._store.do(pipeline.execute())]
+
+    def node_of(self, place: Place) -> str:
+        """Which node of a cluster knows of it; empty while that is not known, and where there is only one."""
+        try:
+            return self._store.node(keys.manifests(place[0]))
+        except LedgerUnavailableError:
+            return ""
 
     async def moved(self, repository: str, tag: str) -> str:
         """What a tag that no rule holds was last pushed with; empty where nobody has pushed it, or it was deleted."""

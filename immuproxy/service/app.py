@@ -103,6 +103,7 @@ async def running(path: Path, config: Config, reload: asyncio.Event) -> AsyncIte
         safety = await _safety(rooms.store, strict=not config.redis.allow_unsafe_settings)
         health = Health(safety, rooms.parts.epoch.clock, rooms.upstream, rooms.metrics)
         await health.check()
+        stack.push_async_callback(rooms.parts.reads.ended)
         stack.push_async_callback(rooms.parts.manifest_puts.finished)
         patience = 3 * rooms.choices.manifest_timeout
         edge = await stack.enter_async_context(
@@ -212,6 +213,7 @@ def _choices(config: Config, settings: LiveSettings) -> Choices:
         authorize_always=config.upstream.authorize == "always",
         pass_unknown=config.redis.reads_when_down == "pass-through",
         door=lambda: settings.door,
+        trust=lambda: settings.trust,
         service=service_caller(config.upstream.username, service_password(config)),
     )
 

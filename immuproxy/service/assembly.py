@@ -18,7 +18,9 @@ from immuproxy.edge.caller import Caller
 from immuproxy.edge.cases import Cases
 from immuproxy.edge.deletes import Deletes
 from immuproxy.edge.handler import ClientAddressing, Edge
+from immuproxy.edge.manifest_memory import ManifestMemory
 from immuproxy.edge.memory import Memory
+from immuproxy.edge.pull_rights import PullRights
 from immuproxy.edge.push.attempt import Limits
 from immuproxy.edge.push.blob_check import BlobChecks
 from immuproxy.edge.push.carrier import Carrier
@@ -35,6 +37,7 @@ from immuproxy.edge.push.recorded import Recorder
 from immuproxy.edge.reads import Reads
 from immuproxy.edge.recovery import Recovery
 from immuproxy.edge.refusals import Refusals
+from immuproxy.edge.registry_reads import RegistryReads
 from immuproxy.edge.upstream import Upstream
 from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.model import Event
@@ -50,14 +53,16 @@ class Choices:
 
     ``manifest_timeout``: seconds for one manifest request.  ``authorize_always``: ask the upstream about each push,
     even where it seems to ask nobody for credentials.  ``pass_unknown``: while Redis is down, reads of tags that this
-    process knows nothing of go through.  ``door`` is asked at each request.  ``service``: who the proxy is at the
-    upstream where no client stands behind a request.
+    process knows nothing of go through.  ``door`` is asked at each request, and so is ``trust``: for how many seconds
+    the upstream need not be asked again who may pull.  ``service``: who the proxy is at the upstream where no client
+    stands behind a request.
     """
 
     manifest_timeout: float = 30.0
     authorize_always: bool = False
     pass_unknown: bool = True
     door: Callable[[], ClientAddressing] = ClientAddressing
+    trust: Callable[[], float] = lambda: 60.0
     service: Caller = field(default_factory=anonymous_service)
 
 
@@ -236,12 +241,23 @@ class Parts:
         return Reads(
             self.register,
             self.upstream,
-            self.manifest_store,
             self.recovery,
-            self.healer.report,
-            memory=Memory(time.monotonic, self.limits.quarantine),
+            self.registry_reads,
+            self.pull_rights,
+            manifests=ManifestMemory(self.register),
+            known=Memory(time.monotonic, self.limits.quarantine),
             pass_unknown=self.choices.pass_unknown,
         )
+
+    @cached_property
+    def registry_reads(self) -> RegistryReads:
+        return RegistryReads(
+            self.register, self.upstream, self.manifest_store, self.healer.report, pull_rights=self.pull_rights
+        )
+
+    @cached_property
+    def pull_rights(self) -> PullRights:
+        return PullRights(self.upstream, self.choices.trust)
 
     @cached_property
     def deletes(self) -> Deletes:

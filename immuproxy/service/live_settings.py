@@ -20,7 +20,7 @@ LIVE = frozenset(
     [
         *("edge.trusted_proxies", "edge.external_url", "edge.tls.cert", "edge.tls.key"),
         *("console.tls.cert", "console.tls.key"),
-        *("upstream.timeouts.connect", "upstream.timeouts.idle"),
+        *("upstream.timeouts.connect", "upstream.timeouts.idle", "upstream.trust"),
         *("log.level", "log.format"),
     ]
 )
@@ -45,6 +45,11 @@ class LiveSettings:
     def door(self) -> ClientAddressing:
         """How clients reach the edge."""
         return ClientAddressing(self._config.edge.trusted_proxies, self._config.edge.external_url)
+
+    @property
+    def trust(self) -> float:
+        """For how many seconds the upstream need not be asked again who may pull."""
+        return self._config.upstream.trust
 
     def used_by(self, use: Use) -> None:
         """``use`` takes its part of each version to come."""

@@ -35,10 +35,14 @@ def _from_text(parse: Callable[[str], Any]) -> BeforeValidator:
 
 
 def _seconds(text: str) -> float:
-    milliseconds = parse_duration(text)
-    if not milliseconds:
+    return parse_duration(text) / 1_000
+
+
+def _some_seconds(text: str) -> float:
+    seconds = _seconds(text)
+    if not seconds:
         raise ValueError("a duration of nothing is of no use here; write one such as 10s")
-    return milliseconds / 1_000
+    return seconds
 
 
 def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
@@ -74,8 +78,11 @@ def parse_upstream(url: str) -> str:
     return url
 
 
-Seconds = Annotated[float, _from_text(_seconds)]
+Seconds = Annotated[float, _from_text(_some_seconds)]
 """A duration such as ``10s``, in seconds."""
+
+SecondsOrNone = Annotated[float, _from_text(_seconds)]
+"""The same, where ``0s`` has a meaning of its own."""
 
 ListenAddress = Annotated[Listen, _from_text(parse_listen)]
 """``host:port``, IPv6 in brackets."""

@@ -10,6 +10,7 @@ from multidict import CIMultiDict
 
 from immuproxy.edge import answers
 from immuproxy.edge.answers import Answer
+from immuproxy.ledger.model import StoredManifest
 from immuproxy.oci import errors
 from tests.support.wire import WireAnswer, ask, request, served
 
@@ -55,7 +56,7 @@ async def test_h46_204_and_304_have_no_length(status: int) -> None:
 
 
 async def test_h46_a_head_tells_the_length_of_what_a_get_would_bring() -> None:
-    made = await sent(answers.manifest(DIGEST, "application/x", b"12345"), "HEAD")
+    made = await sent(answers.manifest(StoredManifest(DIGEST, "application/x", b"12345"), {}), "HEAD")
     assert made.header("Content-Length") == "5"
     relayed = await sent(Answer(200, CIMultiDict([("Content-Length", "587")])), "HEAD")
     assert relayed.header("Content-Length") == "587"
@@ -81,8 +82,9 @@ def test_a_caller_without_a_host_is_told_a_path() -> None:
 
 
 def test_a_manifest_is_told_as_the_registry_tells_it() -> None:
-    made = answers.manifest(DIGEST, "application/x", b"{}")
+    made = answers.manifest(StoredManifest(DIGEST, "application/x", b"{}"), {"X-Frame-Options": "DENY"})
     assert made.digest == DIGEST
+    assert made.headers["X-Frame-Options"] == "DENY"
     assert made.headers["Etag"] == f'"{DIGEST}"'
     assert answers.not_modified(DIGEST).status == 304
 

@@ -20,6 +20,8 @@ from redis.asyncio import Connection
 from immuproxy.edge.settings import Timeouts
 from immuproxy.edge.upstream import opened
 from immuproxy.ledger.model import TagRecord
+from immuproxy.ledger.reader import Place
+from immuproxy.ledger.register import Register
 from immuproxy.oci.routes import RouteKind, build_path
 from tests.support.conversation import Client, RunningEdge, edge_over, image
 from tests.support.proxies import running_proxy
@@ -110,15 +112,15 @@ async def test_h82_a_proxy_that_stood_still_passes_nothing_that_it_does_not_know
     async with edge_over(registry.url, redis_server.url) as edge:
         assert (await edge.client.pull("team/app", "1.0")).status == 200
     drift(registry, ["1.0"])
+    look, stalls = Register.records_at, [1]
+
+    async def stalled(register: Register, places: Sequence[Place]) -> list[TagRecord]:
+        if stalls:
+            asyncio.get_running_loop().call_later(stalls.pop() / 1000, time.sleep, 0.5)
+        return await look(register, places)
+
+    monkeypatch.setattr(Register, "records_at", stalled)
     async with edge_over(registry.url, redis_server.url, redis_timeout=0.2) as edge:
-        read, stalls = edge.parts.register.read, [1]
-
-        async def stalled(repository: str, tag: str) -> TagRecord:
-            if stalls:
-                asyncio.get_running_loop().call_later(stalls.pop() / 1000, time.sleep, 0.5)
-            return await read(repository, tag)
-
-        monkeypatch.setattr(edge.parts.register, "read", stalled)
         assert (await edge.client.pull("team/app", "1.0")).digest == OURS.digest
         assert not stalls
 

@@ -7,6 +7,7 @@ The larger worlds::
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 import typing
@@ -14,7 +15,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tests.model.protocol import Protocol, Role, Violation
+from tests.model.protocol import Protocol, Role, Variant, Violation
 
 S = typing.TypeVar("S")
 
@@ -28,6 +29,7 @@ WORLDS: dict[str, tuple[Role, ...]] = {
         Role("read"),
         Role("read"),
     ),
+    "an overwrite, two reads": (Role("push", THEIRS, may_overwrite=True), Role("read"), Role("read")),
     "pushes, a delete and a read": (Role("push", OURS), Role("push", THEIRS), Role("delete", OURS), Role("read")),
 }
 
@@ -80,12 +82,15 @@ def main() -> int:
     """Explore the larger worlds; exit status 1 when one of them breaks a promise."""
     status = 0
     for name, roles in WORLDS.items():
-        for upstream in (None, OLD):
+        for upstream, shared in itertools.product((None, OLD), (False, True)):
             began = time.monotonic()
-            found = explore(Protocol(roles), upstream)
+            found = explore(Protocol(roles, variant=Variant(shared_looks=shared)), upstream)
             seconds = time.monotonic() - began
             predates = "predates the ledger" if upstream else "new tag"
-            sys.stdout.write(f"{name}, {predates}: {found.states} states, {seconds:.0f} s, {found.broken or 'holds'}\n")
+            looks = "shared looks" if shared else "a look each"
+            sys.stdout.write(
+                f"{name}, {predates}, {looks}: {found.states} states, {seconds:.0f} s, {found.broken or 'holds'}\n"
+            )
             sys.stdout.flush()
             for step in found.story:
                 sys.stdout.write(f"    {step}\n")

@@ -66,6 +66,13 @@ class Sent(NamedTuple):
     attempt: int
 
 
+class Look(NamedTuple):
+    """A look at the ledger that readers share; `seen` is the record, once it was read."""
+
+    readers: frozenset[int]
+    seen: Record | None = None
+
+
 class Actor(NamedTuple):
     """Where somebody is in their work, and what they have learnt.  `since`: the tag's history when they began."""
 
@@ -89,6 +96,7 @@ class State(NamedTuple):
     strict: bool = False
     late: frozenset[str] = frozenset()
     free: bool = False
+    looks: frozenset[Look] = frozenset()
 
     def put(self, number: int, actor: Actor) -> State:
         """The same world, with one actor somewhere else."""
@@ -126,6 +134,8 @@ class Variant:
     may still land; `remembers_held`, `remembers_claims`: off, a delete remembers nothing of what the tag held, or of an
     armed overwrite (H110).  `rule_widens`: on, the tag is free to move at first, until a rule comes to hold it at any
     time (H104); `settles_again`: off, a push from before is answered all the same.
+    `shared_looks`: on, readers gather for a look at the ledger, and what it shows comes from memory (edge/look.py);
+    `joins_late`: on, they also get what a look shows that is under way (H134).
     """
 
     reads_by_ledger: bool = True
@@ -140,6 +150,8 @@ class Variant:
     remembers_claims: bool = True
     rule_widens: bool = False
     settles_again: bool = True
+    shared_looks: bool = False
+    joins_late: bool = False
 
 
 Step = tuple[str, State]
@@ -194,6 +206,7 @@ class Protocol:
         if state.free:
             yield "a rule comes to hold the tag", state._replace(free=False)
         yield from self._late(state)
+        yield from self._looks(state)
         for request in state.sent:
             gone = state._replace(sent=state.sent - {request})
             yield f"{request.method} of {request.actor} is lost", gone
@@ -203,6 +216,22 @@ class Protocol:
             if state.upstream != state.mark and record.committed == state.mark:
                 ended = self._dropped(ended)
             yield "the sweep takes a mark away", ended
+
+    def _looks(self, state: State) -> Iterator[Step]:
+        """edge/look.py: all who have gathered share a look, several may be under way, and none waits for another."""
+        gathered = frozenset(number for number, actor in enumerate(state.actors) if actor.at == "gather")
+        if gathered:
+            begun = state._replace(looks=state.looks | {Look(gathered)})
+            for number in gathered:
+                begun = begun.put(number, begun.actors[number]._replace(at="shared"))
+            yield f"a look begins for {sorted(gathered)}", begun
+        for look in state.looks:
+            others = state.looks - {look}
+            if look.seen is None:
+                read = look._replace(seen=state.record)
+                yield f"the look for {sorted(look.readers)} reads", state._replace(looks=others | {read})
+            if not any(state.actors[number].at == "shared" for number in look.readers):
+                yield f"the look for {sorted(look.readers)} is over", state._replace(looks=others)
 
     def _late(self, state: State) -> Iterator[Step]:
         """drift/late.py, once the quarantine is over.  The tag's claim keeps pushes away while the link goes."""
@@ -496,12 +525,30 @@ class Protocol:
         """Reads.read: the record first."""
         if not self.variant.reads_by_ledger:
             yield self._told(state, number, actor, state.upstream, f"reads {state.upstream}")
-        elif state.record.committed:
-            yield self._answered(state, number, actor, state.record.committed, f"reads {state.record.committed}")
+        elif self.variant.shared_looks:
+            yield f"read {number} gathers", state.put(number, actor._replace(at="gather"))
+            for look in state.looks if self.variant.joins_late else ():
+                joined = state._replace(looks=state.looks - {look} | {look._replace(readers=look.readers | {number})})
+                yield f"read {number} joins a look under way", joined.put(number, actor._replace(at="shared"))
         else:
-            claim = state.record.claim
-            known = claim if claim and claim.state == ARMED else None
-            yield f"read {number} finds no record", state.put(number, actor._replace(at="probe", known=known))
+            yield self._by_record(state, number, actor, state.record)
+
+    def _read_gather(self, state: State, number: int, role: Role, actor: Actor) -> Iterator[Step]:
+        """Until a look begins (`_looks`)."""
+        return iter(())
+
+    def _read_shared(self, state: State, number: int, role: Role, actor: Actor) -> Iterator[Step]:
+        """Some time after the look has read."""
+        for look in state.looks:
+            if number in look.readers and look.seen is not None:
+                yield self._by_record(state, number, actor, look.seen)
+
+    def _by_record(self, state: State, number: int, actor: Actor, record: Record) -> Step:
+        """What a tag holds is answered, whatever the upstream shows."""
+        if record.committed:
+            return self._answered(state, number, actor, record.committed, f"reads {record.committed}")
+        claim = record.claim if record.claim and record.claim.state == ARMED else None
+        return f"read {number} finds no record", state.put(number, actor._replace(at="probe", known=claim))
 
     def _read_probe(self, state: State, number: int, role: Role, actor: Actor) -> Iterator[Step]:
         claim, seen = actor.known, state.upstream

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.model.explore import OLD, OURS, THEIRS, explore
@@ -84,6 +86,30 @@ def test_h103_overwrites_are_judged_by_what_is_in_force() -> None:
 def test_h103_a_verdict_from_before_a_wait_is_wrong() -> None:
     found = explore(Protocol((PUSH, OVERWRITE), variant=Variant(rules_change=True, judges_again=False)))
     assert "V4" in found.broken
+
+
+SHARED = Variant(shared_looks=True)
+READERS = {
+    "a push": ((PUSH, READ, READ), None),
+    "an overwrite": ((OVERWRITE, READ, READ), OLD),
+    "two pushes": ((PUSH, OVERWRITE, READ), None),
+    "an allowed delete": ((PUSH, Role("delete", OURS, may_delete=True), READ), None),
+}
+
+
+@pytest.mark.parametrize("world", READERS)
+def test_h134_shared_looks_that_began_after_their_readers_hold(world: str) -> None:
+    roles, upstream = READERS[world]
+    found = explore(Protocol(roles, variant=SHARED), upstream)
+    assert not found.broken, "\n".join((found.broken, *found.story))
+    assert found.states > 200
+
+
+def test_h134_joining_a_look_that_is_under_way_is_wrong() -> None:
+    roles, upstream = READERS["an overwrite"]
+    found = explore(Protocol(roles, variant=replace(SHARED, joins_late=True)), upstream)
+    assert f"V1: actor 2 is told {OLD} (reads {OLD})" in found.broken
+    assert "read 2 joins a look under way" in found.story
 
 
 ALLOWED = Role("delete", OURS, may_delete=True)

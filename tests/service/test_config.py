@@ -40,6 +40,7 @@ def test_a_minimal_file_is_enough() -> None:
     assert config.upstream.timeouts.manifest == 30.0
     assert config.upstream.timeouts.idle == 300.0
     assert config.upstream.authorize == "auto"
+    assert config.upstream.trust == 60.0
     assert config.edge.listen == Listen("0.0.0.0", 5000)
     assert config.console.listen == Listen("127.0.0.1", 8080)
     assert config.redis.timeout == 1.0
@@ -60,6 +61,7 @@ def test_every_key_is_read() -> None:
           ca_file: /ca.pem
           timeouts: {connect: 5s, manifest: 1m, idle: 500ms}
           authorize: always
+          trust: 0s
         edge:
           listen: "[::1]:5000"
           tls: {cert: tls/cert.pem, key: tls/key.pem}
@@ -84,6 +86,7 @@ def test_every_key_is_read() -> None:
     assert config.upstream.password_file == Path("/etc/immuproxy/secrets/upstream")
     assert config.upstream.ca_file == Path("/ca.pem")
     assert config.upstream.timeouts.idle == 0.5
+    assert config.upstream.trust == 0.0
     assert config.edge.tls is not None
     assert config.edge.tls.cert == Path("/etc/immuproxy/tls/cert.pem")
     assert config.edge.trusted_proxies == (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("2001:db8::/32"))

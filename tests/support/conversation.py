@@ -202,6 +202,7 @@ async def edge_over(
         parts = Parts(lambda: in_force[0], store, upstream, metrics, chosen)
         runner = web.ServerRunner(EdgeServer(parts.edge.handle))
         await runner.setup()
+        stack.push_async_callback(parts.reads.ended)
         stack.push_async_callback(parts.manifest_puts.finished)
         stack.push_async_callback(runner.cleanup)
         site = web.TCPSite(runner, "127.0.0.1", 0)
