@@ -65,13 +65,19 @@ class Response(_Plain):
     """A response whose body is written piece by piece."""
 
 
+class _InOnePiece(Response):
+    """A response whose head waits for its body, so that both leave together."""
+
+    _send_headers_immediately = False  # private; pinned by a test
+
+
 class WholeResponse(web.Response, _Plain):
     """A response made at once, for aiohttp to write."""
 
 
 async def send(request: web.BaseRequest, answer: Answer) -> Response:
     """Write an answer; on HEAD and where the status has none, the body stays away but its length is told."""
-    response = Response(status=answer.status, headers=answer.headers)
+    response = _InOnePiece(status=answer.status, headers=answer.headers)
     if answer.body or request.method != "HEAD":
         response.headers["Content-Length"] = str(len(answer.body))
     bodies.settle(request, response)

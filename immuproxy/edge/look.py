@@ -35,14 +35,17 @@ class Looks(Generic[V]):
         *,
         most: int = MOST,
         shard: Callable[[Place], str] = lambda _: "",
+        begun: Callable[[], None] = lambda: None,
     ) -> None:
         """``look`` asks it of up to ``most`` places; what it raises, all hear who wait for that look.
 
         ``shard``: on which node of a cluster a place is; nobody waits for a look at another node.
+        ``begun`` is told of each look.
         """
         self._look = look
         self._most = most
         self._shard = shard
+        self._begun = begun
         self._lines: dict[str, _Line[V]] = {}
 
     async def at(self, place: Place) -> V:
@@ -50,8 +53,12 @@ class Looks(Generic[V]):
         shard = self._shard(place)
         line = self._lines.get(shard)
         if line is None:
-            line = self._lines[shard] = _Line(self._look, self._most)
+            line = self._lines[shard] = _Line(self._asked, self._most)
         return await asyncio.shield(line.join(place))
+
+    async def _asked(self, places: Sequence[Place]) -> Sequence[V]:
+        self._begun()
+        return await self._look(places)
 
 
 class _Line(Generic[V]):

@@ -30,6 +30,7 @@ from immuproxy.oci.errors import OciError
 from immuproxy.oci.routes import Operation
 from immuproxy.rules.model import Policy, Rule
 from immuproxy.store.redis import LedgerUnavailableError, ProxyOverloadedError
+from immuproxy.telemetry.metrics import Metrics
 
 log = structlog.get_logger("immuproxy.edge")
 
@@ -48,6 +49,7 @@ class Reads:
         manifests: ManifestMemory,
         known: Memory,
         pass_unknown: bool,
+        metrics: Metrics,
     ) -> None:
         """``pass_unknown`` lets reads of tags pass that this process knows nothing of while Redis is down."""
         self._register = register
@@ -58,8 +60,9 @@ class Reads:
         self._manifests = manifests
         self._known = known
         self._pass_unknown = pass_unknown
-        self._records = Looks(register.records_at, shard=register.node_of)
-        self._needed = Looks(register.are_stored, shard=register.node_of)
+        self._metrics = metrics
+        self._records = Looks(register.records_at, shard=register.node_of, begun=metrics.looked)
+        self._needed = Looks(register.are_stored, shard=register.node_of, begun=metrics.looked)
         self._second_looks = SecondLooks(registry.tag)
 
     async def read(self, operation: Operation, caller: Caller, rule: Rule) -> Answer:
@@ -109,11 +112,13 @@ class Reads:
 
         That gives other things to clients which do not name the type (H23).
         """
-        if not await self._pull_rights.may_pull(operation.repository, digest, caller):
-            return None
-        stored = await self._manifests.of(operation.repository, digest)
+        stored = None
+        if await self._pull_rights.may_pull(operation.repository, digest, caller):
+            stored = await self._manifests.of(operation.repository, digest)
         if stored is None or not caller.accepts(stored.media_type):
+            self._metrics.manifest_read("upstream")
             return None
+        self._metrics.manifest_read("memory")
         return answers.conditional(caller.headers, answers.manifest(stored, self._registry.standing), digest)
 
     # --- the ledger does not know (yet)

@@ -247,6 +247,7 @@ class Parts:
             manifests=ManifestMemory(self.register),
             known=Memory(time.monotonic, self.limits.quarantine),
             pass_unknown=self.choices.pass_unknown,
+            metrics=self.metrics,
         )
 
     @cached_property

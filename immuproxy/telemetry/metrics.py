@@ -61,6 +61,14 @@ _SECONDS = _Row(
     buckets=_LONG,
 )
 _IN_FLIGHT = _Row(Gauge, "immuproxy_requests_in_flight", "Requests at the edge that are not answered yet.")
+_READS = _Row(
+    Counter,
+    "immuproxy_manifest_reads",
+    "Reads of manifests that protected tags need, by where the answer came from.",
+    ("source",),
+    labels.SOURCES,
+)
+_LOOKS = _Row(Counter, "immuproxy_ledger_looks", "Looks at the ledger that such reads share.")
 _EVENTS = _Row(Counter, "immuproxy_events", "Events recorded by this process.", ("action", "outcome"), labels.EVENTS)
 _SHADOW = _Row(
     Counter,
@@ -164,6 +172,8 @@ class Metrics:
         self._requests = _REQUESTS.made(registry)
         self._seconds = _SECONDS.made(registry)
         self.in_flight = _IN_FLIGHT.made(registry)
+        self._reads = _READS.made(registry)
+        self._looks = _LOOKS.made(registry)
         self._events = _EVENTS.made(registry)
         self._shadow = _SHADOW.made(registry)
         self._compared = _COMPARED.made(registry)
@@ -206,6 +216,14 @@ class Metrics:
         shown = method if method in labels.METHODS else "other"
         self._requests.labels(kind, shown, str(status)).inc()
         self._seconds.labels(kind).observe(seconds)
+
+    def manifest_read(self, source: str) -> None:
+        """Count one read of what a protected tag needs: from ``memory`` or ``upstream``."""
+        self._reads.labels(source).inc()
+
+    def looked(self) -> None:
+        """Count one look at the ledger for such reads."""
+        self._looks.inc()
 
     def asked_upstream(self, pool: str, seconds: float) -> None:
         """Count one answer of the upstream: over ``data`` (streams) or ``control`` (manifests)."""

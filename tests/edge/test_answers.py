@@ -36,6 +36,22 @@ async def test_h46_no_header_is_added_but_the_date() -> None:
     assert answer.body == b"body"
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_an_answer_leaves_in_one_piece(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[bytes] = []
+
+    async def handle(asked: web.BaseRequest) -> web.StreamResponse:
+        assert asked.transport is not None
+        write = asked.transport.write
+        monkeypatch.setattr(asked.transport, "write", lambda data: written.append(data) or write(data))
+        return await answers.send(asked, Answer(200, CIMultiDict(), b"body"))
+
+    async with served(handle) as port:
+        answer = await ask(port, request(method, "/v2/"))
+    assert (answer.status, answer.header("Content-Length")) == (200, "4")
+    assert len(written) == 1
+
+
 async def test_h46_a_content_type_is_never_invented() -> None:
     answer = await sent(Answer(201, CIMultiDict(), b"x"))
     assert answer.header("Content-Type") is None
