@@ -119,7 +119,7 @@ class Reads:
             self._metrics.manifest_read("upstream")
             return None
         self._metrics.manifest_read("memory")
-        return answers.conditional(caller.headers, answers.manifest(stored, self._registry.standing), digest)
+        return answers.conditional(caller.headers, answers.manifest(stored, self._upstream.standing), digest)
 
     # --- the ledger does not know (yet)
 

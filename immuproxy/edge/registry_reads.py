@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from multidict import CIMultiDict
-
 from immuproxy.edge import answers, headers
 from immuproxy.edge.answers import Answer
 from immuproxy.edge.caller import Caller
@@ -51,8 +49,6 @@ class RegistryReads:
         self._manifest_store = manifest_store
         self._drifted = drifted
         self._pull_rights = pull_rights
-        self.standing: CIMultiDict[str] = CIMultiDict()
-        """The headers that stand in each answer of the registry, as it last gave a manifest."""
 
     async def tag(self, operation: Operation, caller: Caller, found: TagRecord, held: Committed) -> Answer:
         """What the tag holds, to whom the registry answers; raises `OciError`, `UpstreamUnavailableError`."""
@@ -117,8 +113,6 @@ class RegistryReads:
         asked = asyncio.get_running_loop().time()
         answer = await self.as_asked(operation, caller, reference)
         self._pull_rights.notice(operation.repository, caller, answer, digest, asked)
-        if answer.status == 200 and answer.digest == digest:
-            self.standing = headers.standing(answer.headers)
         return answer
 
     async def _is_held(self, operation: Operation, caller: Caller, answer: Answer, held: Committed) -> bool:
@@ -157,7 +151,7 @@ class RegistryReads:
         except UpstreamUnavailableError as error:  # its words name what the manifest needs
             message = f"{error.status or 'no answer'} when asked whether this client may pull"
             raise UpstreamUnavailableError(f"the upstream gave {message}", error.status) from error
-        own = answers.manifest(stored, self.standing)
+        own = answers.manifest(stored, self._upstream.standing)
         return answers.conditional(caller.headers, own, stored.digest) if may else answer
 
     async def _may_pull(self, repository: str, stored: StoredManifest, caller: Caller) -> bool:

@@ -135,6 +135,8 @@ class Upstream:
         self.takes_pushes = True
         self._base = THROUGH_SOCKET if self.url.startswith("unix:") else self.url
         self.origin = headers.origin(self._base)
+        self.standing: CIMultiDict[str] = CIMultiDict()
+        """The headers that it has in all its answers, as it last gave some content out."""
 
     def use(self, timeouts: Timeouts) -> None:
         """Other limits from the next request on; but ``manifest``, from which leases were made, stays as it was."""
@@ -202,7 +204,10 @@ class Upstream:
                 timeout=self.whole_limits,
             ) as response:
                 received = await _bounded(response) if method != "HEAD" else b""
-                return Answer(response.status, headers.end_to_end(told_by(response)), received)
+                answer = Answer(response.status, headers.end_to_end(told_by(response)), received)
+                if answer.status == 200 and answer.digest:
+                    self.standing = headers.standing(answer.headers)
+                return answer
         except aiohttp.ClientPayloadError as error:
             raise CutShortError(reason(error)) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:

@@ -43,7 +43,12 @@ async def test_an_answer_leaves_in_one_piece(method: str, monkeypatch: pytest.Mo
     async def handle(asked: web.BaseRequest) -> web.StreamResponse:
         assert asked.transport is not None
         write = asked.transport.write
-        monkeypatch.setattr(asked.transport, "write", lambda data: written.append(data) or write(data))
+
+        def note(data: bytes) -> None:
+            written.append(data)
+            write(data)
+
+        monkeypatch.setattr(asked.transport, "write", note)
         return await answers.send(asked, Answer(200, CIMultiDict(), b"body"))
 
     async with served(handle) as port:

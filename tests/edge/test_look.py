@@ -31,8 +31,9 @@ class Ledger:
         return [number] * len(places)
 
     async def begun(self, number: int) -> None:
-        while len(self.looks) <= number:
-            await asyncio.sleep(0.001)
+        async with asyncio.timeout(5):
+            while len(self.looks) <= number:
+                await asyncio.sleep(0.001)
 
     def answer(self, number: int) -> None:
         self.open[number].set_result(None)

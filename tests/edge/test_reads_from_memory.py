@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
+from multidict import CIMultiDict
 
 from immuproxy.edge import pull_rights, second_look
 from immuproxy.ledger.ids import new_event_id
@@ -139,6 +140,12 @@ async def test_a_thousand_reads_cost_few_looks_and_no_question_to_the_registry(
     reads = [edge.client.pull(REPOSITORY, tag) for tag in tags * 200]
     assert {(each.status, each.body) for each in await asyncio.gather(*reads)} == {(200, OURS.body)}
     assert not relay.asked
+    counted = await asyncio.to_thread(lambda: {each.name: each.samples for each in edge.metrics.registry.collect()})
+    assert [(each.labels["source"], each.value) for each in counted["immuproxy_manifest_reads"]] == [
+        ("memory", 1_001.0),
+        ("upstream", 0.0),
+    ]
+    assert 1 < counted["immuproxy_ledger_looks"][0].value < 300
     assert (await commands(edge))["hmget"] - before < 300  # a hundred connections of the client at a time
 
 
@@ -157,23 +164,25 @@ async def test_a_manifest_is_read_from_the_ledger_once(edge: RunningEdge) -> Non
 
 @pytest.mark.parametrize("pushed", [OURS, index(OURS, NEW)], ids=["image", "index"])
 async def test_what_comes_from_memory_is_the_registrys_answer_to_the_last_header(
-    edge: RunningEdge, relay: Between, registry: RegistryServer, pushed: Image
+    start_registry: Callable[..., RegistryServer], redis_server: RedisServer, pushed: Image
 ) -> None:
-    await edge.client.push(REPOSITORY, "1.0", pushed)
-    await edge.client.pull(REPOSITORY, "1.0")
-    straight, relay.asked[:] = Client(registry.url, edge.client.session), []
-    for reference in ("1.0", pushed.digest):
-        for method in ("GET", "HEAD"):
-            ours = await edge.client.pull(REPOSITORY, reference, method=method)
-            theirs = await straight.pull(REPOSITORY, reference, method=method)
-            for answer in (ours, theirs):
-                answer.headers.popall("Date")
-            assert (ours.status, sorted(ours.headers.items()), ours.body) == (
-                theirs.status,
-                sorted(theirs.headers.items()),
-                theirs.body,
-            )
-    assert not relay.asked
+    registry = start_registry(more={"http": {"headers": {"X-Content-Type-Options": ["nosniff"]}}})
+    async with between(registry.url) as relay, edge_over(relay.url, redis_server.url) as edge:
+        await edge.client.push(REPOSITORY, "1.0", pushed)
+        await edge.client.pull(REPOSITORY, "1.0")
+        relay.asked.clear()
+        for reference in ("1.0", pushed.digest):
+            for method in ("GET", "HEAD"):
+                ours = await edge.client.pull(REPOSITORY, reference, method=method)
+                theirs = await edge.direct.pull(REPOSITORY, reference, method=method)
+                for answer in (ours, theirs):
+                    answer.headers.popall("Date")
+                assert (ours.status, sorted(ours.headers.items()), ours.body) == (
+                    theirs.status,
+                    sorted(theirs.headers.items()),
+                    theirs.body,
+                )
+        assert len(relay.asked) == 4  # directly
 
 
 async def test_what_a_client_has_already_is_not_sent_again(edge: RunningEdge, relay: Between) -> None:
@@ -294,6 +303,37 @@ async def test_h135_a_refusal_ends_trust_at_once(
         assert (await alice.pull(REPOSITORY, "1.0")).status == status
 
 
+async def test_h135_a_doors_page_is_not_the_registrys_yes(
+    start_registry: Callable[..., RegistryServer], redis_server: RedisServer
+) -> None:
+    """A door that shows who is not logged in a page, with 200 (H83)."""
+    page = Answer(200, CIMultiDict({"Content-Type": "text/html"}), b"<html>log in</html>")
+    async with closed(start_registry, redis_server) as (_, relay, alice):
+        known = alice.headers["Authorization"]
+
+        async def door(request: Request) -> Answer | None:
+            return await request.forward() if request.headers.get("Authorization") == known else page
+
+        relay.act = door
+        await alice.pull(REPOSITORY, "1.0")
+        mallory = alice.as_user("mallory")
+        for method in ("HEAD", "GET", "GET"):
+            assert OURS.body not in (await mallory.pull(REPOSITORY, "1.0", method=method)).body
+        assert (await asked_for(relay, mallory))[1] > 0
+
+
+async def test_h135_where_a_door_goes_by_addresses_who_says_nothing_else_is_asked_for_each_time(
+    relay: Between, edge: RunningEdge
+) -> None:
+    async def door(request: Request) -> Answer | None:
+        answer = await request.forward()
+        return answer if "X-Forwarded-For" in request.headers else replace(answer, status=401)
+
+    await edge.client.push(REPOSITORY, "1.0", OURS)
+    relay.act = door
+    assert [(await asked_for(relay, edge.client))[1] for _ in range(3)] == [2, 1, 1]
+
+
 async def test_h135_a_token_for_another_repository_opens_nothing(
     start_registry: Callable[..., RegistryServer], redis_server: RedisServer
 ) -> None:
@@ -318,8 +358,7 @@ async def test_h135_a_repository_that_closes_is_closed_within_a_minute(
 ) -> None:
     async def login_page(request: Request) -> Answer | None:
         answer = await request.forward()
-        answer.headers.popall("Docker-Content-Digest", None)
-        return replace(answer, body=b"<html>log in</html>")
+        return replace(answer, headers=CIMultiDict({"Content-Type": "text/html"}), body=b"<html>log in</html>")
 
     monkeypatch.setattr(pull_rights, "ASKED_AGAIN", 0.0)
     monkeypatch.setattr(pull_rights, "SILENT", 0.0)
