@@ -97,7 +97,7 @@ class PullRights:
             known = self._strangers[repository] = _Strangers()
         if known.until <= asyncio.get_running_loop().time():
             known.asking = known.asking or asyncio.create_task(self._ask(known, repository, digest, caller))
-            if not (known.may and known.silent):
+            if not known.silent:
                 await asyncio.shield(known.asking)
         return known.may
 

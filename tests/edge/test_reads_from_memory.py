@@ -20,6 +20,7 @@ from immuproxy.ledger.register import Register
 from immuproxy.oci.manifests import ACCEPT_ALL
 from immuproxy.service.assembly import Choices
 from tests.support.between import Between, Request, between
+from tests.support.clusters import cluster_url, master_of, started_cluster
 from tests.support.conversation import Answer, Client, Image, RunningEdge, edge_over, image, index
 from tests.support.servers import RedisServer, RegistryServer
 from tests.support.tokens import TokenIssuer
@@ -460,6 +461,28 @@ async def test_a_redis_that_is_away_leaves_the_registrys_word(edge: RunningEdge,
         assert (await edge.client.pull(REPOSITORY, reference)).body == OURS.body
     await edge.direct.push(REPOSITORY, "1.0", NEW)
     assert (await edge.client.pull(REPOSITORY, "1.0")).status == 503
+
+
+async def test_a_node_of_a_cluster_that_stands_still_holds_up_no_read_of_what_another_has(
+    registry: RegistryServer, start_redis: Callable[..., RedisServer]
+) -> None:
+    servers = started_cluster(start_redis, masters=2)
+    names = [next(name for name in map("team/{}".format, range(99)) if master_of(name, 2) == at) for at in range(2)]
+    async with edge_over(registry.url, cluster_url(servers)) as edge:
+        for name in names:
+            await edge.client.push(name, "1.0", OURS)
+            assert (await edge.client.pull(name, "1.0")).status == 200
+        servers[1].pause()
+        try:
+            held_up = []
+            async with asyncio.timeout(1.5):
+                for _ in range(10):
+                    held_up.append(asyncio.create_task(edge.client.pull(names[1], "1.0")))
+                    assert (await edge.client.pull(names[0], "1.0")).body == OURS.body
+            assert not any(read.done() for read in held_up)
+        finally:
+            servers[1].resume()
+        await asyncio.gather(*held_up)
 
 
 # --- the way by the registry is left

@@ -24,6 +24,7 @@ AUTH = "console: {auth: {users_file: u, administrators: [anna]}}\n"
         ("", "default: frozen\n", []),
         ("", "edge: {trusted_proxies: [10.0.0.0/8], external_url: 'https://a'}\n", []),
         ("", "upstream: {url: 'http://registry:5000', timeouts: {connect: 1s, idle: 1m}}\n", []),
+        ("", "upstream: {url: 'http://registry:5000', trust: 0s}\n", []),
         ("", "upstream: {url: 'http://registry:5000', timeouts: {manifest: 1s}}\n", ["upstream.timeouts.manifest"]),
         ("", "upstream: {url: 'http://other:5000'}\n", ["upstream.url"]),
         ("", "redis: {url: 'redis://other:6379/0', wait: {replicas: 1}}\n", ["redis.url", "redis.wait.replicas"]),
@@ -64,6 +65,13 @@ def test_every_live_key_is_a_setting() -> None:
 
 def test_a_value_that_is_a_section_elsewhere_is_told_by_its_own_name() -> None:
     assert changed({"a": None, "b": 1}, {"a.x.y": 1, "a.z": 2, "b": 2}) == {"a", "b"}
+
+
+def test_trust_counts_at_once() -> None:
+    settings = LiveSettings(whole(""), Metrics())
+    assert settings.trust == 60.0
+    settings.take(whole("upstream: {url: 'http://registry:5000', trust: 0s}\n"))
+    assert settings.trust == 0.0
 
 
 def test_each_version_is_handed_on() -> None:
