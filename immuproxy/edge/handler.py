@@ -175,6 +175,8 @@ class Edge:
         return self._known[repository]
 
     def _located(self, answer: Answer, who: Caller) -> Answer:
+        if not headers.is_rewritten(answer.headers):
+            return answer
         relocated = headers.to_client(
             answer.headers.items(),
             status=answer.status,

@@ -167,6 +167,11 @@ def to_client(pairs: Pairs, *, status: int, upstream_origin: str, edge_origin: s
     return CIMultiDict((name, rewritten(name, value)) for name, value in kept)
 
 
+def is_rewritten(headers: CIMultiDict[str]) -> bool:
+    """Whether `to_client` changes anything in headers that are `end_to_end` already; most answers have no such one."""
+    return "location" in headers or any(name in headers for name in NOT_TO_CLIENT)
+
+
 REDIRECTS = range(300, 400)
 _ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*", re.ASCII)
 

@@ -171,6 +171,7 @@ class Metrics:
         build.info({"version": version, "python": platform.python_version()})
         self._requests = _REQUESTS.made(registry)
         self._seconds = _SECONDS.made(registry)
+        self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self.in_flight = _IN_FLIGHT.made(registry)
         self._reads = _READS.made(registry)
         self._looks = _LOOKS.made(registry)
@@ -214,8 +215,12 @@ class Metrics:
     def request(self, kind: str, method: str, status: int, seconds: float) -> None:
         """Count one request; methods outside the specification count as ``other``."""
         shown = method if method in labels.METHODS else "other"
-        self._requests.labels(kind, shown, str(status)).inc()
-        self._seconds.labels(kind).observe(seconds)
+        series = self._series.get((kind, shown, status))
+        if series is None:  # looking them up costs as much as all the rest
+            series = self._requests.labels(kind, shown, str(status)), self._seconds.labels(kind)
+            self._series[kind, shown, status] = series
+        series[0].inc()
+        series[1].observe(seconds)
 
     def manifest_read(self, source: str) -> None:
         """Count one read of what a protected tag needs: from ``memory`` or ``upstream``."""
