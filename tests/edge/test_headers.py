@@ -195,3 +195,14 @@ def test_h49_what_is_no_host_may_not(host: str) -> None:
 def test_any_text_can_be_asked_for_its_origin(text: str) -> None:
     headers.origin(text)
     down(text)
+
+
+@pytest.mark.parametrize("changed", [("Location", "http://registry:5000/v2/"), ("alt-svc", 'h3=":443"')])
+def test_h57_an_answer_stays_as_it_is_only_where_nothing_in_it_is_rewritten(changed: tuple[str, str]) -> None:
+    kept = CIMultiDict([("Etag", '"x"'), ("Docker-Content-Digest", "sha256:x")])
+    rewritten = CIMultiDict([*kept.items(), changed])
+    for original, expected in ((kept, False), (rewritten, True)):
+        sent = headers.to_client(
+            original.items(), status=200, upstream_origin="http://registry:5000", edge_origin="http://edge"
+        )
+        assert headers.is_rewritten(original) is expected is (sent != original)
