@@ -68,6 +68,8 @@ class PullRights:
 
     def notice(self, repository: str, caller: Caller, answer: Answer, digest: str, asked: float) -> None:
         """The registry gave this answer to a read of ``digest``, which it was ``asked`` then, by the loop's clock."""
+        if answer.status < _FAILED:
+            self._speaks(repository)
         key = self._key(repository, caller)
         if key is None:
             return
@@ -75,6 +77,12 @@ class PullRights:
             self._accepted[key] = max(asked, self._accepted.get(key, asked))
         elif answer.status in _ENDS_TRUST:
             self._accepted.pop(key, None)
+
+    def _speaks(self, repository: str) -> None:
+        """The registry answers others: where it is silent to strangers, that is meant for them."""
+        known = self._strangers.get(repository)
+        if known is not None and known.silent:
+            known.may = False
 
     def _is_accepted(self, repository: str, caller: Caller) -> bool:
         key = self._key(repository, caller)

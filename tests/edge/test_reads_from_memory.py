@@ -335,6 +335,21 @@ async def test_h135_where_a_door_goes_by_addresses_who_says_nothing_else_is_aske
     assert [(await asked_for(relay, edge.client))[1] for _ in range(3)] == [2, 1, 1]
 
 
+async def test_h135_a_door_that_is_silent_to_strangers_only_is_no_registry_that_is_away(
+    relay: Between, edge: RunningEdge
+) -> None:
+    async def door(request: Request) -> Answer | None:
+        return await request.forward() if "Authorization" in request.headers else Answer(503, CIMultiDict(), b"")
+
+    await edge.client.push(REPOSITORY, "1.0", OURS)
+    await edge.client.pull(REPOSITORY, "1.0")
+    relay.act = door
+    edge.parts.pull_rights._strangers[REPOSITORY].until = 0.0  # a minute is over
+    assert (await edge.client.pull(REPOSITORY, "1.0")).body == OURS.body
+    assert (await edge.client.as_user("alice").pull(REPOSITORY, "1.0", "*/*")).status == 404  # the registry's word
+    assert (await edge.client.pull(REPOSITORY, "1.0")).status == 503
+
+
 async def test_h135_a_token_for_another_repository_opens_nothing(
     start_registry: Callable[..., RegistryServer], redis_server: RedisServer
 ) -> None:
