@@ -92,7 +92,6 @@ SHARED = Variant(shared_looks=True)
 READERS = {
     "a push": ((PUSH, READ, READ), None),
     "an overwrite": ((OVERWRITE, READ, READ), OLD),
-    "two pushes": ((PUSH, OVERWRITE, READ), None),
     "an allowed delete": ((PUSH, Role("delete", OURS, may_delete=True), READ), None),
 }
 
