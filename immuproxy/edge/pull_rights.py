@@ -30,6 +30,11 @@ SILENT = 5.0
 MOST = 10_000
 """Credentials, and repositories, that are remembered; what was learnt first is forgotten first."""
 
+_STRANGER = CIMultiDict([("X-Forwarded-For", "192.0.2.1")])
+"""Somebody without a credential, and at an address that nobody has (RFC 5737): without one, a door that goes by
+addresses would see the proxy's own and may let that in.
+"""
+
 _ENDS_TRUST = frozenset({401, 403, 404})
 """Some registries answer 404 to whom they hide a repository from (H54)."""
 
@@ -113,7 +118,7 @@ class PullRights:
         loop = asyncio.get_running_loop()
         asked = loop.time()
         try:
-            found = await self._upstream.probe(repository, digest, caller.with_headers(CIMultiDict()))
+            found = await self._upstream.probe(repository, digest, caller.with_headers(_STRANGER))
         except UpstreamUnavailableError as error:
             known.silent = not 0 < error.status < _FAILED
             known.may = known.may and known.silent
