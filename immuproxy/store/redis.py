@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -242,10 +242,11 @@ class Store:
         return fault
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; one that hangs keeps nobody from leaving."""
         for task in self._trying.tasks:
             task.cancel()
-        await self.client.aclose()
+        with suppress(RedisError):
+            await self.client.aclose()
 
     async def _own_keys(self) -> Sequence[str]:
         if isinstance(self.client, RedisCluster):
