@@ -22,6 +22,7 @@ import pytest
 from blockbuster import blockbuster_ctx
 from redis import Redis
 from redis.exceptions import RedisError
+from xdist.scheduler import LoadFileScheduling
 
 from tests.support.servers import (
     RedisServer,
@@ -40,6 +41,24 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 LONGEST = ("test_recovery.py", "test_containers.py", "test_failovers.py", "test_soak.py", "test_restarts.py")
 LONG = ("invariants", "auditor", "e2e", "browser")
+CHANGES_THE_NETWORK = "tests/e2e/test_containers.py"
+MINDS_THE_NETWORK = "tests/browser/"
+
+
+class OneWorkerForTheNetwork(LoadFileScheduling):  # type: ignore[misc] # published without types
+    """A file a worker; but the browser and the containers one after the other, in the same one.
+
+    Chromium gives up its connections whenever an address of the machine comes or goes (`ERR_NETWORK_CHANGED`),
+    those to 127.0.0.1, too, and an engine that starts containers makes addresses.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "the network" if file.startswith((CHANGES_THE_NETWORK, MINDS_THE_NETWORK)) else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadFileScheduling | None:
+    return OneWorkerForTheNetwork(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.hookimpl(trylast=True)
