@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
@@ -13,19 +12,14 @@ from multidict import CIMultiDict
 
 from immuproxy.edge.closure import MAX_NEEDS
 from immuproxy.oci.manifests import DOCKER_MANIFEST
-from immuproxy.service.assembly import Choices
 from tests.support.between import Request, between
 from tests.support.conversation import Answer, RunningEdge, edge_over, image, index
 from tests.support.servers import RedisServer, RegistryServer
 
 
-@pytest.fixture(params=[60.0, 0.0], ids=["from memory", "by the registry"])
-async def edge(
-    request: pytest.FixtureRequest, registry: RegistryServer, redis_server: RedisServer
-) -> AsyncIterator[RunningEdge]:
-    choices = Choices(manifest_timeout=5.0, trust=lambda: request.param)
-    async with edge_over(registry.url, redis_server.url, choices=choices) as running:
-        yield running
+@pytest.fixture
+def edge(edge_either_way: RunningEdge) -> RunningEdge:
+    return edge_either_way
 
 
 async def test_h28_a_tag_moved_behind_the_proxy_still_reads_as_committed(edge: RunningEdge) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from immuproxy.oci.manifests import ACCEPT_ALL, DOCKER_MANIFEST
-from immuproxy.service.assembly import Choices
 from tests.support.conversation import Answer, Client, RunningEdge, edge_over, image, index
 from tests.support.servers import RedisServer, RegistryServer
 from tests.support.wire import ask, request
@@ -18,13 +17,9 @@ REPOSITORY = "team/app"
 METHODS = ("GET", "HEAD")
 
 
-@pytest.fixture(params=[60.0, 0.0], ids=["from memory", "by the registry"])
-async def edge(
-    request: pytest.FixtureRequest, registry: RegistryServer, redis_server: RedisServer
-) -> AsyncIterator[RunningEdge]:
-    choices = Choices(manifest_timeout=5.0, trust=lambda: request.param)
-    async with edge_over(registry.url, redis_server.url, choices=choices) as running:
-        yield running
+@pytest.fixture
+def edge(edge_either_way: RunningEdge) -> RunningEdge:
+    return edge_either_way
 
 
 def seen(answer: Answer) -> tuple[int, str, bytes]:
