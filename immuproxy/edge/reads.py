@@ -9,6 +9,7 @@ comes from a look that began after it (`immuproxy.edge.look`), and only bytes by
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 
 import structlog
 
@@ -63,7 +64,7 @@ class Reads:
         self._metrics = metrics
         self._records = Looks(register.records_at, shard=register.node_of, begun=metrics.looked)
         self._needed = Looks(register.are_stored, shard=register.node_of, begun=metrics.looked)
-        self._second_looks = SecondLooks(registry.tag)
+        self._second_looks = SecondLooks()
 
     async def read(self, operation: Operation, caller: Caller, rule: Rule) -> Answer:
         """The answer to a read; raises `OciError`, `UpstreamUnavailableError`."""
@@ -79,7 +80,9 @@ class Reads:
         answer = await self._from_memory(operation, caller, held.digest)
         if answer is None:
             return await self._registry.tag(operation, caller, found, held)
-        self._second_looks.after(operation, caller, found, held)
+        # A GET, because the answer to HEAD may be about bytes that are gone (H25).
+        asked = replace(operation, method="GET")
+        self._second_looks.after((found.repository, found.tag), lambda: self._registry.tag(asked, caller, found, held))
         return answer
 
     async def read_digest(self, operation: Operation, caller: Caller) -> Answer | None:

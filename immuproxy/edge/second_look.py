@@ -1,5 +1,6 @@
-"""The registry is asked behind an answer from memory, so that readers notice drift as they do where it is asked before
-(H28).
+"""The registry is asked behind an answer, so that drift is noticed as where it is asked before one (H28).
+
+Behind a read from memory, and behind a push that the registry said it took.
 """
 
 from __future__ import annotations
@@ -7,17 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import replace
 
 from cachetools import TTLCache
 
-from immuproxy.edge.answers import Answer
-from immuproxy.edge.caller import Caller
 from immuproxy.edge.upstream import UpstreamUnavailableError
-from immuproxy.ledger.model import Committed, TagRecord
 from immuproxy.ledger.reader import Place
 from immuproxy.oci.errors import OciError
-from immuproxy.oci.routes import Operation
 from immuproxy.store.redis import LedgerUnavailableError
 
 EVERY = 10.0
@@ -31,25 +27,23 @@ AT_ONCE = 8
 MOST = 10_000
 """Tags that are remembered."""
 
-Ask = Callable[[Operation, Caller, TagRecord, Committed], Awaitable[Answer]]
+Ask = Callable[[], Awaitable[object]]
 
 
 class SecondLooks:
     """Looks in the background; what does not fit is left to the next reader, and to the sweep."""
 
-    def __init__(self, ask: Ask, *, every: float = EVERY) -> None:
-        """``ask`` reads a tag from the registry, and reports what differs."""
-        self._ask = ask
+    def __init__(self, *, every: float = EVERY) -> None:
+        """``every``: seconds in which a tag is looked at once."""
         self._asked: TTLCache[Place, bool] = TTLCache(MOST, every)
         self._under_way: set[asyncio.Task[None]] = set()
 
-    def after(self, operation: Operation, caller: Caller, found: TagRecord, held: Committed) -> None:
-        """The tag was just read by ``caller``, with whose rights the registry is asked; does not wait."""
-        place = (found.repository, found.tag)
+    def after(self, place: Place, ask: Ask) -> None:
+        """The tag was just read or set; ``ask`` reads it from the registry and reports what differs.  Does not wait."""
         if place in self._asked or len(self._under_way) >= AT_ONCE:
             return
         self._asked[place] = True
-        look = asyncio.create_task(self._look(replace(operation, method="GET"), caller, found, held))
+        look = asyncio.create_task(_look(ask))
         self._under_way.add(look)
         look.add_done_callback(self._under_way.discard)
 
@@ -60,7 +54,7 @@ class SecondLooks:
             look.cancel()
         await asyncio.gather(*looks, return_exceptions=True)
 
-    async def _look(self, operation: Operation, caller: Caller, found: TagRecord, held: Committed) -> None:
-        """A GET, because the answer to HEAD may be about bytes that are gone (H25)."""
-        with suppress(LedgerUnavailableError, UpstreamUnavailableError, OciError):
-            await self._ask(operation, caller, found, held)
+
+async def _look(ask: Ask) -> None:
+    with suppress(LedgerUnavailableError, UpstreamUnavailableError, OciError):
+        await ask()

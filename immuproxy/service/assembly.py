@@ -202,6 +202,7 @@ class Parts:
             cleanup=self.cleanup,
             limits=self.limits,
             platforms=self.platforms,
+            drifted=self.healer.report,
         )
 
     @cached_property

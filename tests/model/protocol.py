@@ -134,6 +134,7 @@ class Variant:
     may still land; `remembers_held`, `remembers_claims`: off, a delete remembers nothing of what the tag held, or of an
     armed overwrite (H110).  `rule_widens`: on, the tag is free to move at first, until a rule comes to hold it at any
     time (H104); `settles_again`: off, a push from before is answered all the same.
+    `believes_answers`: on, a PUT whose answer came is committed without a look at the upstream; off, none is.
     `shared_looks`: on, readers gather for a look at the ledger, and what it shows comes from memory (edge/look.py);
     `joins_late`: on, they also get what a look shows that is under way (H134).
     """
@@ -150,6 +151,7 @@ class Variant:
     remembers_claims: bool = True
     rule_widens: bool = False
     settles_again: bool = True
+    believes_answers: bool = True
     shared_looks: bool = False
     joins_late: bool = False
 
@@ -210,7 +212,12 @@ class Protocol:
         for request in state.sent:
             gone = state._replace(sent=state.sent - {request})
             yield f"{request.method} of {request.actor} is lost", gone
-            yield f"{request.method} of {request.actor} arrives", self._arrived(gone, request)
+            arrived = self._arrived(gone, request)
+            yield f"{request.method} of {request.actor} arrives", arrived
+            sender = state.actors[request.actor]
+            if self.variant.believes_answers and sender.known == "sent" and sender.attempt == request.attempt:
+                answered = arrived.put(request.actor, sender._replace(known="answered"))
+                yield f"{request.method} of {request.actor} arrives and is answered", answered
         if state.mark and self._sweep_may_look(state):
             ended = state._replace(mark=None)
             if state.upstream != state.mark and record.committed == state.mark:
@@ -469,7 +476,7 @@ class Protocol:
 
     def _push_verify(self, state: State, number: int, role: Role, actor: Actor) -> Iterator[Step]:
         """After the answer, or after waiting in vain for one: the request may still be under way."""
-        if state.upstream == role.digest:
+        if actor.known == "answered" or state.upstream == role.digest:
             yield f"push {number} verifies", state.put(number, actor._replace(at="commit", known=None))
         elif actor.known == "resumed":
             yield f"push {number} sends again", state.put(number, actor._replace(at="send", known=None))

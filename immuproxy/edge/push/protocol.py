@@ -1,4 +1,4 @@
-"""A push to a protected tag: evaluate -> claim -> probe -> arm -> one PUT -> verify -> commit -> answer.
+"""A push to a protected tag: evaluate -> claim -> probe -> arm -> one PUT -> commit -> answer, and a look behind it.
 
 The upstream has no compare-and-set, so the ledger decides who may set the tag and the upstream only stores content.
 What a tag's record is, which script of the register changes it, and what the client hears of that, is the table
@@ -13,7 +13,7 @@ claim stays.  Why that is enough stands in docs/guarantees.md.  Hazards H13-H22,
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Flag, auto
@@ -33,6 +33,7 @@ from immuproxy.edge.push.platforms import Platforms
 from immuproxy.edge.push.retry import insist, once_more
 from immuproxy.edge.recovery import Recovery
 from immuproxy.edge.refusals import Refusals, first_message
+from immuproxy.edge.second_look import SecondLooks
 from immuproxy.edge.upstream import Found, OutcomeUnknownError, Upstream, UpstreamUnavailableError
 from immuproxy.ledger.content import Content
 from immuproxy.ledger.epoch import Epoch
@@ -177,8 +178,11 @@ class Guard:
         cleanup: ClaimCleanup,
         limits: Limits,
         platforms: Platforms,
+        drifted: Callable[[TagRecord, str], None],
     ) -> None:
-        """All parts are shared with the other ways of a request."""
+        """All parts are shared with the other ways of a request; ``drifted`` is told what the upstream shows instead of
+        what the tag holds, and must not wait.
+        """
         self._register = register
         self._epoch = epoch
         self._upstream = upstream
@@ -192,6 +196,8 @@ class Guard:
         self._cleanup = cleanup
         self._limits = limits
         self._platforms = platforms
+        self._second_looks = SecondLooks()
+        self._drifted = drifted
 
     async def push(self, push: Push) -> Answer:
         """Carry one push to its end.
@@ -219,6 +225,7 @@ class Guard:
 
     async def ended(self) -> None:
         """Before the ledger's connection closes."""
+        await self._second_looks.ended()
         await self._blob_checks.ended()
         await self._cleanup.ended()
 
@@ -537,6 +544,8 @@ class Guard:
             reach(Failpoint.PUT_APPLIED)
             if answer is not None and answer.status >= 300:
                 return await self._rejected(attempt, answer, sent)
+            if answer is not None and answer.digest == push.manifest.digest:
+                return await self._commit(attempt, looks=True)
             if await self._is_stored(push):
                 return await self._commit(attempt)
         raise errors.unavailable("the upstream did not store the push; try again, the tag is kept for this content")
@@ -589,7 +598,8 @@ class Guard:
     # --- verify
 
     async def _is_stored(self, push: Push) -> bool:
-        """Whether the upstream gives out the very bytes under the tag (H25).
+        """Whether the upstream gives out the very bytes under the tag (H25): asked where nobody knows what became of a
+        PUT, and where its answer does not name the digest.
 
         A registry that was killed may have left an empty link, which only another PUT mends: it counts as not stored
         (H16).
@@ -602,7 +612,8 @@ class Guard:
 
     # --- commit, and the answer
 
-    async def _commit(self, attempt: Attempt) -> Answer:
+    async def _commit(self, attempt: Attempt, *, looks: bool = False) -> Answer:
+        """``looks``: nobody has looked yet whether the upstream shows what it said that it took."""
         reach(Failpoint.PRE_COMMIT)
         push, held, verdict = attempt.push, attempt.over_digest, attempt.verdict
         event = replace(
@@ -622,7 +633,19 @@ class Guard:
         if reply.step is not Step.COMMITTED:
             raise Retry
         reach(Failpoint.POST_COMMIT)
+        if looks:
+            self._second_looks.after((push.repository, push.tag), lambda: self._look(push))
         return push.created()
+
+    async def _look(self, push: Push) -> None:
+        """Behind the answer: another PUT that came late, or a crash of the registry, may have changed its link."""
+        found = await self._upstream.probe(push.repository, push.tag, push.caller)
+        shown = found.digest if isinstance(found, Found) else ""
+        if shown == push.manifest.digest:
+            return
+        now = await self._register.read(push.repository, push.tag)
+        if now.committed and now.committed.digest == push.manifest.digest and now.claim is None:
+            self._drifted(now, shown)
 
 
 def _require_generation(attempt: Attempt, reply: Reply) -> None:
