@@ -20,18 +20,22 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Sequence
+from typing import Any
 
 import structlog
 
 from immuproxy.ledger import keys
 from immuproxy.ledger.clock import Clock
 from immuproxy.store import steady
-from immuproxy.store.redis import Argument, LedgerUnavailableError, Store
+from immuproxy.store.redis import Argument, Call, LedgerUnavailableError, Store
 
 log = structlog.get_logger("immuproxy.ledger")
 
 INTERVAL = 2.0
 """Seconds between two beats."""
+
+_KEYS = (keys.REPOSITORIES, keys.LINEAGE, keys.BEATS)
 
 _FAULTS = {
     "EMPTIED": "it was emptied",
@@ -75,6 +79,18 @@ class Epoch:
         self._known.add(repository)
         return self._lineage
 
+    async def list_and(self, repository: str, step: Call) -> Any:
+        """As `list`, with a step in the repository right behind it, in one trip where that can be; its reply.
+
+        Where a loss comes to light, the step was taken all the same, as it is behind `list`.
+        """
+        if repository not in self._known:
+            await self.list(repository)
+        asked = Call("look", _KEYS, self._asked(repository, 1))
+        looked, reply = await self._store.in_one_trip(asked, step)
+        self._saw(looked)
+        return reply
+
     async def beat(self) -> None:
         """Advance the beat, and see whether anything was lost."""
         await self._look("", 0, beats=1, durable=True)
@@ -92,8 +108,12 @@ class Epoch:
     async def _look(self, repository: str, known: int, *, beats: int = 0, durable: bool) -> None:
         """Run ``look.lua``; of one that fails nothing counts as seen."""
         run = self._store.durable_script if durable else self._store.script
-        asked: list[Argument] = [repository, known, self._process, self._lineage, self._beat]
-        reply = await run("look", [keys.REPOSITORIES, keys.LINEAGE, keys.BEATS], [*asked, secrets.token_hex(8), beats])
+        self._saw(await run("look", _KEYS, self._asked(repository, known, beats)))
+
+    def _asked(self, repository: str, known: int, beats: int = 0) -> Sequence[Argument]:
+        return [repository, known, self._process, self._lineage, self._beat, secrets.token_hex(8), beats]
+
+    def _saw(self, reply: Sequence[Any]) -> None:
         lineage, fault = reply[0].decode(), reply[1].decode()
         doubted = int(reply[4])
         if doubted >= 0:

@@ -272,3 +272,17 @@ class Reply:
     step: Step
     now: int
     record: TagRecord
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimReply(Reply):
+    """That of a claim, with what else a push has to know, as it was in that very step.
+
+    ``deletes``: how many have ended in the repository.  ``excepted``: somebody allowed something of the tag for a
+    while, and has not ended it.  ``unattached``: those of the digests asked for that something needs, and to which not
+    all is attached that they need (H81, H91).
+    """
+
+    deletes: int = 0
+    excepted: bool = False
+    unattached: tuple[str, ...] = ()

@@ -9,7 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from immuproxy.ledger.model import Claim, Committed, Finding, Reply, State, Step, StoredManifest, TagRecord, Tombstone
+from immuproxy.ledger.model import (
+    Claim,
+    ClaimReply,
+    Committed,
+    Finding,
+    Reply,
+    State,
+    Step,
+    StoredManifest,
+    TagRecord,
+    Tombstone,
+)
 
 SHOWN = ("by", "first_by", "first_adopted", "media_type", "size", "platforms", "rule", "event")
 FIELDS = (
@@ -46,9 +57,26 @@ def stored_of(digest: str, value: bytes) -> StoredManifest:
 
 def reply_of(repository: str, tag: str, reply: Sequence[bytes]) -> Reply:
     """A script's answer: status, time, then the record's fields and values in turn."""
+    status, now, fields = _parts(reply)
+    return Reply(status, now, record_of(repository, tag, fields))
+
+
+def claim_reply_of(repository: str, tag: str, reply: Sequence[bytes]) -> ClaimReply:
+    """The same of ``claim.lua``, which has more to say behind the record."""
+    status, now, fields = _parts(reply)
+    return ClaimReply(
+        status,
+        now,
+        record_of(repository, tag, fields),
+        deletes=int(fields["deletes"]),
+        excepted=fields["excepted"] == "1",
+        unattached=tuple(fields["unattached"].split()),
+    )
+
+
+def _parts(reply: Sequence[bytes]) -> tuple[Step, int, dict[str, str]]:
     status, now, *flat = (item.decode() for item in reply)
-    fields = dict(zip(flat[::2], flat[1::2], strict=True))
-    return Reply(Step(status), int(now), record_of(repository, tag, fields))
+    return Step(status), int(now), dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def record_of(repository: str, tag: str, fields: Mapping[str, str]) -> TagRecord:

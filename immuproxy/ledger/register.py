@@ -23,12 +23,23 @@ from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.going import Adoption, GoneTag, MovedTag, OverwriteArmedError, Permit
 from immuproxy.ledger.ids import new_event_id
 from immuproxy.ledger.late import LateWrites
-from immuproxy.ledger.model import Action, Claim, Event, Outcome, Reply, Step, StoredManifest, TagRecord, as_written
+from immuproxy.ledger.model import (
+    Action,
+    Claim,
+    ClaimReply,
+    Event,
+    Outcome,
+    Reply,
+    Step,
+    StoredManifest,
+    TagRecord,
+    as_written,
+)
 from immuproxy.ledger.reader import Range, Reader
-from immuproxy.ledger.records import packed, reply_of
+from immuproxy.ledger.records import claim_reply_of, packed, reply_of
 from immuproxy.ledger.watch import Ages
 from immuproxy.store import steady
-from immuproxy.store.redis import Argument, Store
+from immuproxy.store.redis import Argument, Call, Store
 
 QUARANTINE_MS = 300_000
 """That of the standard time limit of a manifest request.  Whoever sets tags says how long it really is."""
@@ -91,19 +102,20 @@ class Register(Reader):
         resolved_token: str = "",
         quarantine_ms: int = 0,
         closing: Event | None = None,
-    ) -> Reply:
+        spelled: Sequence[str] = (),
+    ) -> ClaimReply:
         """Claim the tag for a digest (``claim.lua``).
 
         ``over_generation``: the generation that the caller may overwrite, and ``over_digest`` what it held, empty for a
         tombstone.  ``resolved_token``: the stale armed claim that the caller found absent upstream; it is replaced once
-        it is ``quarantine_ms`` old, and ``closing`` is its event.
+        it is ``quarantine_ms`` old, and ``closing`` is its event.  ``spelled``: digests of which the reply tells
+        whether they lack anything.
         """
-        await self._epoch.list(repository)
         seen, asked = await self._seen(repository), steady.now()
-        reply = await self._publish(
-            repository,
+        parts = ("marks", "pins", "manifests", "intents", "outbox", "claims", "deletes", "exceptions")
+        step = Call(
             "claim",
-            _keys(repository, tag, "marks", "pins", "manifests", "intents", "outbox", "claims"),
+            _keys(repository, tag, *parts),
             [
                 content.digest,
                 token,
@@ -116,9 +128,11 @@ class Register(Reader):
                 tag,
                 over_digest,
                 *seen,
+                " ".join(spelled),
             ],
+            durable=True,
         )
-        claimed = reply_of(repository, tag, reply)
+        claimed = claim_reply_of(repository, tag, await self._listed(repository, step))
         await self.clock.check(keys.tag(repository, tag), claimed.now, asked=asked)
         return claimed
 
@@ -272,8 +286,8 @@ class Register(Reader):
 
     async def record(self, event: Event) -> None:
         """Record something that changes nothing: a refused delete, drift."""
-        await self._epoch.list(event.repository)
-        await self._publish(event.repository, "record", _slot(event.repository, "outbox"), [as_written(event)])
+        step = Call("record", _slot(event.repository, "outbox"), [as_written(event)], durable=True)
+        await self._listed(event.repository, step)
         self._count(event, written=True)
 
     async def record_judged(self, event: Event, found: TagRecord) -> bool:
@@ -281,11 +295,10 @@ class Register(Reader):
 
         False where the tag does not hold that any more: what replaced it is told already (H117).
         """
-        await self._epoch.list(event.repository)
         keys_ = [*_slot(event.repository, "outbox"), keys.tag(event.repository, event.tag)]
         held = found.committed.digest if found.committed else ""
-        told: list[Argument] = [as_written(event), held, found.generation]
-        return self._count(event, written=bool(await self._publish(event.repository, "record", keys_, told)))
+        step = Call("record", keys_, [as_written(event), held, found.generation], durable=True)
+        return self._count(event, written=bool(await self._listed(event.repository, step)))
 
     # --- deletes
 
@@ -451,6 +464,13 @@ class Register(Reader):
             self._recorded(event)
         return written
 
+    async def _listed(self, repository: str, step: Call) -> Any:
+        """List the repository, and take the step, in one trip where that can be."""
+        try:
+            return await self._epoch.list_and(repository, step)
+        finally:
+            self._published(repository)
+
     async def _publish(self, repository: str, name: str, keys_: Sequence[str], args: Sequence[Argument]) -> Any:
         run = self._store.durable_script if name in _WAITED_FOR else self._store.script
         try:
@@ -465,7 +485,7 @@ _AS_SECOND = 2
 _SET = frozenset({Outcome.CREATED, Outcome.OVERWRITTEN, Outcome.UNCHANGED})
 """How a push ends whose tag holds its content from then on."""
 
-_WAITED_FOR = frozenset({"claim", "arm", "commit", "adopt", "drift_open", "delete_end", "record", "conclude"})
+_WAITED_FOR = frozenset({"arm", "commit", "adopt", "drift_open", "delete_end", "conclude"})
 """Steps that wait for replicas or disk where told to: those whose loss could make two winners or undo one (H67, H68),
 and those whose event goes with an answer (H109).
 """

@@ -134,6 +134,22 @@ class Durability:
         return ""
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A step that is still to be taken: a script by its name.  ``durable``: it waits for what `Durability` asks."""
+
+    name: str
+    keys: Sequence[str]
+    args: Sequence[Argument]
+    durable: bool = False
+
+    def command(self, *, whole: bool) -> Sequence[Argument]:
+        """As it is sent: by its digest, or the ``whole`` text where Redis does not know that."""
+        script = SCRIPTS[self.name]
+        by = ("EVAL", script.text) if whole else ("EVALSHA", script.sha)
+        return (*by, len(self.keys), *self.keys, *self.args)
+
+
 class Store:
     """One Redis, however it is reached.  Replies are bytes (``decode_responses`` is off)."""
 
@@ -185,10 +201,45 @@ class Store:
     async def _waited_for(self, key: str, call: Sequence[Argument]) -> Any:
         async with self._asking(self._durable_turns):
             reply, confirmed = await self._together(key, call)
+        self._check_confirmed(confirmed)
+        return reply
+
+    def _check_confirmed(self, confirmed: int | Sequence[int]) -> None:
         fault = self._durability.fault(confirmed)
         if fault:
             raise UnconfirmedError(f"the ledger is written, but {fault}")
-        return reply
+
+    async def in_one_trip(self, first: Call, then: Call) -> tuple[Any, Any]:
+        """Two steps, the second right behind the first and only that one durable; their replies.
+
+        On a cluster they may lie on different nodes, and are taken one after the other.  Raises as `durable_script`;
+        either step may or may not have been taken then.
+        """
+        if isinstance(self.client, RedisCluster):
+            run = self.durable_script if then.durable else self.script
+            return await self.script(first.name, first.keys, first.args), await run(then.name, then.keys, then.args)
+        await self._check_gate(then.name)
+        wait = self._durability.command if then.durable else ()
+        async with self._asking(self._durable_turns if wait else self._turns):
+            replies = await self._piped((first, then), wait)
+        if wait:
+            self._check_confirmed(replies[-1])
+        return replies[0], replies[1]
+
+    async def _piped(self, calls: Sequence[Call], wait: Sequence[Argument]) -> Sequence[Any]:
+        replies = await self._sent([call.command(whole=False) for call in calls], wait)
+        if any(isinstance(reply, NoScriptError) for reply in replies):
+            replies = await self._sent([call.command(whole=True) for call in calls], wait)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return replies
+
+    async def _sent(self, commands: Sequence[Sequence[Argument]], wait: Sequence[Argument]) -> Sequence[Any]:
+        async with self.client.pipeline(transaction=False) as pipeline:
+            for command in (*commands, wait) if wait else commands:
+                pipeline.execute_command(*command)
+            return await pipeline.execute(raise_on_error=False)
 
     async def _together(self, key: str, call: Sequence[Argument]) -> list[Any]:
         """The replies of a command and of the one that waits for it.

@@ -34,19 +34,20 @@ async def edge(
 
 def stop_before(edge: RunningEdge, step: str, redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Redis stands still from when `step` is sent until its caller has given up; then it takes the step after all."""
-    real: Callable[..., Any] = edge.store.durable_script
+    way = "in_one_trip" if step == "claim" else "durable_script"
+    real: Callable[..., Any] = getattr(edge.store, way)
 
-    async def unlucky(name: str, *arguments: Any) -> Any:
-        if name != step:
-            return await real(name, *arguments)
-        monkeypatch.setattr(edge.store, "durable_script", real)
+    async def unlucky(*arguments: Any) -> Any:
+        if step not in (arguments[0], getattr(arguments[-1], "name", "")):
+            return await real(*arguments)
+        monkeypatch.setattr(edge.store, way, real)
         await asyncio.to_thread(redis.pause)
         try:
-            return await real(name, *arguments)
+            return await real(*arguments)
         finally:
             redis.resume()
 
-    monkeypatch.setattr(edge.store, "durable_script", unlucky)
+    monkeypatch.setattr(edge.store, way, unlucky)
 
 
 async def others_succeed(edge: RunningEdge) -> None:

@@ -30,6 +30,7 @@ from immuproxy.rules.document import load_rules
 from immuproxy.rules.model import RuleSet
 from immuproxy.service.assembly import Choices, Parts
 from immuproxy.store.redis import Durability, Store, connect
+from immuproxy.store.turns import Turns
 from immuproxy.telemetry.metrics import Metrics
 
 RULES = """
@@ -195,10 +196,12 @@ async def edge_over(
     chosen = choices or Choices(manifest_timeout=5.0)
     in_force = [load_rules(rules, "test.yml")]
     async with contextlib.AsyncExitStack() as stack:
-        store = await stack.enter_async_context(connect(redis_url, timeout=redis_timeout, durability=durability))
+        metrics = Metrics()
+        turns = Turns(answered=metrics.redis_seconds.observe)
+        opening = connect(redis_url, timeout=redis_timeout, durability=durability, turns=turns)
+        store = await stack.enter_async_context(opening)
         timeouts = Timeouts.model_construct(manifest=chosen.manifest_timeout)
         upstream = await stack.enter_async_context(opened(upstream_url, timeouts=timeouts))
-        metrics = Metrics()
         parts = Parts(lambda: in_force[0], store, upstream, metrics, chosen)
         runner = web.ServerRunner(EdgeServer(parts.edge.handle))
         await runner.setup()

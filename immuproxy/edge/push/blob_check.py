@@ -6,9 +6,9 @@ begun as soon as a client's upload, mount or look at a blob has passed, while th
 what was found then holds for a moment.
 
 What could make it untrue is a delete.  Every delete through any proxy ends with a step that counts it, and has its mark
-until then.  The count is read before the look, and again once the push has its claim: from there on no delete of what
-it needs is granted, and where one was still marked there would be no claim.  So an unchanged count says that none has
-come between.  What is changed at the registry itself, by garbage collection say, is missed where it falls into the
+until then.  The count is read before the look, and again in the step that claims the tag: from there on no delete of
+what it needs is granted, and where one was still marked there would be no claim.  So an unchanged count says that none
+has come between.  What is changed at the registry itself, by garbage collection say, is missed where it falls into the
 moment; collection while pushes go on breaks pushes after their commit in the same way (H36).
 """
 
@@ -60,12 +60,11 @@ class BlobChecks:
         self._ahead[place] = task
         task.add_done_callback(lambda _: self._ahead.pop(place, None))
 
-    async def lacking(self, repository: str, blobs: Sequence[str], caller: Caller) -> str:
+    async def lacking(self, repository: str, blobs: Sequence[str], caller: Caller, *, deletes: int) -> str:
         """One of the blobs that the upstream does not give out; empty when it gives out all.
 
-        Only for a push that has its claim.  Raises `UpstreamUnavailableError`.
+        ``deletes``: how many had ended when the push came to have its claim.  Raises `UpstreamUnavailableError`.
         """
-        deletes = await self._register.deletes(repository)
         for at in range(0, len(blobs), ASKED_AT_ONCE):
             batch = blobs[at : at + ASKED_AT_ONCE]
             found = await asyncio.gather(*(self._is_there((repository, blob), deletes, caller) for blob in batch))

@@ -26,8 +26,9 @@ class Evaluator:
         if self._rules().match(push.repository, push.tag) != push.rule:
             raise RuleChangedError
 
-    async def push(self, push: Push, found: TagRecord, *, now_ms: int) -> rules.Verdict:
-        """The verdict on ``push`` when the tag's record is ``found``; ``now_ms`` is the ledger's own time (H113).
+    async def push(self, push: Push, found: TagRecord, *, now_ms: int, excepted: bool = True) -> rules.Verdict:
+        """The verdict on ``push`` when the tag's record is ``found``; ``now_ms`` is the ledger's own time (H113), and
+        no exception is looked for where nobody has ``excepted`` the tag.
 
         By the rule and the exceptions that are in force now; raises `RuleChangedError` (H103).
         """
@@ -42,7 +43,7 @@ class Evaluator:
             now_ms=now_ms,
         )
         held = await self._held(push, found)
-        permitted = await self._permitted(push, now_ms)
+        permitted = await self._permitted(push, now_ms) if excepted else None
         self.require_in_force(push)
         return decide_push(push.rule, asked, held, deleted=_deleted(found), permitted=permitted)
 

@@ -11,7 +11,7 @@ attached before it is sent as well, so that no delete comes in between.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from immuproxy.edge.caller import Caller
 from immuproxy.edge.closure import Take, freely
@@ -43,18 +43,12 @@ class LateChildren:
             await self._attach_to(waiting, push.repository, push.manifest, push.caller, push.take)
         return bool(needed)
 
-    async def bring_guarded(self, push: Push, content: Content) -> None:
-        """As `bring`, for a push that pins ``content`` itself.
-
-        By its own digest its commit attaches it; but what the tag holds already is not committed again, and may have
-        been taken in while the upstream did not have all that it names by another algorithm (H81).
+    async def bring_guarded(self, push: Push, content: Content, unattached: Iterable[str]) -> None:
+        """As `bring`, for a push that pins ``content`` itself and has its claim, which told what is ``unattached`` of
+        `spelled`.
         """
-        own, *others = names.spellings(push.manifest.body)
-        known = all(map(names.is_digest, content.needs))
-        needed = await self._register.attached(push.repository, others if known else [own, *others])
-        for digest, attached in needed.items():
-            if not attached:
-                await self._attach(push.repository, digest, content)
+        for digest in unattached:
+            await self._attach(push.repository, digest, content)
 
     async def find(self, repository: str, missing: Iterable[str], caller: Caller) -> None:
         """Look again for children that were missing before they were pinned."""
@@ -77,3 +71,13 @@ class LateChildren:
             return True if step is Step.OK else None
 
         await once_free(attached, others="a delete of this content")
+
+
+def spelled(manifest: Manifest, content: Content) -> Sequence[str]:
+    """The digests of a manifest that may be needed while nothing is attached to them.
+
+    By its own digest the commit of its push attaches it; but what the tag holds already is not committed again, and may
+    have been taken in while the upstream did not have all that it names by another algorithm (H81).
+    """
+    own, *others = names.spellings(manifest.body)
+    return others if all(map(names.is_digest, content.needs)) else (own, *others)

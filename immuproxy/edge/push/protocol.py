@@ -27,7 +27,7 @@ from immuproxy.edge.push.blob_check import BlobChecks
 from immuproxy.edge.push.carrier import Carrier
 from immuproxy.edge.push.claim_cleanup import ClaimCleanup
 from immuproxy.edge.push.evaluate import Evaluator
-from immuproxy.edge.push.late_children import LateChildren
+from immuproxy.edge.push.late_children import LateChildren, spelled
 from immuproxy.edge.push.model import ManifestStore, Push
 from immuproxy.edge.push.platforms import Platforms
 from immuproxy.edge.push.retry import insist, once_more
@@ -37,7 +37,7 @@ from immuproxy.edge.second_look import SecondLooks
 from immuproxy.edge.upstream import Found, OutcomeUnknownError, Upstream, UpstreamUnavailableError
 from immuproxy.ledger.content import Content
 from immuproxy.ledger.epoch import Epoch
-from immuproxy.ledger.model import Event, Outcome, Reply, State, Step, TagRecord
+from immuproxy.ledger.model import ClaimReply, Event, Outcome, Reply, State, Step, TagRecord
 from immuproxy.ledger.register import Register
 from immuproxy.oci import errors
 from immuproxy.oci.errors import OciError
@@ -254,9 +254,7 @@ class Guard:
 
     async def content(self, push: Push) -> Content:
         """What the tag will need; every digest of it is pinned with the claim."""
-        content = await self._manifest_store.content(push.repository, push.manifest, push.caller, push.take)
-        await self._late_children.bring_guarded(push, content)
-        return content
+        return await self._manifest_store.content(push.repository, push.manifest, push.caller, push.take)
 
     # --- claim
 
@@ -273,6 +271,7 @@ class Guard:
                     return await self._claimed(attempt, reply)
                 case Step.RESUMED:
                     attempt.resumed = reply.record
+                    await self._attach(attempt, reply)
                     with suppress(UpstreamUnavailableError):
                         await self._keep(attempt)
                     return None
@@ -289,7 +288,7 @@ class Guard:
                     if waiting.is_long:
                         await self._help(attempt.push, reply.record)
 
-    async def _claim(self, attempt: Attempt) -> Reply:
+    async def _claim(self, attempt: Attempt) -> ClaimReply:
         push, resolved = attempt.push, attempt.resolved
         return await once_more(
             lambda: self._register.claim(
@@ -303,17 +302,19 @@ class Guard:
                 resolved_token=resolved.token if resolved else "",
                 quarantine_ms=self._limits.quarantine_ms,
                 closing=attempt.closing,
+                spelled=spelled(push.manifest, attempt.content),
             )
         )
 
     # --- COMMITTED, DELETED: the tag holds something already
 
-    async def _held(self, attempt: Attempt, reply: Reply) -> Answer | None:
+    async def _held(self, attempt: Attempt, reply: ClaimReply) -> Answer | None:
         """Unchanged, refused, or on as an overwrite of exactly this generation; judged again where that has gone."""
         push, found = attempt.push, reply.record
-        verdict = await self._evaluator.push(push, found, now_ms=await self._register.clock.time())
+        verdict = await self._evaluate(push, reply)
         match verdict.outcome:
             case Decision.UNCHANGED if found.committed:
+                await self._attach(attempt, reply)
                 return await self._unchanged(attempt, found)
             case Decision.REFUSE:
                 answer = await self._refusals.push(push, verdict, found)
@@ -378,16 +379,17 @@ class Guard:
 
     # --- CLAIMED: probe, and evaluate by what is in force now
 
-    async def _claimed(self, attempt: Attempt, reply: Reply) -> Answer | None:
+    async def _claimed(self, attempt: Attempt, reply: ClaimReply) -> Answer | None:
         """Nothing was sent yet: whatever goes wrong up to the arming gives the claim back."""
         push = attempt.push
         try:
             _require_generation(attempt, reply)
+            await self._attach(attempt, reply)
             if attempt.verdict is None:
                 await self._probe(attempt)
             # Whatever let it come here may have ended since (H103).
-            attempt.verdict = await self._evaluator.push(push, reply.record, now_ms=await self._register.clock.time())
-            lacking = await self._lacking(attempt)
+            attempt.verdict = await self._evaluate(push, reply)
+            lacking = await self._lacking(attempt, reply.deletes)
             await self._late_children.find(push.repository, attempt.content.missing, push.caller)
             if not lacking and attempt.verdict.outcome is not Decision.REFUSE:
                 await self._keep(attempt)
@@ -422,18 +424,26 @@ class Guard:
         if isinstance(found, Answer) and found.status != 404:
             raise errors.unavailable("the upstream does not let this client see the tag, so it cannot be protected")
 
-    async def _lacking(self, attempt: Attempt) -> OciError | None:
+    async def _lacking(self, attempt: Attempt, deletes: int) -> OciError | None:
         """Why the content could not be pulled: a registry takes it whose descriptor cache outlived a blob (H25, H36);
         or could not be kept from being deleted (H81).
         """
         if attempt.verdict is None or attempt.verdict.outcome is Decision.REFUSE:
             return None
         push, blobs = attempt.push, attempt.content.blobs
-        lacking = await self._blob_checks.lacking(push.repository, blobs, push.caller)
+        lacking = await self._blob_checks.lacking(push.repository, blobs, push.caller, deletes=deletes)
         if lacking:
             return errors.blob_unknown(lacking)
         unresolved = [blob for blob in blobs if blob in attempt.content.unresolved]
         return errors.blob_unresolved(unresolved[0]) if unresolved else None
+
+    async def _evaluate(self, push: Push, reply: ClaimReply) -> Verdict:
+        """By the claim's reply: an exception that was granted since then is one that came too late."""
+        now = await self._register.clock.time()
+        return await self._evaluator.push(push, reply.record, now_ms=now, excepted=reply.excepted)
+
+    async def _attach(self, attempt: Attempt, reply: ClaimReply) -> None:
+        await self._late_children.bring_guarded(attempt.push, attempt.content, reply.unattached)
 
     async def _keep(self, attempt: Attempt) -> None:
         await self._manifest_store.keep(attempt.push.repository, attempt.content, attempt.push.caller)

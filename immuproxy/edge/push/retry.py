@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from immuproxy.edge.push.attempt import FIRST_WAIT
 from immuproxy.ledger.model import Reply
@@ -14,8 +15,10 @@ AT_ONCE = 0.2
 
 COMMIT_TRIES = 3
 
+AnyReply = TypeVar("AnyReply", bound=Reply)
 
-async def once_more(step: Callable[[], Awaitable[Reply]]) -> Reply:
+
+async def once_more(step: Callable[[], Awaitable[AnyReply]]) -> AnyReply:
     """A step that may be repeated, once more where the connection broke at once: it may have been taken, and its claim
     would stand until the lease has passed (H65).  A Redis that does not answer is not asked again.
     """
