@@ -10,18 +10,17 @@ from dataclasses import dataclass, replace
 from multidict import CIMultiDict
 
 from immuproxy.allow.exceptions import Allows, Exceptions, Exemption
-from immuproxy.edge import answers, headers, listing, record
+from immuproxy.edge import answers, headers, record
+from immuproxy.edge.adoptions import Adoptions, UnseenError
 from immuproxy.edge.answers import Answer
 from immuproxy.edge.authority import Authority
 from immuproxy.edge.caller import Caller
-from immuproxy.edge.listing import ListingRefusedError
 from immuproxy.edge.needed import by_whom
-from immuproxy.edge.recovery import Recovery
 from immuproxy.edge.refusals import first_message
 from immuproxy.edge.taken import Taken
-from immuproxy.edge.upstream import NOT_EXECUTED, Found, Upstream, UpstreamUnavailableError
+from immuproxy.edge.upstream import NOT_EXECUTED, Upstream, UpstreamUnavailableError
 from immuproxy.ledger.going import Adoption, GoneTag, Permit
-from immuproxy.ledger.model import Action, Event, Outcome, Step, TagRecord
+from immuproxy.ledger.model import Action, Event, Outcome, Step
 from immuproxy.ledger.register import Register
 from immuproxy.oci import names
 from immuproxy.oci.errors import OciError, unavailable
@@ -36,9 +35,6 @@ ADOPTIONS = 3
 JUDGED = 3
 """How often one delete is judged, where an exception or its tag changes each time after that."""
 
-READ_AT_ONCE = 500
-"""Records read in one round trip."""
-
 ACCEPTED = 202
 DONE = frozenset({200, ACCEPTED, 204})
 """What a registry answers to a delete that it has carried out."""
@@ -46,10 +42,6 @@ DONE = frozenset({200, ACCEPTED, 204})
 
 class _UnadoptedError(Exception):
     """The ledger may have lost something after the tags of the repository were adopted."""
-
-
-class _UnseenError(Exception):
-    """Why it is unknown what some tag of the repository needs, so that nothing may go by digest."""
 
 
 class _ChangedError(Exception):
@@ -79,7 +71,7 @@ class Deletes:
         register: Register,
         upstream: Upstream,
         *,
-        recovery: Recovery,
+        adoptions: Adoptions,
         authority: Authority,
         exceptions: Exceptions,
         longest: float,
@@ -88,13 +80,11 @@ class Deletes:
         self._rules = rules
         self._register = register
         self._upstream = upstream
-        self._recovery = recovery
+        self._adoptions = adoptions
         self._authority = authority
         self._exceptions = exceptions
         self._longest = longest
         self._taken = Taken(rules, register, upstream)
-        self._adopted: dict[str, tuple[str, Adoption]] = {}
-        """Repository -> the rules file by which all its tags were adopted, and what the ledger was then."""
 
     async def delete(self, operation: Operation, caller: Caller) -> Answer:
         """Carry one delete to its end, or refuse it with 405 (the specification's answer for a disabled delete)."""
@@ -113,7 +103,9 @@ class Deletes:
         repository, tag = operation.repository, operation.reference
         rule = self._rules().match(repository, tag)
         # A tag that was protected once may still have its record, which has to go with it (H59).
-        known = self._known(repository, tag, caller) if rule.protects else self._register.read(repository, tag)
+        known = (
+            self._adoptions.record(repository, tag, caller) if rule.protects else self._register.read(repository, tag)
+        )
         found = await known
         held = found.committed.digest if found.committed else ""
         exception = await self._exception(repository, tag, held, rule)
@@ -136,16 +128,6 @@ class Deletes:
         now = await self._register.clock.looked() if found else 0
         return found if found and found.covers(Allows.DELETE, held, now) else None
 
-    async def _known(self, repository: str, tag: str, caller: Caller) -> TagRecord:
-        """The record of a protected tag, adopted now if the ledger did not have it."""
-        found = await self._register.read(repository, tag)
-        if found.committed is not None:
-            return found
-        seen = await self._upstream.probe(repository, tag, caller)
-        if isinstance(seen, Found):
-            await self._recovery.settle_as(found, seen, caller, self._rules().match(repository, tag))
-        return await self._register.read(repository, tag)
-
     # --- by digest
 
     async def _delete_digest(self, operation: Operation, caller: Caller) -> Answer:
@@ -153,13 +135,13 @@ class Deletes:
             return _nothing(operation)  # names that mean nothing leave no key (H96)
         for _ in range(ADOPTIONS):
             try:
-                adoption = await self._adopt_all(operation.repository, caller)
+                adoption = await self._adoptions.all(operation.repository, caller)
                 return await self._delete_adopted(operation, caller, adoption)
-            except _UnseenError as unseen:
+            except UnseenError as unseen:
                 draft = self._draft(_action(operation), caller, operation, digest=operation.reference)
                 return await self._refuse(replace(draft, reason=str(unseen)), caller, operation)
             except _UnadoptedError:
-                self._adopted.pop(operation.repository, None)  # another delete may have found the same
+                self._adoptions.forget(operation.repository)
         raise unavailable("the ledger was lost or restored in the middle of this delete; try again")
 
     async def _delete_adopted(self, operation: Operation, caller: Caller, adoption: Adoption) -> Answer:
@@ -228,44 +210,6 @@ class Deletes:
             for tag, rule in zip(holders, matched, strict=True)
         )
         return _Going(tuple(gone), tuple(exceptions))
-
-    async def _adopt_all(self, repository: str, caller: Caller) -> Adoption:
-        """Before the first delete in a repository, every protected tag of it gets its record, and its pins (H77).
-
-        Only what this process saw itself counts: the ledger may be an older copy that was put back before it started
-        (H68).  Returns what tells the delete's own step that nothing was lost since.
-        """
-        rules = self._rules()
-        known = self._adopted.get(repository)
-        if known and known[0] == rules.digest:
-            return known[1]
-        adoption = await self._register.begin_adoption(repository)
-        listed = await self._listed(repository, caller)
-        tags = [tag for tag in listed if names.is_tag(tag) and rules.protects(repository, tag)]
-        for at in range(0, len(tags), READ_AT_ONCE):
-            for found in await self._register.records(repository, tags[at : at + READ_AT_ONCE]):
-                if found.committed is None:
-                    await self._adopted_or_refused(repository, found.tag, caller)
-        self._adopted[repository] = rules.digest, adoption
-        return adoption
-
-    async def _adopted_or_refused(self, repository: str, tag: str, caller: Caller) -> None:
-        """Nothing may go where it is unknown what a tag needs (H94)."""
-        try:
-            await self._known(repository, tag, caller)
-        except OciError as error:
-            if error.status >= 500:
-                raise
-            raise _UnseenError(f"nothing here can be, because of {repository}:{tag}: {error.message}") from error
-
-    async def _listed(self, repository: str, caller: Caller) -> list[str]:
-        try:
-            return await listing.tags(self._upstream, repository, caller)
-        except ListingRefusedError as refused:
-            message = (
-                "the proxy must see all tags before it lets anything be deleted, and this client may not list them"
-            )
-            raise _UnseenError(message) from refused
 
     # --- both
 

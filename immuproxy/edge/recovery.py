@@ -7,6 +7,7 @@ upstream: through a probe with verified bytes, and one atomic step that checks w
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -32,11 +33,25 @@ CAME_TO_NOTHING = (
 TAKEN_OVER = "the proxy stopped; a push of the same content took over"
 
 
+def _nobody(_repository: str, _tag: str, _digest: str) -> None:
+    pass
+
+
 class Recovery:
     """Turns what the upstream shows into records."""
 
-    def __init__(self, register: Register, upstream: Upstream, manifest_store: ManifestStore, limits: Limits) -> None:
-        """Look at ``upstream``, write to ``register``."""
+    def __init__(
+        self,
+        register: Register,
+        upstream: Upstream,
+        manifest_store: ManifestStore,
+        limits: Limits,
+        adopted: Callable[[str, str, str], None] = _nobody,
+    ) -> None:
+        """Look at ``upstream``, write to ``register``; ``adopted`` is told the repository, tag and digest of what no
+        push stands behind that the ledger knows.
+        """
+        self._adopted = adopted
         self._late_children = LateChildren(register, manifest_store)
         self._limits = limits
         self._register = register
@@ -57,6 +72,8 @@ class Recovery:
             **_described(content),
         )
         reply = await self._register.adopt(repository, tag, content, event=event, reuse=rule.reuse_allowed)
+        if reply.record.committed and reply.record.committed.event == event.id:
+            self._adopted(repository, tag, found.digest)
         await self._late_children.find(repository, content.missing, caller)
         await self._keep(repository, content, caller)
         return reply

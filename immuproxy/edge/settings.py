@@ -36,7 +36,7 @@ class UpstreamSettings(Settings):
     ``username`` with ``password`` or ``password_file`` are the proxy's own credentials, for what no client asked for.
     ``authorize``: ``always`` asks the upstream about each push, ``auto`` only where it was seen to ask for credentials.
     ``trust``: for how long a read that it accepted says who may pull, so that manifests come from memory; 0 asks each
-    time.
+    time.  ``exclusive``: nobody but the proxies of this ledger writes to the registry.
     """
 
     url: UpstreamUrl
@@ -47,6 +47,7 @@ class UpstreamSettings(Settings):
     timeouts: Timeouts = Timeouts()
     authorize: Literal["auto", "always"] = "auto"
     trust: SecondsOrNone = 60.0
+    exclusive: bool = False
 
     @model_validator(mode="after")
     def _belong_together(self) -> Self:

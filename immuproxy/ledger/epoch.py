@@ -59,6 +59,11 @@ class Epoch:
         self._known: set[str] = set()
         self._recovered_at = self._sure_at = 0.0
 
+    @property
+    def lineage(self) -> str:
+        """The name of the ledger since its last loss, as far as this process knows; empty before it has looked."""
+        return self._lineage
+
     def recovering(self) -> float:
         """Seconds that the recovery still lasts; 0 when there is none."""
         return max(0.0, self._recovered_at - steady.now())

@@ -280,9 +280,11 @@ class ClaimReply(Reply):
 
     ``deletes``: how many have ended in the repository.  ``excepted``: somebody allowed something of the tag for a
     while, and has not ended it.  ``unattached``: those of the digests asked for that something needs, and to which not
-    all is attached that they need (H81, H91).
+    all is attached that they need (H81, H91).  ``adopted``: the adoption that the claim was given still holds, so a tag
+    without a record is not there.
     """
 
     deletes: int = 0
     excepted: bool = False
     unattached: tuple[str, ...] = ()
+    adopted: bool = False

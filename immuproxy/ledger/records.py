@@ -71,6 +71,7 @@ def claim_reply_of(repository: str, tag: str, reply: Sequence[bytes]) -> ClaimRe
         deletes=int(fields["deletes"]),
         excepted=fields["excepted"] == "1",
         unattached=tuple(fields["unattached"].split()),
+        adopted=fields["adopted"] == "1",
     )
 
 

@@ -103,19 +103,21 @@ class Register(Reader):
         quarantine_ms: int = 0,
         closing: Event | None = None,
         spelled: Sequence[str] = (),
+        adoption: Adoption | None = None,
     ) -> ClaimReply:
         """Claim the tag for a digest (``claim.lua``).
 
         ``over_generation``: the generation that the caller may overwrite, and ``over_digest`` what it held, empty for a
         tombstone.  ``resolved_token``: the stale armed claim that the caller found absent upstream; it is replaced once
         it is ``quarantine_ms`` old, and ``closing`` is its event.  ``spelled``: digests of which the reply tells
-        whether they lack anything.
+        whether they lack anything, and ``adoption`` what it tells of that (`begin_adoption`).
         """
         seen, asked = await self._seen(repository), steady.now()
-        parts = ("marks", "pins", "manifests", "intents", "outbox", "claims", "deletes", "exceptions")
+        written = ("marks", "pins", "manifests", "intents", "outbox", "claims")
+        looked_at = ("deletes", "exceptions", "adopted", "moved")
         step = Call(
             "claim",
-            _keys(repository, tag, *parts),
+            _keys(repository, tag, *written, *looked_at),
             [
                 content.digest,
                 token,
@@ -129,12 +131,14 @@ class Register(Reader):
                 over_digest,
                 *seen,
                 " ".join(spelled),
+                adoption.part if adoption else "",
             ],
             durable=True,
         )
         claimed = claim_reply_of(repository, tag, await self._listed(repository, step))
         await self.clock.check(keys.tag(repository, tag), claimed.now, asked=asked)
-        return claimed
+        adopted = claimed.adopted and adoption is not None and adoption.lineage == self._epoch.lineage
+        return replace(claimed, adopted=adopted)
 
     async def forget_claims(self, repository: str, *, between: Range) -> None:
         """`past_claims` have been seen to."""

@@ -101,7 +101,9 @@ async def running(path: Path, config: Config, reload: asyncio.Event) -> AsyncIte
         rooms = await _open(stack, path, config)
         door = await _door(rooms)
         safety = await _safety(rooms.store, strict=not config.redis.allow_unsafe_settings)
-        health = Health(safety, rooms.parts.epoch.clock, rooms.upstream, rooms.metrics)
+        health = Health(
+            safety, rooms.parts.epoch.clock, rooms.upstream, rooms.metrics, fault=lambda: rooms.parts.adoptions.fault
+        )
         await health.check()
         stack.push_async_callback(rooms.parts.reads.ended)
         stack.push_async_callback(rooms.parts.manifest_puts.finished)
@@ -212,6 +214,7 @@ def _choices(config: Config, settings: LiveSettings) -> Choices:
         manifest_timeout=config.upstream.timeouts.manifest,
         authorize_always=config.upstream.authorize == "always",
         pass_unknown=config.redis.reads_when_down == "pass-through",
+        exclusive=config.upstream.exclusive,
         door=lambda: settings.door,
         trust=lambda: settings.trust,
         service=service_caller(config.upstream.username, service_password(config)),
@@ -247,7 +250,13 @@ def _sweep(rooms: _Rooms) -> Sweep:
         epoch=parts.epoch,
         exceptions=parts.exceptions,
         upstream=account,
-        recovery=Recovery(parts.register, account, ManifestStore(parts.register, account), parts.limits),
+        recovery=Recovery(
+            parts.register,
+            account,
+            ManifestStore(parts.register, account),
+            parts.limits,
+            adopted=parts.adoptions.foreign,
+        ),
         limits=parts.limits,
         healer=parts.healer,
         caller=rooms.choices.service,

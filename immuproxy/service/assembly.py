@@ -13,6 +13,7 @@ from immuproxy.audit.testimony import Told, Witnesses
 from immuproxy.drift.healer import Healer
 from immuproxy.drift.service import anonymous_service
 from immuproxy.edge.access_log import AccessLog
+from immuproxy.edge.adoptions import Adoptions
 from immuproxy.edge.authority import Authority
 from immuproxy.edge.caller import Caller
 from immuproxy.edge.cases import Cases
@@ -53,14 +54,15 @@ class Choices:
 
     ``manifest_timeout``: seconds for one manifest request.  ``authorize_always``: ask the upstream about each push,
     even where it seems to ask nobody for credentials.  ``pass_unknown``: while Redis is down, reads of tags that this
-    process knows nothing of go through.  ``door`` is asked at each request, and so is ``trust``: for how many seconds
-    the upstream need not be asked again who may pull.  ``service``: who the proxy is at the upstream where no client
-    stands behind a request.
+    process knows nothing of go through.  ``exclusive``: nobody else writes to the upstream.  ``door`` is asked at each
+    request, and so is ``trust``: for how many seconds the upstream need not be asked again who may pull.  ``service``:
+    who the proxy is at the upstream where no client stands behind a request.
     """
 
     manifest_timeout: float = 30.0
     authorize_always: bool = False
     pass_unknown: bool = True
+    exclusive: bool = False
     door: Callable[[], ClientAddressing] = ClientAddressing
     trust: Callable[[], float] = lambda: 60.0
     service: Caller = field(default_factory=anonymous_service)
@@ -152,11 +154,23 @@ class Parts:
 
     @cached_property
     def recovery(self) -> Recovery:
-        return Recovery(self.register, self.upstream, self.manifest_store, self.limits)
+        return Recovery(
+            self.register,
+            self.upstream,
+            self.manifest_store,
+            self.limits,
+            adopted=self._foreign,
+        )
 
     @cached_property
     def healer(self) -> Healer:
-        return Healer(self.register, self.account or self.upstream, self.choices.service, self.limits)
+        return Healer(
+            self.register,
+            self.account or self.upstream,
+            self.choices.service,
+            self.limits,
+            found=self._foreign,
+        )
 
     @cached_property
     def authority(self) -> Authority:
@@ -202,6 +216,7 @@ class Parts:
             cleanup=self.cleanup,
             limits=self.limits,
             platforms=self.platforms,
+            adoptions=self.adoptions,
             drifted=self.healer.report,
         )
 
@@ -261,13 +276,21 @@ class Parts:
     def pull_rights(self) -> PullRights:
         return PullRights(self.upstream, self.choices.trust)
 
+    def _foreign(self, repository: str, tag: str, digest: str) -> None:
+        """Only when it is told: both parts are made from each other."""
+        self.adoptions.foreign(repository, tag, digest)
+
+    @cached_property
+    def adoptions(self) -> Adoptions:
+        return Adoptions(self.rules, self.register, self.upstream, self.recovery, exclusive=self.choices.exclusive)
+
     @cached_property
     def deletes(self) -> Deletes:
         return Deletes(
             self.rules,
             self.register,
             self.upstream,
-            recovery=self.recovery,
+            adoptions=self.adoptions,
             authority=self.authority,
             exceptions=self.exceptions,
             longest=3 * self.choices.manifest_timeout,

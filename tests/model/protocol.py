@@ -135,6 +135,7 @@ class Variant:
     armed overwrite (H110).  `rule_widens`: on, the tag is free to move at first, until a rule comes to hold it at any
     time (H104); `settles_again`: off, a push from before is answered all the same.
     `believes_answers`: on, a PUT whose answer came is committed without a look at the upstream; off, none is.
+    `exclusive`: on, a first push goes without a look at the upstream, as where the ledger knows of all that is there.
     `shared_looks`: on, readers gather for a look at the ledger, and what it shows comes from memory (edge/look.py);
     `joins_late`: on, they also get what a look shows that is under way (H134).
     """
@@ -152,6 +153,7 @@ class Variant:
     rule_widens: bool = False
     settles_again: bool = True
     believes_answers: bool = True
+    exclusive: bool = False
     shared_looks: bool = False
     joins_late: bool = False
 
@@ -397,7 +399,8 @@ class Protocol:
                 state.put(number, actor._replace(at="settle", known=claim.token)),
             )
             return
-        kind, next_at = (ARMED, "resume") if claim and claim.state == ARMED else (CLAIMED, "look")
+        free = "arm" if self.variant.exclusive else "look"
+        kind, next_at = (ARMED, "resume") if claim and claim.state == ARMED else (CLAIMED, free)
         taken = state._replace(record=state.record._replace(claim=Claim(kind, role.digest, mine)))
         if kind == CLAIMED and actor.over != state.record.generation:
             released = state._replace(record=state.record._replace(claim=None))

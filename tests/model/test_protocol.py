@@ -111,6 +111,20 @@ def test_h134_joining_a_look_that_is_under_way_is_wrong() -> None:
     assert "read 2 joins a look under way" in found.story
 
 
+EXCLUSIVE = Variant(exclusive=True)
+
+
+@pytest.mark.parametrize("world", [name for name in SMALL_WORLDS if "predates" not in name])
+def test_h138_nobody_need_look_where_the_ledger_knows_of_all(world: str) -> None:
+    found = explore(Protocol(SMALL_WORLDS[world], variant=EXCLUSIVE))
+    assert not found.broken, "\n".join((found.broken, *found.story))
+
+
+def test_h138_not_to_look_where_the_ledger_does_not_know_of_all_is_wrong() -> None:
+    found = explore(Protocol((PUSH, PUSH), variant=EXCLUSIVE), OLD)
+    assert f"V1: {OURS} is committed where the tag held {OLD}" in found.broken
+
+
 ALLOWED = Role("delete", OURS, may_delete=True)
 REVIVING = {
     "the push of what goes": ((PUSH, ALLOWED, READ), None),

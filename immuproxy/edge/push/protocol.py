@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from enum import Flag, auto
 
 from immuproxy.edge import answers, record
+from immuproxy.edge.adoptions import Adoptions
 from immuproxy.edge.answers import Answer
 from immuproxy.edge.closure import check_listed
 from immuproxy.edge.failpoints import Failpoint, reach
@@ -178,6 +179,7 @@ class Guard:
         cleanup: ClaimCleanup,
         limits: Limits,
         platforms: Platforms,
+        adoptions: Adoptions,
         drifted: Callable[[TagRecord, str], None],
     ) -> None:
         """All parts are shared with the other ways of a request; ``drifted`` is told what the upstream shows instead of
@@ -196,6 +198,7 @@ class Guard:
         self._cleanup = cleanup
         self._limits = limits
         self._platforms = platforms
+        self._adoptions = adoptions
         self._second_looks = SecondLooks()
         self._drifted = drifted
 
@@ -225,6 +228,7 @@ class Guard:
 
     async def ended(self) -> None:
         """Before the ledger's connection closes."""
+        await self._adoptions.ended()
         await self._second_looks.ended()
         await self._blob_checks.ended()
         await self._cleanup.ended()
@@ -303,6 +307,7 @@ class Guard:
                 quarantine_ms=self._limits.quarantine_ms,
                 closing=attempt.closing,
                 spelled=spelled(push.manifest, attempt.content),
+                adoption=self._adoptions.instead_of_probe(push.repository),
             )
         )
 
@@ -386,7 +391,7 @@ class Guard:
             _require_generation(attempt, reply)
             await self._attach(attempt, reply)
             if attempt.verdict is None:
-                await self._probe(attempt)
+                await self._require_unknown(attempt, reply)
             # Whatever let it come here may have ended since (H103).
             attempt.verdict = await self._evaluate(push, reply)
             lacking = await self._lacking(attempt, reply.deletes)
@@ -402,6 +407,17 @@ class Guard:
             return await self._refused(push, attempt.verdict, reply.record)
         return await self._without(attempt, lacking) if lacking else None
 
+    async def _require_unknown(self, attempt: Attempt, reply: ClaimReply) -> None:
+        """Whether the tag is not there: the ledger has no record of it, and does the upstream show something?"""
+        if not reply.adopted:
+            await self._probe(attempt)
+        recovering = self._epoch.recovering()
+        if recovering:
+            raise errors.unavailable(
+                "the ledger was lost or restored; until no earlier push can land any more, new tags have to wait",
+                retry_after=max(1, round(recovering)),
+            )
+
     async def _probe(self, attempt: Attempt) -> None:
         """Does the upstream already have the tag?  Then it predates us, or came by another way: adopt it (H71).
 
@@ -415,14 +431,9 @@ class Guard:
                 raise errors.unavailable("what the upstream shows under this tag is being deleted; try again")
             if reply.step is not Step.LATE:
                 raise Retry
-        recovering = self._epoch.recovering()
-        if recovering:
-            raise errors.unavailable(
-                "the ledger was lost or restored; until no earlier push can land any more, new tags have to wait",
-                retry_after=max(1, round(recovering)),
-            )
         if isinstance(found, Answer) and found.status != 404:
             raise errors.unavailable("the upstream does not let this client see the tag, so it cannot be protected")
+        self._adoptions.begin(push.repository, push.caller)
 
     async def _lacking(self, attempt: Attempt, deletes: int) -> OciError | None:
         """Why the content could not be pulled: a registry takes it whose descriptor cache outlived a blob (H25, H36);

@@ -3,7 +3,7 @@
 -- digest an armed one (H62); another digest only after the quarantine, having seen that the upstream has no such tag.
 --
 -- KEYS 1 tag record  2 marks  3 pins  4 manifests  5 intents  6 outbox  7 claims (so that the sweep finds what is left)
---      8 deletes  9 exceptions
+--      8 deletes  9 exceptions  10 adopted  11 moved
 -- ARGV 1 digest  2 token  3 lease (ms from now)  4 needs (space-separated digests)
 --      5 generation that may be overwritten, 0 for a first push
 --      6 token of the stale armed claim that the caller has resolved as absent upstream, or ''
@@ -11,9 +11,11 @@
 --      9 tag name  10 digest of that generation, or '' (a ledger that came back older may count anew, H102)
 --      11 what time the caller expects  12 for how long it has seen the clock go evenly (ms; see `passed`)
 --      13 digests to look after, space-separated
+--      14 what `adoption` said before all tags of the repository were adopted, or ''
 -- Returns {status, now, record..., 'deletes', how many have ended, 'excepted', '1' where an exception of the tag has not
 -- been ended, 'unattached', the digests to look after that something needs, and to which not all is attached that they
--- need (H81, H91)}; status one of
+-- need (H81, H91), 'adopted', '1' where nothing of the repository was lost since the adoption that was given, and no rule let this
+-- tag move when it was last pushed}; status one of
 --   CLAIMED   the caller owns the claim (also when the same token asks again: a lost reply is harmless)
 --   RESUMED   the caller took over an armed claim of its own digest; the PUT may be sent
 --   COMMITTED the tag holds something, and the caller did not come to overwrite that generation
@@ -47,7 +49,17 @@ local function unattached()
   return table.concat(found, ' ')
 end
 
-local beside = {deletes = redis.call('GET', KEYS[8]) or '0', excepted = text(redis.call('HEXISTS', KEYS[9], ARGV[9])), unattached = unattached()}
+local function is_adopted()
+  if ARGV[14] == '' or (redis.call('GET', KEYS[10]) or '') .. ' ' .. history() ~= ARGV[14] then return '' end
+  return redis.call('HEXISTS', KEYS[11], ARGV[9]) == 0 and '1' or ''
+end
+
+local beside = {
+  deletes = redis.call('GET', KEYS[8]) or '0',
+  excepted = text(redis.call('HEXISTS', KEYS[9], ARGV[9])),
+  unattached = unattached(),
+  adopted = is_adopted(),
+}
 
 local function answer(status)
   local told = reply(status, key, now)
