@@ -172,7 +172,7 @@ def test_the_results_of_a_trial_come_into_view(open_page: Open) -> None:
     page.evaluate("scrollTo(0, 0)")
     page.get_by_role("button", name="Replay").click()
     changed = page.locator("#changed")
-    expect(changed).to_contain_text("would change", timeout=30_000)
+    expect(changed).to_contain_text("would change")
     expect(changed).to_be_in_viewport()
     page.wait_for_function("document.getElementById('changed').getBoundingClientRect().top < innerHeight / 2")
 

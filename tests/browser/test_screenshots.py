@@ -71,7 +71,7 @@ def test_a_trial_of_rules_can_be_pictured(open_page: Open, tmp_path: Path, name:
     box = page.get_by_label("Rules to try")
     box.fill(box.input_value().replace("[latest, main,", "[latest,"))
     page.get_by_role("button", name="Replay").click()
-    expect(page.locator("#changed")).to_contain_text("would change", timeout=30_000)
+    expect(page.locator("#changed")).to_contain_text("would change")
     page.locator("#changed").scroll_into_view_if_needed()
     page.mouse.move(0, 0)
     kept(page, tmp_path, name, whole=False)
