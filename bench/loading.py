@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from bench.world import MEDIA_TYPE, World, digest_of, manifest_of
 from immuproxy.ledger import keys
 from immuproxy.ledger.model import StoredManifest
-from immuproxy.ledger.records import packed
+from immuproxy.ledger.packing import packed
 from tests.audit.loading import Line, command, written
 from tests.audit.made_up import DAY_MS
 

@@ -13,7 +13,8 @@ from immuproxy.ledger import keys
 from immuproxy.ledger.attention import Attention, AttentionKind
 from immuproxy.ledger.holders import Holders
 from immuproxy.ledger.model import Event, Finding, FindingPage, StoredManifest, TagRecord, event_from_dict
-from immuproxy.ledger.records import FIELDS, finding_of, record_of, stored_of
+from immuproxy.ledger.packing import unpacked
+from immuproxy.ledger.records import FIELDS, finding_of, record_of
 from immuproxy.oci import names
 from immuproxy.store.redis import LedgerUnavailableError, Store
 
@@ -48,10 +49,10 @@ class Reader:
     async def stored(self, repository: str, digest: str) -> StoredManifest | None:
         """The stored bytes of a manifest that a committed tag needs."""
         value = await self._store.do(self._store.client.hget(keys.manifests(repository), digest))
-        return stored_of(digest, value) if value else None
+        return unpacked(digest, value) if value else None
 
     async def stored_size(self, repository: str, digest: str) -> int:
-        """Its size in bytes, media type included; 0 where it is not stored."""
+        """How long its value is in bytes, of a large one the manifest's own size; 0 where it is not stored."""
         return int(await self._store.do(self._store.client.hstrlen(keys.manifests(repository), digest)))
 
     async def is_stored(self, repository: str, digest: str) -> bool:
@@ -63,7 +64,8 @@ class Reader:
         if not digests:
             return {}
         values = await self._store.do(self._store.client.hmget(keys.manifests(repository), digests))
-        return {digest: stored_of(digest, value) for digest, value in zip(digests, values, strict=True) if value}
+        found = (unpacked(digest, value) for digest, value in zip(digests, values, strict=True) if value)
+        return {manifest.digest: manifest for manifest in found if manifest}
 
     async def is_pinned(self, repository: str, digest: str) -> bool:
         """Whether a committed tag, or a push under way, needs the digest."""
@@ -130,7 +132,7 @@ class Reader:
         for repository, digest in places:
             pipeline.hget(keys.manifests(repository), digest)
         values = await self._store.do(pipeline.execute())
-        return [stored_of(digest, value) if value else None for (_, digest), value in zip(places, values, strict=True)]
+        return [unpacked(digest, value) if value else None for (_, digest), value in zip(places, values, strict=True)]
 
     async def are_stored(self, places: Sequence[Place]) -> list[bool]:
         """As `is_stored`, of some repositories and digests, as `records_at`."""

@@ -17,7 +17,6 @@ from immuproxy.ledger.model import (
     Reply,
     State,
     Step,
-    StoredManifest,
     TagRecord,
     Tombstone,
 )
@@ -42,17 +41,6 @@ FIELDS = (
     "deleted_digest",
     "deleted_by",
 )
-
-
-def packed(manifest: StoredManifest) -> bytes:
-    """A stored manifest as one value: media type, line feed, raw bytes."""
-    return manifest.media_type.encode() + b"\n" + manifest.body
-
-
-def stored_of(digest: str, value: bytes) -> StoredManifest:
-    """The inverse of `packed`."""
-    media_type, _, body = value.partition(b"\n")
-    return StoredManifest(digest, media_type.decode(), body)
 
 
 def reply_of(repository: str, tag: str, reply: Sequence[bytes]) -> Reply:

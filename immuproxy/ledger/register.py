@@ -35,8 +35,9 @@ from immuproxy.ledger.model import (
     TagRecord,
     as_written,
 )
+from immuproxy.ledger.packing import packed
 from immuproxy.ledger.reader import Range, Reader
-from immuproxy.ledger.records import claim_reply_of, packed, reply_of
+from immuproxy.ledger.records import claim_reply_of, reply_of
 from immuproxy.ledger.watch import Ages
 from immuproxy.store import steady
 from immuproxy.store.redis import Argument, Call, Store

@@ -31,6 +31,8 @@ START_SECONDS = 60.0
 STOP_SECONDS = 10.0
 LOCK_SECONDS = 5.0
 MAX_SOCKET_PATH = 100
+LONGEST_PACKED = "2048"
+"""Bytes of a field with which a small hash stays packed: a tag's record, of which one field lists what it needs."""
 """Characters of a Unix socket's path; Linux takes 107."""
 
 _PR_SET_PDEATHSIG = 1
@@ -126,6 +128,7 @@ async def _start(program: str, socket: Path, lock: IO[str]) -> asyncio.subproces
         "appendfsync": "everysec",
         "maxmemory-policy": "noeviction",
         "save": "",
+        "hash-max-listpack-value": LONGEST_PACKED,
         "logfile": str(socket.parent / "redis.log"),
     }
     arguments = [item for name, value in options.items() for item in (f"--{name}", value)]

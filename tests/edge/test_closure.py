@@ -29,7 +29,7 @@ from immuproxy.ledger import keys
 from immuproxy.ledger.content import Content
 from immuproxy.ledger.going import GoneTag
 from immuproxy.ledger.model import Action, Outcome, Reply, Step, StoredManifest
-from immuproxy.ledger.records import packed
+from immuproxy.ledger.packing import packed
 from immuproxy.oci.errors import OciError
 from immuproxy.oci.manifests import MAX_MANIFEST_BYTES, OCI_INDEX, OCI_MANIFEST, Manifest, read
 from immuproxy.store.redis import connect
