@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import structlog
 
-from immuproxy.edge import answers
+from immuproxy.edge import answers, second_look
 from immuproxy.edge.answers import Answer
 from immuproxy.edge.caller import Caller
 from immuproxy.edge.look import Looks
@@ -64,7 +64,7 @@ class Reads:
         self._metrics = metrics
         self._records = Looks(register.records_at, shard=register.node_of, begun=metrics.looked)
         self._needed = Looks(register.are_stored, shard=register.node_of, begun=metrics.looked)
-        self._second_looks = SecondLooks()
+        self._second_looks = SecondLooks(second_look.AT_ONCE)
 
     async def read(self, operation: Operation, caller: Caller, rule: Rule) -> Answer:
         """The answer to a read; raises `OciError`, `UpstreamUnavailableError`."""

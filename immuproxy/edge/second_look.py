@@ -22,7 +22,10 @@ long, and a thousand such tags cost the registry no more than a hundred reads a 
 """
 
 AT_ONCE = 8
-"""Of the 64 connections that the registry is asked for manifests with."""
+"""Of the 64 connections that the registry is asked for manifests with; behind reads."""
+
+BEHIND_PUSHES = 1
+"""Behind pushes, which the registry has just said it took: as one looks after the other, many pushes cost few looks."""
 
 MOST = 10_000
 """Tags that are remembered."""
@@ -33,14 +36,15 @@ Ask = Callable[[], Awaitable[object]]
 class SecondLooks:
     """Looks in the background; what does not fit is left to the next reader, and to the sweep."""
 
-    def __init__(self, *, every: float = EVERY) -> None:
-        """``every``: seconds in which a tag is looked at once."""
+    def __init__(self, at_once: int, *, every: float = EVERY) -> None:
+        """``at_once``: looks under way; ``every``: seconds in which a tag is looked at once."""
+        self._at_once = at_once
         self._asked: TTLCache[Place, bool] = TTLCache(MOST, every)
         self._under_way: set[asyncio.Task[None]] = set()
 
     def after(self, place: Place, ask: Ask) -> None:
         """The tag was just read or set; ``ask`` reads it from the registry and reports what differs.  Does not wait."""
-        if place in self._asked or len(self._under_way) >= AT_ONCE:
+        if place in self._asked or len(self._under_way) >= self._at_once:
             return
         self._asked[place] = True
         look = asyncio.create_task(_look(ask))

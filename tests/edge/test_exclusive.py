@@ -28,7 +28,7 @@ MANIFESTS = f"/v2/{REPOSITORY}/manifests/"
 
 @pytest.fixture(autouse=True)
 def _no_second_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(second_look, "AT_ONCE", 0)
+    monkeypatch.setattr(second_look, "BEHIND_PUSHES", 0)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Flag, auto
 
-from immuproxy.edge import answers, record
+from immuproxy.edge import answers, record, second_look
 from immuproxy.edge.adoptions import Adoptions
 from immuproxy.edge.answers import Answer
 from immuproxy.edge.closure import check_listed
@@ -199,7 +199,7 @@ class Guard:
         self._limits = limits
         self._platforms = platforms
         self._adoptions = adoptions
-        self._second_looks = SecondLooks()
+        self._second_looks = SecondLooks(second_look.BEHIND_PUSHES)
         self._drifted = drifted
 
     async def push(self, push: Push) -> Answer:
