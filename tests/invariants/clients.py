@@ -67,7 +67,7 @@ class Load:
 
     `images` are those that any tag of a repository may come to hold; `known` is every manifest by its digest, also
     those that were made for one push.  `faithful` clients ask for nothing that goes round the proxies or deletes, and
-    only for write-once tags.
+    only for write-once tags.  Where the registry is ``exclusive``, nobody goes round the proxies.
     """
 
     world: World
@@ -82,6 +82,7 @@ class Load:
     hot: list[tuple[str, str]] = field(default_factory=list)
     count: int = 0
     faithful: bool = False
+    exclusive: bool = False
 
     @property
     def direct(self) -> Client:
@@ -100,7 +101,7 @@ class Load:
             self.read: 40,
             self.hang_up: 5,
             self.push_several: 4,
-            self.bypass: 0 if self.faithful else 4,
+            self.bypass: 0 if self.faithful or self.exclusive else 4,
             self.delete: 0 if self.faithful else 5,
             self.allow: 0 if self.faithful else 3,
         }
@@ -119,7 +120,7 @@ class Load:
         repository, tag = self.random.choice(REPOSITORIES), f"{kind}{self.count}"
         self.hot = [*self.hot[-HOT_TAGS + 1 :], (repository, tag)]
         self.report.tags += 1
-        if self.random.random() < 0.2 and not self.faithful:
+        if self.random.random() < 0.2 and not (self.faithful or self.exclusive):
             await self.bypass(repository, tag)
 
     # --- images

@@ -53,7 +53,7 @@ async def soak(
     seed: int, seconds: float, *, topology: str = "single", proxies: int = 2, has_happened: Happened = _anything
 ) -> Report:
     """All faults but a lost ledger, for a while and until `has_happened`; then rest, then every check."""
-    async with _loaded(seed, topology=topology, proxies=proxies) as load:
+    async with _loaded(seed, topology=topology, proxies=proxies, exclusive=_is_exclusive(seed)) as load:
         load.world.unruly = True
         await _under(load, seconds, _misbehave(load.world), has_happened)
         await check_all(load)
@@ -65,7 +65,7 @@ async def soak_with_loss(seed: int, seconds: float) -> Report:
 
     Nothing goes round the proxies here, and no request is delayed: with the ledger, what was known about those is lost.
     """
-    async with _loaded(seed) as load:
+    async with _loaded(seed, exclusive=_is_exclusive(seed)) as load:
         load.faithful = True
 
         async def lose() -> None:
@@ -102,12 +102,17 @@ async def _misbehave(world: World) -> None:
         await world.misbehave((*FAULTS, *world.ledger.faults))
 
 
+def _is_exclusive(seed: int) -> bool:
+    """In every other four rounds nobody goes round the proxies, and they are told so (H138)."""
+    return seed // 4 % 2 == 1
+
+
 @contextlib.asynccontextmanager
-async def _loaded(seed: int, **options: Any) -> AsyncIterator[Load]:
+async def _loaded(seed: int, *, exclusive: bool = False, **options: Any) -> AsyncIterator[Load]:
     """Options as of `running_world`."""
     began = time.monotonic()
-    async with running_world(seed, **options) as world, _session() as session:
-        load = Load(world, session, random.Random(seed + 1), report=Report(seed))
+    async with running_world(seed, exclusive=exclusive, **options) as world, _session() as session:
+        load = Load(world, session, random.Random(seed + 1), report=Report(seed), exclusive=exclusive)
         load.report.happened = world.happened
         await _upload(load)
         yield load

@@ -324,6 +324,7 @@ async def running_world(
     appendfsync: str = "always",
     rules: str = RULES,
     configuration: Mapping[str, Mapping[str, Any]] = CONFIGURATION,
+    exclusive: bool = False,
     users: Mapping[str, str] | None = None,
 ) -> AsyncIterator[World]:
     """Everything, started; without faults so far.  ``topology``: see `TOPOLOGIES`; ``users``: with their passwords,
@@ -348,7 +349,7 @@ async def running_world(
                     relay.url,
                     redis,
                     rules=rules,
-                    more=_trusting(configuration, number),
+                    more=_differing(configuration, number, exclusive=exclusive),
                     ready_path="/readyz",
                 )
                 for number in range(proxies)
@@ -368,7 +369,13 @@ async def running_world(
                     await world.run_in_order(server.kill)
 
 
-def _trusting(configuration: Mapping[str, Mapping[str, Any]], number: int) -> Mapping[str, Mapping[str, Any]]:
+def _differing(
+    configuration: Mapping[str, Mapping[str, Any]], number: int, *, exclusive: bool
+) -> Mapping[str, Mapping[str, Any]]:
     """The second of the proxies reads nothing from memory."""
-    upstream = {"trust": "0s" if number == 1 else "60s", **configuration.get("upstream", {})}
+    upstream = {
+        "trust": "0s" if number == 1 else "60s",
+        "exclusive": exclusive,
+        **configuration.get("upstream", {}),
+    }
     return {**configuration, "upstream": upstream}
