@@ -7,7 +7,7 @@ the proxy is taken away.  A finding is told once, when it opens, and once when i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 import structlog
@@ -30,7 +30,7 @@ MAX_WAITING = 1000
 PAUSE = 0.05
 
 
-def _nobody(_repository: str, _tag: str, _digest: str) -> None:
+async def _nobody(_repository: str, _tag: str, _digest: str) -> None:
     pass
 
 
@@ -43,7 +43,7 @@ class Healer:
         upstream: Upstream,
         service: Caller,
         limits: Limits,
-        found: Callable[[str, str, str], None] = _nobody,
+        found: Callable[[str, str, str], Awaitable[None]] = _nobody,
     ) -> None:
         """``service``: who the proxy is at the upstream; it must be allowed to push for healing to succeed.  ``found``
         is told the repository, tag and digest of other content that it shows.
@@ -119,7 +119,7 @@ class Healer:
         event = _event(Action.DRIFT, Outcome.FOUND, found, digest=seen, previous_digest=held.digest, reason=reason)
         new = await self._register.open_drift(found.repository, found.tag, seen=seen, held=held.digest, event=event)
         if new and seen:
-            self._found(found.repository, found.tag, seen)
+            await self._found(found.repository, found.tag, seen)
         failure = await self._restore(found, held)
         if failure:
             log.error("drift not healed", repository=found.repository, tag=found.tag, reason=failure)

@@ -40,6 +40,10 @@ PAUSE = 60.0
 """Seconds until a repository is looked through again that could not be."""
 
 
+def _nobody() -> None:
+    pass
+
+
 class UnseenError(Exception):
     """Why it is unknown what some tag of the repository needs."""
 
@@ -55,8 +59,9 @@ class Adoptions:
         recovery: Recovery,
         *,
         exclusive: bool = False,
+        told: Callable[[], None] = _nobody,
     ) -> None:
-        """``exclusive``: the operator says that nobody else writes to the upstream."""
+        """``exclusive``: the operator says that nobody else writes to the upstream; ``told`` of what says otherwise."""
         self._rules = rules
         self._register = register
         self._upstream = upstream
@@ -66,7 +71,7 @@ class Adoptions:
         """Repository -> the rules file by which all its tags were adopted, and what the ledger was then."""
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._not_before: dict[str, float] = {}
-        self._foreign: set[str] = set()
+        self._told = told
 
     # --- before a delete
 
@@ -135,11 +140,11 @@ class Adoptions:
 
     def instead_of_probe(self, repository: str) -> Adoption | None:
         """What lets a first push go without a look at the upstream; None where there has to be one."""
-        return self.of(repository) if self._exclusive and repository not in self._foreign else None
+        return self.of(repository) if self._exclusive else None
 
     def begin(self, repository: str, caller: Caller) -> None:
         """Look through the repository behind a push, with the rights of its client; does not wait."""
-        wanted = self._exclusive and repository not in self._foreign and repository not in self._under_way
+        wanted = self._exclusive and repository not in self._under_way
         waits = self._not_before.get(repository, 0.0) > asyncio.get_running_loop().time()
         if not wanted or waits or len(self._under_way) >= AT_ONCE:
             return
@@ -147,28 +152,30 @@ class Adoptions:
         self._under_way[repository] = task
         task.add_done_callback(lambda _: self._under_way.pop(repository, None))
 
-    def foreign(self, repository: str, tag: str, digest: str) -> None:
+    async def adopted(self, repository: str, tag: str, digest: str) -> None:
+        """The upstream showed a tag that the ledger did not know; before the repository was looked through that says
+        nothing.
+        """
+        if self.instead_of_probe(repository) is not None:
+            await self.foreign(repository, tag, digest)
+
+    async def foreign(self, repository: str, tag: str, digest: str) -> None:
         """The upstream shows something under a tag that no push has put there which the ledger knows (H138).
 
-        Before all tags of the repository were adopted that says nothing.
+        Every process has to look through the repository anew.  Raises `LedgerUnavailableError`.
         """
-        if self.instead_of_probe(repository) is None:
+        if not self._exclusive:
             return
-        self._foreign.add(repository)
         log.error(
-            "upstream.exclusive is wrong: somebody else writes to the registry; take it out of the settings. Until "
-            "then first pushes to this repository wait for a look again, those to others do not",
+            "upstream.exclusive is wrong: somebody else writes to the registry; take it out of the settings. All tags "
+            "of this repository are looked at once more, and what is written there after that may be overwritten",
             repository=repository,
             tag=tag,
             digest=digest,
         )
-
-    @property
-    def fault(self) -> str:
-        """What `/readyz` says of the setting; empty where nothing speaks against it."""
-        if not self._foreign:
-            return ""
-        return f"upstream.exclusive is wrong: others have written to {min(self._foreign)}"
+        self._told()
+        self.forget(repository)
+        await self._register.forget_adoption(repository)
 
     async def ended(self) -> None:
         """Give up what goes on behind pushes."""

@@ -7,7 +7,7 @@ upstream: through a probe with verified bytes, and one atomic step that checks w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -33,7 +33,7 @@ CAME_TO_NOTHING = (
 TAKEN_OVER = "the proxy stopped; a push of the same content took over"
 
 
-def _nobody(_repository: str, _tag: str, _digest: str) -> None:
+async def _nobody(_repository: str, _tag: str, _digest: str) -> None:
     pass
 
 
@@ -46,7 +46,7 @@ class Recovery:
         upstream: Upstream,
         manifest_store: ManifestStore,
         limits: Limits,
-        adopted: Callable[[str, str, str], None] = _nobody,
+        adopted: Callable[[str, str, str], Awaitable[None]] = _nobody,
     ) -> None:
         """Look at ``upstream``, write to ``register``; ``adopted`` is told the repository, tag and digest of what no
         push stands behind that the ledger knows.
@@ -73,7 +73,7 @@ class Recovery:
         )
         reply = await self._register.adopt(repository, tag, content, event=event, reuse=rule.reuse_allowed)
         if reply.record.committed and reply.record.committed.event == event.id:
-            self._adopted(repository, tag, found.digest)
+            await self._adopted(repository, tag, found.digest)
         await self._late_children.find(repository, content.missing, caller)
         await self._keep(repository, content, caller)
         return reply

@@ -405,6 +405,10 @@ class Register(Reader):
         part = await self._store.script("adoption", _slot(repository, "adopted"), [secrets.token_hex(8)])
         return Adoption(lineage, part.decode())
 
+    async def forget_adoption(self, repository: str) -> None:
+        """All tags have to be adopted anew, by every process, before anything relies on it."""
+        await self._store.do(self._store.client.delete(keys.adopted(repository)))
+
     # --- drift
 
     async def open_drift(self, repository: str, tag: str, *, seen: str, held: str, event: Event) -> bool:

@@ -101,9 +101,7 @@ async def running(path: Path, config: Config, reload: asyncio.Event) -> AsyncIte
         rooms = await _open(stack, path, config)
         door = await _door(rooms)
         safety = await _safety(rooms.store, strict=not config.redis.allow_unsafe_settings)
-        health = Health(
-            safety, rooms.parts.epoch.clock, rooms.upstream, rooms.metrics, fault=lambda: rooms.parts.adoptions.fault
-        )
+        health = Health(safety, rooms.parts.epoch.clock, rooms.upstream, rooms.metrics)
         await health.check()
         stack.push_async_callback(rooms.parts.reads.ended)
         stack.push_async_callback(rooms.parts.manifest_puts.finished)
@@ -255,7 +253,7 @@ def _sweep(rooms: _Rooms) -> Sweep:
             account,
             ManifestStore(parts.register, account),
             parts.limits,
-            adopted=parts.adoptions.foreign,
+            adopted=parts.adoptions.adopted,
         ),
         limits=parts.limits,
         healer=parts.healer,

@@ -159,7 +159,7 @@ class Parts:
             self.upstream,
             self.manifest_store,
             self.limits,
-            adopted=self._foreign,
+            adopted=self._adopted,
         )
 
     @cached_property
@@ -169,7 +169,7 @@ class Parts:
             self.account or self.upstream,
             self.choices.service,
             self.limits,
-            found=self._foreign,
+            found=self.adoptions.foreign,
         )
 
     @cached_property
@@ -276,13 +276,20 @@ class Parts:
     def pull_rights(self) -> PullRights:
         return PullRights(self.upstream, self.choices.trust)
 
-    def _foreign(self, repository: str, tag: str, digest: str) -> None:
-        """Only when it is told: both parts are made from each other."""
-        self.adoptions.foreign(repository, tag, digest)
+    async def _adopted(self, repository: str, tag: str, digest: str) -> None:
+        """Only when it is told: each of the two parts needs the other."""
+        await self.adoptions.adopted(repository, tag, digest)
 
     @cached_property
     def adoptions(self) -> Adoptions:
-        return Adoptions(self.rules, self.register, self.upstream, self.recovery, exclusive=self.choices.exclusive)
+        return Adoptions(
+            self.rules,
+            self.register,
+            self.upstream,
+            self.recovery,
+            exclusive=self.choices.exclusive,
+            told=self.metrics.foreign_write,
+        )
 
     @cached_property
     def deletes(self) -> Deletes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from http import HTTPStatus
 
 import structlog
@@ -38,17 +38,8 @@ JUMP_TOLD = 3600.0
 class Health:
     """Puts together what is known of both parts, and says it when that changes."""
 
-    def __init__(
-        self,
-        safety: Safety,
-        clock: Clock,
-        upstream: Upstream,
-        metrics: Metrics,
-        *,
-        fault: Callable[[], str] = lambda: "",
-    ) -> None:
-        """``safety`` watches Redis, and ``clock`` its clock; ``fault``: what is wrong with how the upstream is used."""
-        self._fault = fault
+    def __init__(self, safety: Safety, clock: Clock, upstream: Upstream, metrics: Metrics) -> None:
+        """``safety`` watches Redis, and ``clock`` its clock."""
         self._safety = safety
         self._clock = clock
         self._upstream = upstream
@@ -114,8 +105,7 @@ class Health:
         except (UpstreamUnavailableError, TimeoutError) as error:
             return Dependency("upstream", ok=False, detail=str(error) or "no answer in time", stops=_WITHOUT_UPSTREAM)
         if status in {200, 401}:
-            asks = "asks for credentials" if status == 401 else "open to all"
-            detail = "; ".join(filter(None, (asks, self._fault())))
+            detail = "asks for credentials" if status == 401 else "open to all"
             if self._upstream.takes_pushes:
                 return Dependency("upstream", ok=True, detail=detail)
             return Dependency("upstream", ok=True, detail=f"{detail}; {NO_PUSHES}", stops=frozenset({PUSHES}))

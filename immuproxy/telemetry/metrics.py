@@ -144,6 +144,11 @@ _CLOCK_JUMPS = _Row(
     ("direction",),
     labels.CLOCK_JUMPS,
 )
+_FOREIGN_WRITES = _Row(
+    Counter,
+    "immuproxy_foreign_writes",
+    "Times that the registry showed what somebody else wrote, although upstream.exclusive says that nobody does.",
+)
 _UPSTREAM_SECONDS = _Row(
     Histogram,
     "immuproxy_upstream_request_duration_seconds",
@@ -191,6 +196,7 @@ class Metrics:
         self._degraded = _DEGRADED.made(registry)
         self.redis_seconds = _REDIS_SECONDS.made(registry)
         self._clock_jumps = _CLOCK_JUMPS.made(registry)
+        self._foreign_writes = _FOREIGN_WRITES.made(registry)
         self._upstream_seconds = _UPSTREAM_SECONDS.made(registry)
         self._certificate_expiry = _CERTIFICATE_EXPIRY.made(registry)
 
@@ -201,6 +207,10 @@ class Metrics:
     def clock_jumped(self, seconds: float) -> None:
         """Count a jump of the clock of Redis: ``ahead``, or ``back`` where it is below 0."""
         self._clock_jumps.labels("back" if seconds < 0 else "ahead").inc()
+
+    def foreign_write(self) -> None:
+        """Count one that contradicts `upstream.exclusive`."""
+        self._foreign_writes.inc()
 
     def certificate(self, listener: str, ends: float) -> None:
         """The certificate of ``edge`` or ``console`` ends then, in seconds since 1970."""

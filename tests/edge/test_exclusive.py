@@ -154,28 +154,45 @@ async def test_h138_with_new_rules_the_repository_is_looked_through_again(edge: 
     await known(edge, "1.1")
 
 
-async def test_h138_what_somebody_else_wrote_is_told_loudly_and_ends_it_there(
-    edge: RunningEdge, relay: Between
+def foreign_writes(edge: RunningEdge) -> float:
+    [metric] = edge.metrics._foreign_writes.collect()
+    return metric.samples[0].value
+
+
+async def test_h138_what_somebody_else_wrote_is_told_loudly_and_all_look_again(
+    edge: RunningEdge, relay: Between, redis_server: RedisServer
 ) -> None:
     await known(edge)
-    await edge.direct.push(REPOSITORY, "3.0", OURS)
-    assert not edge.parts.adoptions.fault
-    with capture_logs() as said:
-        assert (await edge.client.pull(REPOSITORY, "3.0")).digest == OURS.digest
-    [told] = [line for line in said if line["log_level"] == "error"]
-    assert "upstream.exclusive is wrong" in told["event"]
-    assert (told["repository"], told["tag"], told["digest"]) == (REPOSITORY, "3.0", OURS.digest)
-    assert REPOSITORY in edge.parts.adoptions.fault
-    await edge.client.push(REPOSITORY, "4.0", OURS)
-    assert looked_at(relay, "4.0")
+    async with alone(relay.url, redis_server) as other:
+        await known(other, "0.2")
+        for tag in ("3.0", "3.1"):
+            await edge.direct.push(REPOSITORY, tag, OURS)
+        with capture_logs() as said:
+            assert (await edge.client.pull(REPOSITORY, "3.0")).digest == OURS.digest
+        [told] = [line for line in said if line["log_level"] == "error"]
+        assert "upstream.exclusive is wrong" in told["event"]
+        assert (told["repository"], told["tag"], told["digest"]) == (REPOSITORY, "3.0", OURS.digest)
+        assert foreign_writes(edge) == 1
+        for each, tag in ((edge, "4.0"), (other, "4.1")):
+            await each.client.push(REPOSITORY, tag, OURS)
+            assert looked_at(relay, tag)
+        assert (await other.client.push(REPOSITORY, "3.1", OTHER)).status == 409
 
 
-async def test_h138_drift_is_somebody_elses_write_too(edge: RunningEdge) -> None:
+async def test_h138_what_is_adopted_before_a_repository_was_looked_through_is_nobodys_fault(edge: RunningEdge) -> None:
+    await edge.direct.push(REPOSITORY, "1.0", OURS)
+    await edge.client.pull(REPOSITORY, "1.0")
+    assert foreign_writes(edge) == 0
+
+
+async def test_h138_drift_is_somebody_elses_write_too(edge: RunningEdge, relay: Between) -> None:
     await known(edge)
     await edge.client.push(REPOSITORY, "1.0", OURS)
     await edge.direct.push(REPOSITORY, "1.0", OTHER)
     assert await edge.parts.healer.check(await edge.parts.register.read(REPOSITORY, "1.0"))
-    assert REPOSITORY in edge.parts.adoptions.fault
+    assert foreign_writes(edge) == 1
+    await edge.client.push(REPOSITORY, "2.0", OURS)
+    assert looked_at(relay, "2.0")
 
 
 async def test_h138_where_the_tags_cannot_be_listed_each_first_push_looks(edge: RunningEdge, relay: Between) -> None:
