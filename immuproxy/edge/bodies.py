@@ -78,12 +78,20 @@ def is_expected(request: web.BaseRequest) -> bool:
     return request.can_read_body or request.headers.get("Content-Length", "0") != "0"
 
 
+async def invite(request: web.BaseRequest) -> None:
+    """Ask for the body where the client waits for that; once."""
+    if _is_uninvited(request) and _is_left(request):
+        request[_INVITED] = True
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
+
+
 async def chunks(request: web.BaseRequest) -> AsyncIterator[bytes]:
     """The raw body as it comes in; raises `OciError` when it is broken or stops coming.
 
     A generator is used up by the first send, so that the client library cannot send it a second time (H43).
     """
-    await _invite(request)
+    await invite(request)
     try:
         while True:
             moved(request)
@@ -183,13 +191,6 @@ async def finish(request: web.BaseRequest, response: web.StreamResponse) -> None
                     await request.content.readany()
     except (TimeoutError, OSError, web.RequestPayloadError):
         response.force_close()
-
-
-async def _invite(request: web.BaseRequest) -> None:
-    if _is_uninvited(request) and _is_left(request):
-        request[_INVITED] = True
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0
 
 
 def _is_uninvited(request: web.BaseRequest) -> bool:

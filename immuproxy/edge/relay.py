@@ -13,7 +13,7 @@ import aiohttp
 import structlog
 from aiohttp import web
 
-from immuproxy.edge import bodies, headers
+from immuproxy.edge import bodies, headers, splice
 from immuproxy.edge.answers import Response
 from immuproxy.edge.caller import Caller
 from immuproxy.edge.faults import detail, reason
@@ -61,7 +61,7 @@ async def _sent(
 
     async def send() -> aiohttp.ClientResponse:
         async with asyncio.timeout(None) as limit:
-            body = _moving(request, limit) if bodies.is_expected(request) else None
+            body = splice.Body(request, _moving(request, limit), STALLED) if bodies.is_expected(request) else None
             return await upstream.stream(operation.method, operation.target, caller.headers, body)
 
     if operation.is_write or bodies.is_expected(request):
@@ -112,6 +112,7 @@ async def _respond(
     bodies.moved(request)
     await response.prepare(request)
     try:
+        await splice.answer(request, upstream_response)
         async for chunk in upstream_response.content.iter_any():
             bodies.moved(request)
             await response.write(chunk)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 
 import aiohttp
-from aiohttp import ClientTimeout
+from aiohttp import ClientTimeout, Payload
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -170,7 +170,7 @@ class Upstream:
             self.takes_pushes = True
 
     async def stream(
-        self, method: str, target: str, sent: CIMultiDict[str], body: AsyncIterator[bytes] | None
+        self, method: str, target: str, sent: CIMultiDict[str], body: Payload | None
     ) -> aiohttp.ClientResponse:
         """One request of any length, and its answer once the headers are here; the caller closes it.
 

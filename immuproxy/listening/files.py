@@ -17,7 +17,7 @@ EVERY = 60.0
 """Seconds between two messages that files ran out."""
 
 FOR_EDGE, FOR_CONSOLE = 0.3, 0.1
-"""Shares of all files; the rest is for the upstream (one for each request), Redis and files."""
+"""Shares of all files; the rest is for the upstream (one for each request, and what moves blobs), Redis and files."""
 
 MOST = 20_000
 """Connections of one listener, however many files there may be: each takes some 20 KiB."""
