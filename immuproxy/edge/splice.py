@@ -413,7 +413,7 @@ class _Flow:
 
     def _let_go(self) -> None:
         """The source has given all; it belongs to the library again."""
-        self._loop.remove_reader(self._source)
+        self._loop.remove_reader(self._source.fileno())
         self._set_mark(1)
         self._job.over(self._source)
         self._source.close()
@@ -431,17 +431,17 @@ class _Flow:
         self._wait_no_more()
         self._waits_for_target = target
         if target:
-            self._loop.add_writer(self._target, self._step)
+            self._loop.add_writer(self._target.fileno(), self._step)
             self._job.writer.protocol.pause_writing()
         else:
-            self._loop.add_reader(self._source, self._step)
+            self._loop.add_reader(self._source.fileno(), self._step)
 
     def _wait_no_more(self) -> None:
         if self._waits_for_target:
-            self._loop.remove_writer(self._target)
+            self._loop.remove_writer(self._target.fileno())
             self._job.writer.protocol.resume_writing()
         elif self._source.fileno() >= 0:
-            self._loop.remove_reader(self._source)
+            self._loop.remove_reader(self._source.fileno())
         self._waits_for_target = None
 
     def _look(self) -> None:
