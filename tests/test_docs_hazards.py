@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-HAZARDS = 136
+HAZARDS = {*range(1, 137), *range(140, 144)}
 REASON = re.compile(r"\*\*outside\*\*: \S.{20,}; \S.{10,}")
 """Why nothing shows it, and how it is noticed."""
 
@@ -33,7 +33,7 @@ def defined(path: Path) -> set[str]:
 def test_every_hazard_has_a_row_that_names_a_test() -> None:
     shown = {number for number, cells in ROWS if "::" in cells[-1]}
     outside = {number for number, cells in ROWS if cells[-1].startswith("**outside**")}
-    assert shown | outside == set(range(1, HAZARDS + 1))
+    assert shown | outside == HAZARDS
 
 
 @pytest.mark.parametrize(("number", "cells"), ROWS, ids=lambda value: f"H{value}" if isinstance(value, int) else "")

@@ -55,7 +55,7 @@ class LiveRules:
         self._untold: list[Event] = [_event(Outcome.LOADED, config.digest, f"{path.name} at the start")]
 
     def begin_with(self, latest: Config) -> None:
-        """What the other processes of the proxy have in force, where that is another version than it started with."""
+        """What the other processes of the proxy have in force, where it was started with another version (H140)."""
         if latest.digest != self._seen:
             self._seen = latest.digest
             self._load(latest, fingerprint(latest.rules))

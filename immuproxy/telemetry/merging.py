@@ -1,8 +1,8 @@
 """The metrics of all processes of a proxy as those of one.
 
 Counters and histograms are added up, with what processes had counted that have ended since: a sum that falls when one
-of them ends would be taken for a restart of the whole, and all that the others have counted for new.  How gauges are
-put together is said in the table of metrics (`immuproxy.telemetry.metrics.Across`).
+of them ends would be taken for a restart of the whole, and all that the others have counted for new (H142).  How gauges
+are put together is said in the table of metrics (`immuproxy.telemetry.metrics.Across`).
 """
 
 from __future__ import annotations

@@ -140,7 +140,7 @@ _RULES_RELOADS = _Row(
     "Changes of the rules file that were seen.",
     ("result",),
     labels.RELOADS,
-    across="office",
+    across="most",
 )
 _RULES_DIFFER = _Row(
     Gauge,
@@ -185,7 +185,7 @@ _CLOCK_JUMPS = _Row(
     "Times that the clock of Redis went otherwise than that of this process.",
     ("direction",),
     labels.CLOCK_JUMPS,
-    across="office",
+    across="most",
 )
 _UPSTREAM_SECONDS = _Row(
     Histogram,

@@ -103,7 +103,7 @@ async def test_h89_many_who_come_at_the_same_moment_are_all_served() -> None:
                     assert (await asyncio.get_running_loop().sock_recv(client, 12)) == b"HTTP/1.1 200"
 
 
-async def test_who_was_taken_just_before_the_end_is_heard() -> None:
+async def test_h141_who_was_taken_just_before_the_end_is_heard() -> None:
     async with contextlib.AsyncExitStack() as stack:
         ending = contextlib.AsyncExitStack()
         port = await ending.enter_async_context(listener(lambda: None))
