@@ -23,7 +23,9 @@ from typing import Any
 import aiohttp
 import pytest
 import yaml
+from redis import Redis
 
+from immuproxy.ledger.keys import compared
 from immuproxy.service import processes as module
 from immuproxy.service.processes import cores
 from tests.service.test_config import config_of
@@ -274,9 +276,15 @@ def _has_events(where: str) -> bool:
 
 
 async def test_drift_that_a_reader_meets_is_healed_by_the_office(
-    proxy: ProxyServer, client: Client, shared_registry: RegistryServer, unique_name: str
+    proxy: ProxyServer,
+    client: Client,
+    shared_registry: RegistryServer,
+    shared_redis: RedisServer,
+    unique_name: str,
 ) -> None:
-    """The sweep would come by in ten minutes."""
+    """The sweep has just been there, and would come by in ten minutes."""
+    with Redis.from_url(shared_redis.url) as ledger:
+        ledger.set(compared(unique_name), 1)
     direct = Client(shared_registry.url, client.session)
     pushed, other = image("pushed"), image("other")
     assert (await client.push(unique_name, "1.0", pushed)).status == 201
