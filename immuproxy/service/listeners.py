@@ -68,6 +68,8 @@ def _given() -> Mapping[str, Sequence[socket.socket]]:
         if name not in given:
             raise CannotOpenError(f"systemd hands over a socket {name!r}; FileDescriptorName= is to be edge or console")
         sock = socket.socket(fileno=descriptor)
+        if sock.family not in {socket.AF_INET, socket.AF_INET6} or sock.type != socket.SOCK_STREAM:
+            raise CannotOpenError(f"systemd hands over a socket for {name} that is no TCP socket")
         sock.set_inheritable(False)
         sock.setblocking(False)
         given[name].append(sock)

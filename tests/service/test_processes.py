@@ -190,6 +190,7 @@ def test_all_are_said_to_be_ready_once(proxy: ProxyServer) -> None:
     (ready,) = lines(proxy, "ready")
     assert (ready["edge"], ready["console"]) == (proxy.address, f"127.0.0.1:{proxy.console_port}")
     assert sorted(processes(proxy)) == ["edge-1", "edge-2", "office"]
+    assert len(list(Path(f"/proc/{proxy.pid}/task").iterdir())) == 1, "what has threads is not to be forked"
     assert {"name": "edge", "ok": True, "detail": "2 of 2 processes answer", "stops": []} in status_of(proxy)["parts"]
 
 
@@ -366,16 +367,16 @@ def alive(pids: Iterable[int]) -> list[int]:
     return [pid for pid in pids if Path(f"/proc/{pid}/cwd").exists()]
 
 
-@pytest.mark.parametrize("to", ["parent", "all"])
-def test_sigterm_finishes_what_is_under_way(
-    shared_registry: RegistryServer, redis_server: RedisServer, to: str
-) -> None:
-    """Also where somebody sends it to every process, as systemd does."""
+@pytest.mark.parametrize("to", ["parent", "all", "terminal"])
+def test_a_stop_finishes_what_is_under_way(shared_registry: RegistryServer, redis_server: RedisServer, to: str) -> None:
+    """By SIGTERM, also where every process gets it as from systemd, and by Ctrl-C, which all of a terminal get."""
     more = {"edge": {"workers": 2}}
     with running_proxy(shared_registry.url, {"url": redis_server.url}, more=more, single=False) as proxy:
         pids, (line, rest) = processes(proxy).values(), upload(proxy)
         with line:
-            for pid in [proxy.pid, *(pids if to == "all" else ())]:
+            if to == "terminal":
+                os.killpg(proxy.pid, signal.SIGINT)
+            for pid in {"parent": [proxy.pid], "all": [proxy.pid, *pids]}.get(to, []):
                 os.kill(pid, signal.SIGTERM)
             wait_until(lambda: lines(proxy, "stopping: pushes under way are finished first"), "that to be said")
             wait_until(lambda: not listens(proxy.edge_port), "no more to be taken")
@@ -551,11 +552,20 @@ async def test_h141_a_restart_under_load_refuses_nobody(
     assert clients.refused == clients.broken == []
 
 
-def test_a_socket_with_another_name_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("names", "problem"),
+    [
+        ("edge:web", "FileDescriptorName= is to be edge or console"),
+        ("console:edge", "systemd hands over a socket for edge that is no TCP socket"),
+    ],
+)
+def test_a_socket_that_is_none_of_ours_is_told(tmp_path: Path, names: str, problem: str) -> None:
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))), *socket.socketpair()]
+        for sock in sockets[1:]:
+            stack.enter_context(sock)
         file = make_proxy(tmp_path, "http://127.0.0.1:1", {"url": "redis://127.0.0.1:1"}).config_path
-        process = stack.enter_context(activated(file, sockets, "edge:web"))
-        said, _ = process.communicate(timeout=20)[::-1]
+        process = stack.enter_context(activated(file, sockets[:2], names))
+        _, said = process.communicate(timeout=20)
         assert process.returncode == 1
-        assert "FileDescriptorName= is to be edge or console" in json.loads(said)["problem"]
+        assert problem in json.loads(said)["problem"]
