@@ -185,8 +185,8 @@ class _Parent:
 
     def _end_all(self, group: Sequence[_Place]) -> None:
         for place in group:
-            if place.line is not None:
-                place.line.shutdown(socket.SHUT_WR)
+            if place.process:
+                os.kill(place.process, signal.SIGTERM)
         while any(place.process for place in group):
             self._turn()
 
