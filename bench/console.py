@@ -4,11 +4,11 @@ Usage, from the root of the repository: make bench-console, or
 python bench/console.py [--runs N] [--only TEXT] [EVENTS ...]   (default: 10000 1000000)
 
 Each size has a Redis of its own (append-only file on), 5,000 repositories with records, one of which holds 20,000 tags,
-and a console started as `immuproxy serve` starts it, with all that runs beside it.  The sizes are asked in turn, so
-that whatever else the machine does falls on both.  A page fails when its 95th percentile is above 300 ms, or when its
-median is more than twice that of the smallest audit and above 20 ms; below that it is the machine that is measured.
-Where the large audit has more lines to show than the small one, the ratio says nothing and does not count; so searches
-are chosen, and events planted, that fill the page in both.
+and a console started as `immuproxy serve --single` starts it, with all that runs beside it.  The sizes are asked in
+turn, so that whatever else the machine does falls on both.  A page fails when its 95th percentile is above 300 ms, or
+when its median is more than twice that of the smallest audit and above 20 ms; below that it is the machine that is
+measured.  Where the large audit has more lines to show than the small one, the ratio says nothing and does not count;
+so searches are chosen, and events planted, that fill the page in both.
 Exits with 1 when a page fails.
 """
 

@@ -50,8 +50,8 @@ MARGINS: Mapping[str, Margin] = {
     "refused-cpu": Margin(most=3.6, itself=True),  # 1.8 to 2.3 ms
     "repeated": Margin(least=0.14),  # 0.22 to 0.39
     "repeated-cpu": Margin(most=5.1, itself=True),  # 2.1 to 3.2 ms
-    "memory-idle": Margin(most=100, itself=True),  # 63 to 65 MiB
-    "memory-stalled": Margin(most=195, itself=True),  # 122 to 123 MiB
+    "memory-idle": Margin(most=136, itself=True),  # 85 to 95 MiB
+    "memory-stalled": Margin(most=237, itself=True),  # 148 MiB
     "start": Margin(most=7.0, itself=True),  # 0.8 to 4.4 s, once
 }
 

@@ -47,7 +47,7 @@ def make(name: str, directory: Path, registry: RegistryServer, redis: RedisServe
         return _plain(name, "nginx.conf", ("-p", str(directory), "-c"), directory, registry)
     if name == HAPROXY:
         return _plain(name, "haproxy.cfg", ("-db", "-f"), directory, registry)
-    return make_proxy(directory, registry.url, {"url": redis.url})
+    return make_proxy(directory, registry.url, {"url": redis.url}, single=False)
 
 
 def _plain(name: str, file: str, options: Sequence[str], directory: Path, registry: RegistryServer) -> PlainProxy:

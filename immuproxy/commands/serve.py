@@ -24,13 +24,14 @@ FAILED, WRONG_FILE, INTERRUPTED = 1, 2, 130
     context_settings=SETTINGS, short_help="Run the proxy.", epilog=examples("immuproxy serve --config immuproxy.yml")
 )
 @config_option
-def serve(path: Path) -> None:
+@click.option("--single", is_flag=True, help="All in one process, for small machines and for debugging.")
+def serve(path: Path, *, single: bool) -> None:
     """Serve the edge, which clients push to, and the console, until stopped by SIGINT or SIGTERM."""
     try:
         with quick_start.imports():
             config = _load(path)
-            from immuproxy.service import app  # noqa: F401, PLC0415  # a wrong file is told before all this is imported
-        _serve(path, config)
+            from immuproxy.service import processes  # noqa: F401, PLC0415  # a wrong file is told before all of it
+        _serve(path, config, single=single)
     except KeyboardInterrupt:  # before the server has set its own handler
         raise SystemExit(INTERRUPTED) from None
 
@@ -47,11 +48,15 @@ def _load(path: Path) -> Config:
         _give_up(WRONG_FILE, str(errors).splitlines())
 
 
-def _serve(path: Path, config: Config) -> None:
+def _serve(path: Path, config: Config, *, single: bool) -> None:
     import structlog  # noqa: PLC0415
 
-    from immuproxy.service import app, memory  # noqa: PLC0415
+    from immuproxy.listening import files  # noqa: PLC0415
+    from immuproxy.service import app, memory, processes  # noqa: PLC0415
+    from immuproxy.service.base import Start  # noqa: PLC0415
     from immuproxy.service.connections import CannotOpenError  # noqa: PLC0415
+    from immuproxy.service.listeners import Sockets  # noqa: PLC0415
+    from immuproxy.store import attached, embedded  # noqa: PLC0415
     from immuproxy.telemetry import logs  # noqa: PLC0415
 
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the server has set its own handler
@@ -61,8 +66,14 @@ def _serve(path: Path, config: Config) -> None:
             warning.message, file=str(path), line=warning.line, suggestion=warning.suggestion
         )
     memory.give_back_large_blocks()
+    files.raise_limit()
+    server = embedded.running if single else attached.kept
     try:
-        asyncio.run(app.serve(path, config))
+        start = Start(path=path, config=config, latest=config, sockets=Sockets.open(config), server=server)
+        if single:
+            asyncio.run(app.serve_alone(start))
+        else:
+            processes.serve(start)
     except CannotOpenError as error:
         _give_up(FAILED, [str(error)], form=config.log.format)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from aiohttp import web
 from prometheus_client.exposition import choose_encoder
@@ -34,7 +34,12 @@ async def readyz(request: web.Request) -> web.Response:
 async def metrics(request: web.Request) -> web.Response:
     """The registry in the form that the scraper asks for; it reads files of the process, so not on the loop."""
     encoder, content_type = choose_encoder(request.headers.get("Accept", ""))
-    body = await request.app[_EXPOSITION].written(content_type, partial(encoder, request.app[SOURCES].metrics))
+    sources = request.app[SOURCES]
+
+    async def write() -> bytes:
+        return await asyncio.to_thread(encoder, await sources.metrics())
+
+    body = await request.app[_EXPOSITION].written(content_type, write)
     return web.Response(body=body, headers={"Content-Type": content_type})
 
 
@@ -44,9 +49,9 @@ class _Exposition:
     def __init__(self) -> None:
         self._writing: dict[str, asyncio.Task[bytes]] = {}
 
-    async def written(self, form: str, write: Callable[[], bytes]) -> bytes:
+    async def written(self, form: str, write: Callable[[], Coroutine[Any, Any, bytes]]) -> bytes:
         if form not in self._writing:
-            task = asyncio.create_task(asyncio.to_thread(write))
+            task = asyncio.create_task(write())
             task.add_done_callback(lambda _: self._writing.pop(form))
             self._writing[form] = task
         return await asyncio.shield(self._writing[form])

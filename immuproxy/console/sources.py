@@ -86,7 +86,8 @@ class Sources:
     ``status`` is what was found when the parts were looked at last, a few seconds ago: no page waits for one that
     hangs.  ``probe`` asks them now, for machines that watch; it takes at most two seconds and never raises.  ``clock``
     gives milliseconds since 1970-01-01 UTC.  ``edge`` is the address that people push to, as it stands in a
-    ``docker push``: host, or host and port.  ``pace`` is None where nothing compares.
+    ``docker push``: host, or host and port.  ``metrics`` gives those of all processes, as they are now.  ``pace`` is
+    None where nothing compares.
     """
 
     audit: Audit
@@ -96,7 +97,7 @@ class Sources:
     rules: Callable[[], RulesInForce]
     status: Callable[[], Sequence[Dependency]]
     probe: Callable[[], Awaitable[Sequence[Dependency]]]
-    metrics: CollectorRegistry
+    metrics: Callable[[], Awaitable[CollectorRegistry]]
     clock: Callable[[], int]
     edge: str
     version: str

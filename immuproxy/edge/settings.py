@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import SecretStr, model_validator
+from pydantic import BeforeValidator, SecretStr, model_validator
 
 from immuproxy.values.listen import Listen
 from immuproxy.values.sections import (
@@ -18,6 +18,8 @@ from immuproxy.values.sections import (
     TlsSettings,
     UpstreamUrl,
 )
+
+MOST_WORKERS = 256
 
 
 class Timeouts(Settings):
@@ -62,9 +64,22 @@ class UpstreamSettings(Settings):
         return self
 
 
+def _workers(value: Any) -> int:
+    if value == "auto":
+        return 0
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_WORKERS:
+        return value
+    raise ValueError(f"workers is a number of processes from 1 to {MOST_WORKERS}, or auto; auto is one for each core")
+
+
+Workers = Annotated[int, BeforeValidator(_workers)]
+"""A number of processes, or ``auto``."""
+
+
 class EdgeSettings(Settings):
     """The listener that clients push to.
 
+    ``workers``: how many processes serve it; 0 means as many as there are cores.
     ``trusted_proxies``: networks whose ``X-Forwarded-For`` and ``X-Forwarded-Proto`` are believed.  ``external_url``:
     the address that clients use, where it is not the one of their ``Host`` header.
     """
@@ -73,3 +88,4 @@ class EdgeSettings(Settings):
     tls: TlsSettings | None = None
     trusted_proxies: Networks = ()
     external_url: Origin | None = None
+    workers: Workers = 1

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 
 from aiohttp import web
 
-from immuproxy.listening.connections import HEAD
+from immuproxy.listening.connections import HEAD, UNHEARD, Connections
 from immuproxy.listening.files import EXHAUSTED, Shortage
 from immuproxy.values.listen import Listen
 
@@ -34,36 +34,45 @@ Tls = Callable[[], ssl.SSLContext | None]
 
 @asynccontextmanager
 async def accepting(
-    runner: web.BaseRunner, listen: Listen, name: str, *, tls: Tls, handshakes: int
-) -> AsyncIterator[int]:
-    """One listener, set up and cleaned up with its ``runner``; gives its port.  Raises `OSError`.
+    runner: web.BaseRunner, sockets: Sequence[socket.socket], name: str, *, tls: Tls, handshakes: int
+) -> AsyncIterator[None]:
+    """One listener on ``sockets`` (see `bound`), set up and cleaned up with its ``runner``.  Raises `OSError`.
 
-    ``handshakes``: how many TLS handshakes may be under way; beyond that the oldest is given up.
+    The sockets are closed at the end, as far as this process has them open.  ``handshakes``: how many TLS handshakes
+    may be under way; beyond that the oldest is given up.
     """
     async with AsyncExitStack() as stack:
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
-        sockets = await _bound(listen, stack)
+        stack.push_async_callback(_newcomers_heard, runner)
+        for sock in sockets:
+            stack.enter_context(sock).listen(BACKLOG)
         acceptor = _Acceptor(runner, name, tls, handshakes)
         stack.push_async_callback(acceptor.end)
         acceptor.begin(sockets)
-        yield int(sockets[0].getsockname()[1])
+        yield
 
 
-async def _bound(listen: Listen, stack: AsyncExitStack) -> list[socket.socket]:
-    """A listening socket for each address of the host."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    sockets = []
-    for family, kind, protocol, _, address in dict.fromkeys(found):
-        sock = stack.enter_context(socket.socket(family, kind, protocol))
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.setblocking(False)
-        sock.bind(address)
-        sock.listen(BACKLOG)
-        sockets.append(sock)
+async def _newcomers_heard(runner: web.BaseRunner) -> None:
+    """Who was taken just before the end is not turned away: its first request is on its way."""
+    if isinstance(runner.server, Connections):
+        await runner.server.newcomers_heard()
+
+
+def bound(listen: Listen) -> list[socket.socket]:
+    """A socket for each address of the host, which does not listen yet.  Raises `OSError`."""
+    found = socket.getaddrinfo(listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    with ExitStack() as stack:
+        sockets = []
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            sock = stack.enter_context(socket.socket(family, kind, protocol))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.setblocking(False)
+            sock.bind(address)
+            sockets.append(sock)
+        stack.pop_all()
     return sockets
 
 
@@ -84,12 +93,16 @@ class _Acceptor:
         self._accepting: set[asyncio.Task[None]] = set()
         self._handshakes: dict[asyncio.Task[None], None] = {}
 
-    def begin(self, sockets: list[socket.socket]) -> None:
+    def begin(self, sockets: Sequence[socket.socket]) -> None:
         """Take connections from all of them."""
         self._accepting = {self._loop.create_task(self._accept(sock)) for sock in sockets}
 
     async def end(self) -> None:
-        """Take no more, and give up those that are not ready."""
+        """Take no more, and give up those that are not ready soon."""
+        for task in self._accepting:
+            task.cancel()
+        if self._handshakes:
+            await asyncio.wait(self._handshakes, timeout=UNHEARD)
         tasks = [*self._accepting, *self._handshakes]
         for task in tasks:
             task.cancel()

@@ -29,6 +29,9 @@ log = structlog.get_logger("immuproxy")
 HEAD = 30.0
 """Seconds that a head may take, the first from the connection on."""
 
+UNHEARD = 1.0
+"""Seconds from the connection on for which its first request is waited for where no more are taken."""
+
 STUCK = 5.0
 """Seconds after which an answer that nobody takes is no reason to keep a place that others need."""
 
@@ -203,7 +206,7 @@ class Connections(web.Server):
         super().__init__(handler, **options)
         self._room = room
         self._rested_at = 0.0
-        self._silent: OrderedDict[RequestHandler, None] = OrderedDict()
+        self._silent: OrderedDict[RequestHandler, float] = OrderedDict()
         self._asking: OrderedDict[RequestHandler, None] = OrderedDict()
 
     def __call__(self) -> RequestHandler:
@@ -219,13 +222,21 @@ class Connections(web.Server):
         if len(self._connections) > self._room and not self._one_goes():
             self._loop.call_soon(handler.force_close)
         else:
-            self._silent[handler] = None
+            self._silent[handler] = self._loop.time()
 
     def has_asked(self, handler: RequestHandler) -> None:
         """A whole head came."""
         if handler in self._silent:
             del self._silent[handler]
             self._asking[handler] = None
+
+    async def newcomers_heard(self) -> None:
+        """Return when nobody is left who came a moment ago and has not asked for anything yet."""
+        while True:
+            newest = next(reversed(self._silent.values()), -math.inf)
+            if newest < self._loop.time() - UNHEARD:
+                return
+            await asyncio.sleep(UNHEARD / 100)
 
     def rested_after(self, seconds: float) -> float:
         """The loop's time at which somebody who made that much work may make more: after all who did so before."""

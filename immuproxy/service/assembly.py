@@ -38,7 +38,7 @@ from immuproxy.edge.push.recorded import Recorder
 from immuproxy.edge.reads import Reads
 from immuproxy.edge.recovery import Recovery
 from immuproxy.edge.refusals import Refusals
-from immuproxy.edge.registry_reads import RegistryReads
+from immuproxy.edge.registry_reads import Drifted, RegistryReads
 from immuproxy.edge.upstream import Upstream
 from immuproxy.ledger.epoch import Epoch
 from immuproxy.ledger.model import Event
@@ -78,7 +78,7 @@ class Parts:
 
     ``rules`` gives the rule set in force; ``account`` is the upstream as ``choices.service`` asks it, where that is
     another; ``published`` is told each repository that may have a new event; ``record`` searches what is recorded:
-    without it that is walked by.
+    without it that is walked by.  ``drifted`` hears what readers found instead of this process' own healer.
     """
 
     rules: Callable[[], RuleSet]
@@ -89,6 +89,7 @@ class Parts:
     account: Upstream | None = None
     published: Callable[[str], None] = _nobody
     record: Told | None = None
+    drifted: Drifted | None = None
 
     @cached_property
     def edge(self) -> Edge:
@@ -217,7 +218,7 @@ class Parts:
             limits=self.limits,
             platforms=self.platforms,
             adoptions=self.adoptions,
-            drifted=self.healer.report,
+            drifted=self._report,
         )
 
     @cached_property
@@ -269,8 +270,12 @@ class Parts:
     @cached_property
     def registry_reads(self) -> RegistryReads:
         return RegistryReads(
-            self.register, self.upstream, self.manifest_store, self.healer.report, pull_rights=self.pull_rights
+            self.register, self.upstream, self.manifest_store, self._report, pull_rights=self.pull_rights
         )
+
+    @property
+    def _report(self) -> Drifted:
+        return self.drifted or self.healer.report
 
     @cached_property
     def pull_rights(self) -> PullRights:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from immuproxy.edge.upstream import Answered, Upstream, opened
@@ -13,6 +13,9 @@ from immuproxy.store.attached import reached
 from immuproxy.store.redis import Durability, Store, connect
 from immuproxy.store.turns import Turns
 
+EmbeddedServer = Callable[[Path], AbstractAsyncContextManager[str]]
+"""Gives the URL of the private Redis of a folder."""
+
 
 class CannotOpenError(Exception):
     """Something cannot be opened as the file says; the message says what to do."""
@@ -20,29 +23,39 @@ class CannotOpenError(Exception):
 
 @asynccontextmanager
 async def open_ledger(
-    config: Config, *, alone: bool = False, answered: Callable[[float], None] | None = None
+    config: Config, *, server: EmbeddedServer = reached, answered: Callable[[float], None] | None = None
 ) -> AsyncIterator[Store]:
     """The ledger; ``answered`` is told the seconds of each of its answers.
 
-    An embedded one is that of the proxy which runs already, else one that runs as long as the context; with ``alone``
-    there must be no other.  Raises `CannotOpenError`.
+    ``server`` is where an embedded one comes from: as it is, that of the proxy which runs already, else one that runs
+    as long as the context.  Raises `CannotOpenError`.
     """
     chosen = config.redis
     wait = Durability(chosen.wait.replicas, chosen.wait.aof, chosen.wait.timeout)
     async with AsyncExitStack() as stack:
+        url = chosen.url.get_secret_value() if chosen.url else ""
+        if chosen.embedded is not None:
+            url = await stack.enter_async_context(open_server(chosen.embedded, server))
+        turns = Turns(answered=answered) if answered else None
+        opening = connect(url, timeout=chosen.timeout, durability=wait, turns=turns)
         try:
-            url = chosen.url.get_secret_value() if chosen.url else ""
-            if chosen.embedded is not None:
-                run = embedded.running if alone else reached
-                url = await stack.enter_async_context(run(Path(chosen.embedded)))
-            turns = Turns(answered=answered) if answered else None
-            opening = connect(url, timeout=chosen.timeout, durability=wait, turns=turns)
             store = await stack.enter_async_context(opening)
-        except (embedded.EmbeddedRedisError, ValueError) as error:
+        except ValueError as error:
+            raise CannotOpenError(str(error)) from error
+        yield store
+
+
+@asynccontextmanager
+async def open_server(directory: Path, server: EmbeddedServer) -> AsyncIterator[str]:
+    """The private Redis of a folder, as ``server`` gives it; its URL.  Raises `CannotOpenError`."""
+    async with AsyncExitStack() as stack:
+        try:
+            url = await stack.enter_async_context(server(directory))
+        except embedded.EmbeddedRedisError as error:
             raise CannotOpenError(str(error)) from error
         except OSError as error:
-            raise CannotOpenError(f"redis.embedded: {chosen.embedded} cannot be used: {error.strerror}") from error
-        yield store
+            raise CannotOpenError(f"redis.embedded: {directory} cannot be used: {error.strerror}") from error
+        yield url
 
 
 @asynccontextmanager

@@ -1,9 +1,9 @@
-"""Whether Redis may be written, the upstream answers, and it is one that can be pushed to (H26)."""
+"""Whether Redis may be written, the upstream answers and can be pushed to (H26), and clients are served."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 
 import structlog
@@ -38,12 +38,22 @@ JUMP_TOLD = 3600.0
 class Health:
     """Puts together what is known of both parts, and says it when that changes."""
 
-    def __init__(self, safety: Safety, clock: Clock, upstream: Upstream, metrics: Metrics) -> None:
-        """``safety`` watches Redis, and ``clock`` its clock."""
+    def __init__(
+        self,
+        safety: Safety,
+        clock: Clock,
+        upstream: Upstream,
+        metrics: Metrics,
+        edges: Callable[[], Awaitable[Dependency]] | None = None,
+    ) -> None:
+        """``safety`` watches Redis, and ``clock`` its clock; ``edges`` asks the processes that serve clients, where
+        they are others.
+        """
         self._safety = safety
         self._clock = clock
         self._upstream = upstream
         self._metrics = metrics
+        self._edges = edges
         self._said: dict[str, Dependency] = {}
         self._asking = Shared(self._asked)
 
@@ -61,13 +71,15 @@ class Health:
         return await self._asking.ask()
 
     async def _asked(self) -> Sequence[Dependency]:
-        _, registry = await asyncio.gather(self._safety.look(), self._registry())
-        return self._redis(), registry
+        _, others = await asyncio.gather(self._safety.look(), self._others())
+        return self._redis(), *others
+
+    async def _others(self) -> Sequence[Dependency]:
+        return await asyncio.gather(self._registry(), *((self._edges(),) if self._edges else ()))
 
     async def check(self) -> None:
         """Count and say what changed: of Redis, which `Safety` watches, by its last look."""
-        registry = await self._registry()
-        parts = (self._redis(), registry)
+        parts = (self._redis(), *await self._others())
         shown = status_dict(parts)
         self._metrics.ready(pulls=shown["ready"], pushes=shown["writes"], degraded=shown["status"] == "degraded")
         for part in parts:

@@ -54,6 +54,12 @@ class LiveRules:
         self._fingerprint = fingerprint(config.rules)
         self._untold: list[Event] = [_event(Outcome.LOADED, config.digest, f"{path.name} at the start")]
 
+    def begin_with(self, latest: Config) -> None:
+        """What the other processes of the proxy have in force, where it was started with another version (H142)."""
+        if latest.digest != self._seen:
+            self._seen = latest.digest
+            self._load(latest, fingerprint(latest.rules))
+
     @property
     def state(self) -> RulesInForce:
         """The rules with their text, since when, and why a newer file is not in force."""

@@ -30,6 +30,12 @@ async def reached(directory: Path) -> AsyncIterator[str]:
         yield url
 
 
+@asynccontextmanager
+async def kept(directory: Path) -> AsyncIterator[str]:
+    """The ``unix://`` URL of the server that another process of the same proxy keeps, whether or not it runs now."""
+    yield f"unix://{await asyncio.to_thread(directory.joinpath('redis.sock').resolve)}"
+
+
 async def _started(stack: AsyncExitStack, socket: Path) -> str:
     """The URL of a server that is started here, or that another process is just starting in the same directory."""
     loop, url = asyncio.get_running_loop(), f"unix://{socket}"

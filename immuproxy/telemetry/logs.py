@@ -26,7 +26,7 @@ def configure(*, level: str = "info", form: Literal["json", "console"] = "json")
     structlog.configure(
         processors=[*described, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),  # a line is one write: processes share the file
         cache_logger_on_first_use=False,
     )
     handler = _Libraries(sys.stderr)

@@ -5,18 +5,38 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, Metric, ProcessCollector
 
 from immuproxy.telemetry import labels
 
+_OF_PROCESSES: dict[str, Across] = {
+    "process_virtual_memory_bytes": "sum",
+    "process_resident_memory_bytes": "sum",
+    "process_cpu_seconds": "sum",
+    "process_start_time_seconds": "least",
+    "process_open_fds": "most",  # as the limit is one of each process
+    "process_max_fds": "least",
+}
 _SHORT = (0.0005, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
 _LONG = (*_SHORT[1:], 100)
 
 
-class _Registry(CollectorRegistry):
-    """Leaves out the ``_created`` series: they double each counter and histogram, and say when the process started."""
+Across = Literal["sum", "least", "most", "office"]
+"""What a proxy of several processes tells of a metric: that of all its processes together, or that of its office."""
+
+
+class Registry(CollectorRegistry):
+    """Leaves out the ``_created`` series: they double each counter and histogram, and say when the process started.
+
+    ``across``: for each metric, by its name, how processes are put together.
+    """
+
+    def __init__(self) -> None:
+        """Empty, but for what is to be told of ``process_*``."""
+        super().__init__()
+        self.across = dict(_OF_PROCESSES)
 
     def collect(self) -> Iterable[Metric]:
         for metric in super().collect():
@@ -29,7 +49,8 @@ _M = TypeVar("_M", Counter, Gauge, Histogram)
 
 @dataclass(frozen=True, slots=True)
 class _Row(Generic[_M]):
-    """One metric; ``labels`` are its labels' names, ``known`` the values of them that are known beforehand.
+    """One metric; ``labels`` are its labels' names, ``known`` the values of them that are known beforehand; ``across``
+    says how several processes are put together.
 
     Every series of those is there from the start, at zero: an alert on an increase misses the first one of a series
     that appears with it.
@@ -41,9 +62,11 @@ class _Row(Generic[_M]):
     labels: tuple[str, ...] = ()
     known: Iterable[tuple[str, ...]] = ()
     buckets: tuple[float, ...] = ()
+    across: Across = "sum"
 
-    def made(self, registry: CollectorRegistry) -> _M:
+    def made(self, registry: Registry) -> _M:
         """The metric, in a registry."""
+        registry.across[self.name] = self.across
         more: dict[str, Any] = {"buckets": self.buckets} if self.buckets else {}
         metric = self.kind(self.name, self.what, self.labels, registry=registry, **more)
         for values in self.known:
@@ -88,33 +111,48 @@ _OPEN_DRIFT = _Row(
     Gauge,
     "immuproxy_open_drift",
     "Tags in the whole ledger whose drift has not been healed, as the last sweep of this process found it.",
+    across="office",
 )
 _OUTBOX_LAG = _Row(
     Gauge,
     "immuproxy_outbox_lag_seconds",
     "Age of the oldest event that the audit does not have for sure, as this process last saw; 0 without any.",
+    across="office",
 )
-_INDEX_EVENTS = _Row(Gauge, "immuproxy_audit_index_events", "Events that the audit's index of this process holds.")
+_INDEX_EVENTS = _Row(
+    Gauge, "immuproxy_audit_index_events", "Events that the audit's index of this process holds.", across="office"
+)
 _INDEX_LAG = _Row(
     Gauge,
     "immuproxy_audit_index_lag_seconds",
     "Time from the newest event in the audit's index to the newest that is recorded; 0 where it follows.",
+    across="office",
 )
 _INDEX_COMPLETE = _Row(
     Gauge,
     "immuproxy_audit_index_complete",
     "Whether all that is recorded can be searched in the audit's index (1) or not (0).",
+    across="office",
 )
 _RULES_RELOADS = _Row(
-    Counter, "immuproxy_rules_reloads", "Changes of the rules file that were seen.", ("result",), labels.RELOADS
+    Counter,
+    "immuproxy_rules_reloads",
+    "Changes of the rules file that were seen.",
+    ("result",),
+    labels.RELOADS,
+    across="most",
 )
 _RULES_DIFFER = _Row(
-    Gauge, "immuproxy_rules_differ", "Whether another proxy on the same Redis has other rules (1) or not (0)."
+    Gauge,
+    "immuproxy_rules_differ",
+    "Whether another proxy on the same Redis has other rules (1) or not (0).",
+    across="office",
 )
 _RESTART_NEEDED = _Row(
     Gauge,
     "immuproxy_config_restart_needed",
     "Settings that were changed in the file and are in force only after a restart.",
+    across="office",
 )
 _UP = _Row(
     Gauge,
@@ -122,6 +160,7 @@ _UP = _Row(
     "Whether a part that the proxy depends on answered when last asked (1) or not (0).",
     ("part",),
     labels.PARTS,
+    across="office",
 )
 _READY = _Row(
     Gauge,
@@ -129,8 +168,11 @@ _READY = _Row(
     "Whether these requests could be served when the parts were last asked (1) or not (0).",
     ("requests",),
     labels.READY,
+    across="office",
 )
-_DEGRADED = _Row(Gauge, "immuproxy_degraded", "Whether pulls could be served and not all else (1) or not (0).")
+_DEGRADED = _Row(
+    Gauge, "immuproxy_degraded", "Whether pulls could be served and not all else (1) or not (0).", across="office"
+)
 _REDIS_SECONDS = _Row(
     Histogram,
     "immuproxy_redis_command_duration_seconds",
@@ -143,6 +185,7 @@ _CLOCK_JUMPS = _Row(
     "Times that the clock of Redis went otherwise than that of this process.",
     ("direction",),
     labels.CLOCK_JUMPS,
+    across="most",
 )
 _FOREIGN_WRITES = _Row(
     Counter,
@@ -162,6 +205,14 @@ _CERTIFICATE_EXPIRY = _Row(
     "immuproxy_certificate_expiry_timestamp_seconds",
     "When the certificate of a listener with TLS ends, in seconds since 1970.",
     ("listener",),
+    across="least",
+)
+_RESTARTS = _Row(
+    Counter,
+    "immuproxy_process_restarts",
+    "Times that a process of this proxy ended by itself and was replaced.",
+    ("process",),
+    across="most",
 )
 
 
@@ -170,7 +221,7 @@ class Metrics:
 
     def __init__(self, version: str = "") -> None:
         """Make all of them, at zero; ``version`` is the proxy's own."""
-        self.registry = registry = _Registry()
+        self.registry = registry = Registry()
         ProcessCollector(registry=registry)
         build = Info("immuproxy_build", "What runs: its version, and that of Python.", registry=registry)
         build.info({"version": version, "python": platform.python_version()})
@@ -199,6 +250,15 @@ class Metrics:
         self._foreign_writes = _FOREIGN_WRITES.made(registry)
         self._upstream_seconds = _UPSTREAM_SECONDS.made(registry)
         self._certificate_expiry = _CERTIFICATE_EXPIRY.made(registry)
+        self._restarts = _RESTARTS.made(registry)
+
+    async def now(self) -> CollectorRegistry:
+        """Those of this process."""
+        return self.registry
+
+    def restarted(self, process: str, times: int) -> None:
+        """This process, by its name, stands in the place of one that ended, and was replaced before."""
+        self._restarts.labels(process).inc(times)
 
     def compared(self, result: str) -> None:
         """Count one tag that the sweep compared: ``agrees``, ``drifted`` or ``unanswered``."""

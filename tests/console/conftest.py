@@ -68,6 +68,9 @@ async def sources(store: Store, state: State) -> AsyncIterator[Sources]:
     async def probe() -> Sequence[Dependency]:
         return state.parts
 
+    async def counted() -> CollectorRegistry:
+        return metrics
+
     metrics = CollectorRegistry()
     Counter("seen", "What the test counted.", registry=metrics).inc(3)
     ruling = in_force(RULES)
@@ -80,7 +83,7 @@ async def sources(store: Store, state: State) -> AsyncIterator[Sources]:
             rules=lambda: ruling,
             status=lambda: state.parts,
             probe=probe,
-            metrics=metrics,
+            metrics=counted,
             clock=now,
             edge="registry.example:5000",
             version="1.2.3",

@@ -100,7 +100,7 @@ async def test_h88_metrics_are_written_once_for_all_who_ask_meanwhile(console: C
             written.append(time.monotonic())
             return []
 
-    sources.metrics.register(Slow())
+    (await sources.metrics()).register(Slow())
     written.clear()
 
     async def ask() -> None:

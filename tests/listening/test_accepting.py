@@ -17,10 +17,12 @@ from structlog.testing import capture_logs
 from immuproxy.edge.answers import Response
 from immuproxy.edge.server import EdgeServer
 from immuproxy.listening import accepting as accepting_module
-from immuproxy.listening.accepting import accepting
+from immuproxy.listening import connections
+from immuproxy.listening.accepting import accepting, bound
 from immuproxy.listening.certificates import Certificates
 from immuproxy.values.listen import Listen
 from tests.listening.test_certificates import AUTHORITY, files, issue, write_pair
+from tests.support.listening import listening, plain
 from tests.support.wire import ask, request, wire
 
 
@@ -31,7 +33,7 @@ async def answer(_: web.BaseRequest) -> web.StreamResponse:
 @contextlib.asynccontextmanager
 async def listener(tls: accepting_module.Tls, handshakes: int = 3, host: str = "127.0.0.1") -> AsyncIterator[int]:
     runner = web.ServerRunner(EdgeServer(answer), shutdown_timeout=0.1)
-    async with accepting(runner, Listen(host, 0), "edge", tls=tls, handshakes=handshakes) as port:
+    async with listening(runner, tls=tls, handshakes=handshakes, host=host) as port:
         yield port
 
 
@@ -73,12 +75,18 @@ async def test_every_address_of_a_name_is_listened_on() -> None:
 
 
 async def test_a_taken_port_is_an_error_and_leaves_nothing_open() -> None:
-    async with listener(lambda: None) as port:
-        runner = web.ServerRunner(EdgeServer(answer))
+    runner = web.ServerRunner(EdgeServer(answer))
+    (first,) = bound(Listen("127.0.0.1", 0))
+    (second,) = bound(Listen("127.0.0.1", first.getsockname()[1]))  # nobody listens yet
+    with first:
+        first.listen()
         with pytest.raises(OSError, match="in use"):
-            async with accepting(runner, Listen("127.0.0.1", port), "edge", tls=lambda: None, handshakes=1):
+            bound(Listen("127.0.0.1", first.getsockname()[1]))
+        with pytest.raises(OSError, match="in use"):
+            async with accepting(runner, [second], "edge", tls=plain, handshakes=1):
                 pass
-        assert runner.server is None
+    assert runner.server is None
+    assert second.fileno() == -1
 
 
 async def test_h89_many_who_come_at_the_same_moment_are_all_served() -> None:
@@ -93,6 +101,30 @@ async def test_h89_many_who_come_at_the_same_moment_are_all_served() -> None:
             async with asyncio.timeout(5):
                 for client in came:
                     assert (await asyncio.get_running_loop().sock_recv(client, 12)) == b"HTTP/1.1 200"
+
+
+async def test_h143_who_was_taken_just_before_the_end_is_heard() -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        ending = contextlib.AsyncExitStack()
+        port = await ending.enter_async_context(listener(lambda: None))
+        line = await stack.enter_async_context(wire(port))
+        await asyncio.sleep(0.05)  # it is taken by now, and nothing tells that
+        ended = asyncio.create_task(ending.aclose())
+        await asyncio.sleep(0.05)
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", port)
+        await line.send(request("GET", "/v2/"))
+        assert (await line.answer()).status == 200
+        await ended
+
+
+async def test_who_never_asks_does_not_keep_it_from_ending(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "UNHEARD", 0.2)
+    async with contextlib.AsyncExitStack() as stack, asyncio.timeout(5):
+        async with listener(lambda: None) as port:
+            line = await stack.enter_async_context(wire(port))
+            await asyncio.sleep(0.05)
+        assert await line.is_closed()
 
 
 async def test_h89_a_client_that_takes_nothing_of_its_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +142,7 @@ async def test_h89_a_client_that_takes_nothing_of_its_answer_is_given_up(monkeyp
             raise
 
     runner = web.ServerRunner(EdgeServer(unread), shutdown_timeout=0.1)
-    async with accepting(runner, Listen("127.0.0.1", 0), "edge", tls=lambda: None, handshakes=1) as port:
+    async with listening(runner) as port:
         with socket.create_connection(("127.0.0.1", port)) as client, contextlib.suppress(TimeoutError):
             client.sendall(request("GET", "/v2/"))
             async with asyncio.timeout(8):

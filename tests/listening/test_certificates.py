@@ -15,11 +15,10 @@ from structlog.testing import capture_logs
 
 from immuproxy.edge.answers import Response
 from immuproxy.edge.server import EdgeServer
-from immuproxy.listening.accepting import accepting
 from immuproxy.listening.certificates import CertificateError, Certificates
 from immuproxy.listening.validity import not_after
-from immuproxy.values.listen import Listen
 from immuproxy.values.sections import TlsSettings
+from tests.support.listening import listening
 from tests.support.odd_files import release, replace
 
 AUTHORITY = trustme.CA()
@@ -161,7 +160,7 @@ async def shown(held: Certificates) -> bytes:
     AUTHORITY.configure_trust(trusted)
     trusted.check_hostname, trusted.verify_mode = False, ssl.CERT_NONE
     runner = web.ServerRunner(EdgeServer(answer), shutdown_timeout=0.1)
-    async with accepting(runner, Listen("127.0.0.1", 0), "edge", tls=held, handshakes=3) as port:
+    async with listening(runner, tls=held, handshakes=3) as port:
         _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trusted)
         found: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
         writer.transport.abort()

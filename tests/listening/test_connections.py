@@ -14,9 +14,8 @@ from aiohttp import web
 from immuproxy.edge.answers import Response
 from immuproxy.edge.server import EdgeServer
 from immuproxy.listening import connections
-from immuproxy.listening.accepting import accepting
 from immuproxy.listening.connections import Connection
-from immuproxy.values.listen import Listen
+from tests.support.listening import listening
 from tests.support.wire import Wire, chunked, request, wire
 
 HEAD = 0.2
@@ -41,7 +40,7 @@ async def answer(asked: web.BaseRequest) -> web.StreamResponse:
 @contextlib.asynccontextmanager
 async def listener(room: int = 100) -> AsyncIterator[int]:
     runner = web.ServerRunner(EdgeServer(answer, room=room), shutdown_timeout=0.1)
-    async with accepting(runner, Listen("127.0.0.1", 0), "edge", tls=lambda: None, handshakes=10) as port:
+    async with listening(runner, handshakes=10) as port:
         yield port
 
 
@@ -190,7 +189,7 @@ async def test_h88_a_body_in_tiny_pieces_is_read_with_pauses(size: int, number: 
     runner = web.ServerRunner(server, shutdown_timeout=0.1)
     rested = False
     async with (
-        accepting(runner, Listen("127.0.0.1", 0), "edge", tls=lambda: None, handshakes=1) as port,
+        listening(runner) as port,
         wire(port) as line,
     ):
         sending = asyncio.create_task(line.send(sent + b"0\r\n\r\n"))

@@ -244,6 +244,16 @@ def test_anchors_and_merge_keys_work_across_sections() -> None:
     assert [str(network) for network in config.edge.trusted_proxies] == ["10.0.0.0/8"]
 
 
+@pytest.mark.parametrize("wrong", ["0", "-1", "257", "1.5", "many", "true", "[1]", "'2'"])
+def test_a_number_of_workers_that_is_none(wrong: str) -> None:
+    (problem,) = problems_of(
+        f"upstream: {{url: 'http://a'}}\nredis: {{url: 'redis://b'}}\nedge: {{workers: {wrong}}}\n"
+    )
+    assert (problem.line, problem.path) == (3, "edge.workers")
+    assert problem.message == "workers is a number of processes from 1 to 256, or auto"
+    assert problem.suggestion == "auto is one for each core"
+
+
 def test_an_open_console_that_others_can_reach_is_warned_about() -> None:
     (warning,) = config_of(MINIMAL + "console: {listen: 0.0.0.0:8080}\n").warnings
     assert "has no auth" in warning.message

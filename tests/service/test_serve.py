@@ -1,4 +1,4 @@
-"""``immuproxy serve`` as a process: how it starts, what it says when it cannot, and how it follows its file."""
+"""``immuproxy serve --single``: how it starts, what it says when it cannot, and how it follows its file."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ class Served:
         self.log = directory / "log"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "immuproxy", "serve", "--config", str(self.file)], stdout=log, stderr=log
+                [sys.executable, "-m", "immuproxy", "serve", "--single", "--config", str(self.file)],
+                stdout=log,
+                stderr=log,
             )
 
     def write(self, text: str) -> None:

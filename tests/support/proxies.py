@@ -56,12 +56,14 @@ def make_proxy(
     more: Mapping[str, Mapping[str, Any]] | None = None,
     environment: Mapping[str, str] | None = None,
     ready_path: str = "/readyz?writes=1",
+    single: bool = True,
 ) -> ProxyServer:
     """A proxy in front of `upstream_url`, not yet started.
 
     `redis` is that part of the configuration (`{"url": ...}` or `{"embedded": ...}`), `rules` the YAML text of
     `default` and `rules`, `more` further keys of a part (`{"edge": {"trusted_proxies": [...]}}`).  It counts as
     started when `ready_path` of the console answers 200: `/healthz` for a proxy whose Redis or upstream is down.
+    `single`: all of it is one process, which starts sooner.
     """
     edge, console = free_port(), free_port()
     parts: dict[str, dict[str, Any]] = {
@@ -75,10 +77,11 @@ def make_proxy(
     config = directory / "immuproxy.yml"
     lines = [f"{part}: {json.dumps(settings)}" for part, settings in parts.items()]  # JSON is YAML
     config.write_text("\n".join([*lines, rules.strip(), ""]))
+    alone = ["--single"] if single else []
     return ProxyServer(
         has_children=True,
         name="immuproxy",
-        command=[sys.executable, "-m", "immuproxy", "serve", "--config", str(config)],
+        command=[sys.executable, "-m", "immuproxy", "serve", "--config", str(config), *alone],
         log_path=directory / "immuproxy.log",
         ready_text=ready_path,
         directory=directory,

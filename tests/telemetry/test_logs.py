@@ -60,6 +60,26 @@ def test_h84_a_trace_shows_no_values(form: str) -> None:
     assert "LookupError: gone" in text
 
 
+MANY = """
+import os, structlog
+from immuproxy.telemetry import logs
+logs.configure()
+others = [os.fork() for _ in range(2)]
+for _ in range(2000):
+    structlog.get_logger("immuproxy").info("ours")
+if all(others):
+    [os.waitpid(other, 0) for other in others]
+"""
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_lines_of_several_processes_stay_whole(unbuffered: str) -> None:
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run([sys.executable, "-c", MANY], capture_output=True, text=True, check=True, env=environment)
+    told = [json.loads(line)["event"] for line in done.stderr.splitlines()]
+    assert told == ["ours"] * 4 * 2000
+
+
 DOWN = 'upstream: {url: "http://127.0.0.1:1"}\nredis: {url: "redis://127.0.0.1:1/0"}\n'
 
 
