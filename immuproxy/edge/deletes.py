@@ -159,8 +159,9 @@ class Deletes:
         going = await self._going(repository, digests[-1]) if manifest_route else _Going()
         if await self._is_needed(repository, digests, len(going.tags)):
             return await self._refuse_needed(draft, caller, operation, digests[-1])
-        # 2.8 unlinks a layer that is deleted as a manifest (H33).
-        if manifest_route and not await self._upstream.manifest(repository, digest, caller):
+        # 2.8 unlinks a layer that is deleted as a manifest (H33); where a delete is cut off, nothing else tells that
+        # there was something to take (H114).
+        if not await self._exists(operation, caller):
             return await self._unknown(draft, caller, operation)
         event = replace(draft, outcome=Outcome.DELETED, reason="no protected tag needs it")
         if going.tags:
@@ -342,8 +343,11 @@ def _kind(operation: Operation) -> str:
 
 
 def _nothing(operation: Operation) -> Answer:
-    kind, detail = _kind(operation), {"digest": operation.reference}
-    return answers.error(OciError(404, f"{kind.upper()}_UNKNOWN", f"{kind} unknown", detail=detail))
+    """As distribution says it."""
+    if operation.kind is RouteKind.BLOB:
+        return answers.error(OciError(404, "BLOB_UNKNOWN", "blob unknown to registry"))
+    detail = {"digest": operation.reference}
+    return answers.error(OciError(404, "MANIFEST_UNKNOWN", "manifest unknown", detail=detail))
 
 
 def _sent(caller: Caller) -> CIMultiDict[str]:

@@ -12,7 +12,7 @@ from immuproxy.ledger import keys
 from immuproxy.ledger.model import Action, Event, Outcome
 from immuproxy.store.redis import LedgerUnavailableError
 from tests.drift.test_sweep import sweep_of
-from tests.support.conversation import Answer, RunningEdge, image
+from tests.support.conversation import Answer, RunningEdge, image, sha256
 
 REPOSITORY = "team/app"
 RULED = """
@@ -131,3 +131,24 @@ async def test_h101_an_overwrite_that_a_delete_cut_off_is_told_by_that_delete(ed
     assert [event.outcome for event in pushes] == [Outcome.CREATED, Outcome.UNKNOWN, Outcome.REFUSED]
     assert pushes[1].reason == "the tag was deleted while this push was under way"
     assert (await edge.client.pull(REPOSITORY, "1.0")).status == 404
+
+
+@pytest.mark.parametrize("route", ["blobs", "manifests"])
+async def test_h114_a_delete_of_what_is_gone_already_leaves_nothing_open(
+    edge: RunningEdge, monkeypatch: pytest.MonkeyPatch, route: str
+) -> None:
+    """Cut off, it would be told as the delete that took it."""
+
+    async def never(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    pushed = image("gone")
+    await edge.direct.blobs(REPOSITORY, pushed)
+    await edge.direct.put(REPOSITORY, pushed.digest, pushed)
+    digest = sha256(pushed.blobs[0]) if route == "blobs" else pushed.digest
+    target = f"/v2/{REPOSITORY}/{route}/{digest}"
+    assert (await edge.client.ask("DELETE", target)).status == 202
+    monkeypatch.setattr(edge.parts.register, "begin_delete", never)
+    assert (await edge.client.ask("DELETE", target)).status == 404
+    told_last = (await edge.events(REPOSITORY))[-1]
+    assert (told_last.digest, told_last.outcome) == (digest, Outcome.MISSING)
