@@ -35,18 +35,18 @@ class Margin:
 # for the scheduler.  Processor time differs less, so it is what notices most; it is held against itself: nginx's is two
 # or three of the kernel's steps of 10 ms.  Who makes a line faster sets its margin anew.
 MARGINS: Mapping[str, Margin] = {
-    "download": Margin(least=0.38),  # 0.61 to 0.90
-    "download-cpu": Margin(most=1.5, itself=True),  # 0.70 to 0.93 s a GiB
-    "upload": Margin(least=0.37),  # 0.59 to 1.09: the registry's hashing takes most of the time
-    "upload-cpu": Margin(most=2.4, itself=True),  # 1.24 to 1.51 s a GiB
-    "get-tag": Margin(least=0.19),  # 0.30 to 0.70
-    "get-tag-cpu": Margin(most=1.7, itself=True),  # 0.93 to 1.04 ms
+    "download": Margin(least=0.5),  # 0.87 to 1.07
+    "download-cpu": Margin(most=0.8, itself=True),  # 0.25 to 0.45 s a GiB
+    "upload": Margin(least=0.5),  # 0.85 to 1.20: the registry's hashing takes most of the time
+    "upload-cpu": Margin(most=0.9, itself=True),  # 0.19 to 0.40 s a GiB
+    "get-tag": Margin(least=1.5),  # 3.06 to 4.22
+    "get-tag-cpu": Margin(most=0.5, itself=True),  # 0.20 to 0.27 ms
     "get-digest": Margin(least=0.39),  # 0.63 to 0.81
-    "head": Margin(least=0.33),  # 0.53 to 0.63
+    "head": Margin(least=1.3),  # 1.76 to 3.38
     "push-1": Margin(least=0.06),  # 0.10 to 0.17
     "push-8": Margin(least=0.08),  # 0.13 to 0.17
     "push-8-cpu": Margin(most=8.1, itself=True),  # 4.0 to 5.1 ms
-    "refused": Margin(least=0.23),  # 0.37 to 0.55, of a push that the registry takes
+    "refused": Margin(least=0.25),  # 0.42 to 0.57, of a push that the registry takes
     "refused-cpu": Margin(most=3.6, itself=True),  # 1.8 to 2.3 ms
     "repeated": Margin(least=0.14),  # 0.22 to 0.39
     "repeated-cpu": Margin(most=5.1, itself=True),  # 2.1 to 3.2 ms
