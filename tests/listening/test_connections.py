@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import statistics
 import time
 from collections.abc import AsyncIterator
 
@@ -172,10 +173,12 @@ async def test_h89_where_all_places_are_taken_another_client_costs_no_look_at_ea
     await asyncio.sleep(0)
     for one in held:
         one.data_received(b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n")
-    began = time.perf_counter()
+    took = []
     for _ in range(100):
+        began = time.perf_counter()
         server().connection_made(_Nobody())
-    assert (time.perf_counter() - began) / 100 < 0.001
+        took.append(time.perf_counter() - began)
+    assert statistics.median(took) < 0.001
     for one in server.connections:
         server.connection_lost(one)
 
