@@ -107,7 +107,7 @@ async def test_false_hints_leave_nothing(target: Arena) -> None:
     for hint in HINTS.values():
         await tell(target, post(hint))
     await asyncio.sleep(1.5)  # some of them are looked at by now
-    assert target.keys() == before
+    assert target.keys() <= before  # the sweep may have put some away meanwhile
     assert not (await target.api(f"events?repository={REPOSITORY}&action=drift&tag=multi"))["events"]
     await target.unharmed()
 
